@@ -1,0 +1,3 @@
+"""Gland segmentation from a few outlined glands per image."""
+
+__version__ = "0.1.0"
