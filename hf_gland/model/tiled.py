@@ -1,0 +1,131 @@
+"""Class probabilities of an image larger than a tile: overlapping tiles, blended smoothly.
+
+Along each axis a tile weighs its pixels by a raised cosine (Hann window), so what a network predicts near a
+tile's edge, where it sees half the context, counts least. The weights of all tiles over a pixel sum to 1.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+Forward = Callable[[Tensor], Tensor]
+
+# Patch embeddings halve the side five times; below this a network's deepest map would be empty.
+MIN_SIDE_PX = 32
+
+# Which axes of [B, C, h, w] each view mirrors.
+FLIP_AXES: dict[str, tuple[int, ...]] = {
+    "identity": (), "horizontal": (-1,), "vertical": (-2,), "both": (-2, -1),
+}
+
+
+def tile_starts(side_px: int, tile_px: int, stride_px: int) -> list[int]:
+    """Where the tiles of one axis begin: every `stride_px`, the last shifted back so that it ends inside."""
+    if side_px <= tile_px:
+        return [0]
+    return [*range(0, side_px - tile_px, stride_px), side_px - tile_px]
+
+
+def blending_weights(side_px: int, tile_px: int, stride_px: int) -> Tensor:
+    """Weights of the tiles of one axis, float64 [tiles, min(tile_px, side_px)], each in (0, 1].
+
+    w_k(i) = sin²(π (i + ½) / n) for pixel i of a tile of n pixels, divided by the sum over the tiles that
+    cover the same pixel of the image: over every pixel of the axis the weights sum to 1.
+    """
+    starts = tile_starts(side_px, tile_px, stride_px)
+    length = min(tile_px, side_px)
+    window = torch.sin(torch.pi * (torch.arange(length, dtype=torch.float64) + 0.5) / length).square()
+    total = torch.zeros(side_px, dtype=torch.float64)
+    for start in starts:
+        total[start:start + length] += window
+    return torch.stack([window / total[start:start + length] for start in starts])
+
+
+@torch.no_grad()
+def tiled_probabilities(forward: Forward, image: Tensor, tile_px: int, stride_px: int,
+                        batch_size: int = 4) -> Tensor:
+    """Class probabilities of a whole image, float32 [C, H, W] on the image's device.
+
+    `forward` maps float [B, 3, h, w] to probabilities [B, C, h, w] (any float type, any device); `image` is
+    float [3, H, W]. Tiles are `tile_px` squares, `stride_px` apart, and never hang over the edge; along an
+    axis shorter than a tile they are as short as the image. An image no larger than a tile is one plain pass
+    at its own size, mirrored out to 32 px first if a side is shorter than that. Beside the result, memory
+    holds one batch of tiles.
+
+    Raises ValueError for sizes that leave gaps, an empty or misshapen image, or a `forward` that changes the
+    size.
+    """
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"an image must be [channels, height, width], not empty; got {tuple(image.shape)}")
+    if not 1 <= stride_px <= tile_px or tile_px < MIN_SIDE_PX:
+        raise ValueError(f"tiles of {tile_px} px, {stride_px} px apart: the tile must be at least "
+                         f"{MIN_SIDE_PX} px and the stride between 1 and the tile, or pixels are left out")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    height, width = image.shape[1:]
+    padded = _mirrored_to(image, max(height, MIN_SIDE_PX), max(width, MIN_SIDE_PX))
+    rows, cols = padded.shape[1:]
+    if rows <= tile_px and cols <= tile_px:
+        untiled = _checked_forward(forward, padded[None])[0].to(image.device, torch.float32)
+        return untiled[:, :height, :width].contiguous()
+
+    row_weights = blending_weights(rows, tile_px, stride_px).to(image.device, torch.float32)
+    col_weights = blending_weights(cols, tile_px, stride_px).to(image.device, torch.float32)
+    tile_h, tile_w = row_weights.shape[1], col_weights.shape[1]
+    grid = [(i, y, j, x) for i, y in enumerate(tile_starts(rows, tile_px, stride_px))
+            for j, x in enumerate(tile_starts(cols, tile_px, stride_px))]
+    result: Tensor | None = None
+    for batch in _batches(grid, batch_size):
+        tiles = torch.stack([padded[:, y:y + tile_h, x:x + tile_w] for _, y, _, x in batch])
+        probabilities = _checked_forward(forward, tiles).to(image.device, torch.float32)
+        if result is None:
+            result = torch.zeros(probabilities.shape[1], rows, cols, device=image.device)
+        for (i, y, j, x), tile in zip(batch, probabilities, strict=True):
+            weight = torch.outer(row_weights[i], col_weights[j])
+            result[:, y:y + tile_h, x:x + tile_w].addcmul_(tile, weight)
+    assert result is not None  # the grid is never empty
+    return result[:, :height, :width].contiguous()
+
+
+def flip_averaged(forward: Forward,
+                  views: Sequence[str] = ("identity", "horizontal", "vertical", "both")) -> Forward:
+    """A `forward` that averages probabilities over mirrored views of its tiles, mirrored back, in float32.
+
+    `views`: any of identity, horizontal (left-right), vertical (top-bottom), both (a half turn). The cost is
+    one pass per view; the views run one after the other, so memory does not grow.
+    """
+    unknown = [view for view in views if view not in FLIP_AXES]
+    if unknown or not views or len(set(views)) != len(views):
+        raise ValueError(f"views must be distinct names out of {', '.join(FLIP_AXES)}; got {tuple(views)}")
+    axes = [FLIP_AXES[view] for view in views]
+
+    def averaged(tiles: Tensor) -> Tensor:
+        return sum((forward(tiles.flip(flip)).flip(flip).float() for flip in axes),
+                   start=torch.zeros((), device=tiles.device)) / len(axes)
+
+    return averaged
+
+
+def _mirrored_to(image: Tensor, height: int, width: int) -> Tensor:
+    """`image` [C, H, W] continued by reflection to the right and below; a one-pixel side is repeated."""
+    for axis, side in ((1, height), (2, width)):
+        length = image.shape[axis]
+        if side > length:
+            period = max(2 * (length - 1), 1)
+            index = torch.arange(side, device=image.device) % period
+            image = image.index_select(axis, torch.minimum(index, period - index))
+    return image
+
+
+def _batches(items: list, size: int) -> Iterator[list]:
+    return (items[start:start + size] for start in range(0, len(items), size))
+
+
+def _checked_forward(forward: Forward, tiles: Tensor) -> Tensor:
+    """`forward(tiles)`; raises ValueError unless it kept the batch and the size."""
+    result = forward(tiles)
+    if result.ndim != 4 or (len(result), *result.shape[2:]) != (len(tiles), *tiles.shape[2:]):
+        raise ValueError(f"forward must return [B, C, h, w] at the size of its input {tuple(tiles.shape)}, "
+                         f"got {tuple(result.shape)}")
+    return result

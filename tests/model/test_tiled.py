@@ -1,0 +1,154 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_gland.model.tiled import blending_weights, flip_averaged, tile_starts, tiled_probabilities
+
+SIDES = st.integers(1, 150)
+TILES = st.integers(32, 64)
+
+
+def per_pixel(tiles):
+    """Probabilities that depend on each pixel alone: tiling must not change them."""
+    return torch.softmax(tiles, dim=1)
+
+
+def per_tile_position(tiles):
+    """Probabilities that depend on the place inside the tile: what blending has to smooth."""
+    ramp = torch.linspace(0.1, 0.9, tiles.shape[-1]).expand(len(tiles), 1, *tiles.shape[2:])
+    return torch.cat([ramp, 1 - ramp], dim=1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(side=SIDES, tile=TILES, data=st.data())
+def test_weights_are_positive_and_sum_to_one_over_every_pixel(side, tile, data):
+    stride = data.draw(st.integers(1, tile))
+    weights, starts = blending_weights(side, tile, stride), tile_starts(side, tile, stride)
+    total = torch.zeros(side, dtype=torch.float64)
+    for start, weight in zip(starts, weights, strict=True):
+        assert start + len(weight) <= side
+        total[start:start + len(weight)] += weight
+    assert (weights > 0).all()
+    torch.testing.assert_close(total, torch.ones(side, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(height=SIDES, width=SIDES, tile=TILES, batch_size=st.integers(1, 5), data=st.data())
+def test_what_depends_on_single_pixels_is_unchanged_by_tiling(height, width, tile, batch_size, data):
+    stride = data.draw(st.integers(8, tile))
+    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(height * 151 + width))
+    result = tiled_probabilities(per_pixel, image, tile, stride, batch_size)
+    torch.testing.assert_close(result, per_pixel(image[None])[0], atol=1e-6, rtol=0)
+
+
+def test_a_constant_prediction_stays_constant():
+    image = torch.full((3, 101, 77), 0.4)
+    result = tiled_probabilities(lambda t: t[:, :2], image, 32, 20)
+    assert result.shape == (2, 101, 77)
+    torch.testing.assert_close(result, torch.full((2, 101, 77), 0.4), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("hw", [(48, 48), (48, 33), (32, 40)])
+def test_an_image_of_one_tile_is_the_untiled_result_exactly(hw):
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(3, 2, 5, padding=2)
+    image = torch.rand(3, *hw)
+    expected = network(image[None]).softmax(1)[0].detach()
+    assert torch.equal(tiled_probabilities(lambda t: network(t).softmax(1), image, 48, 30), expected)
+
+
+def test_every_tile_handed_to_the_network_has_the_same_size_and_lies_inside():
+    seen = []
+
+    def forward(tiles):
+        seen.append(tuple(tiles.shape))
+        return tiles[:, :2]
+
+    image = torch.arange(70 * 100, dtype=torch.float32).view(1, 70, 100).expand(3, 70, 100)
+    result = tiled_probabilities(forward, image, 64, 48, batch_size=3)
+    assert seen == [(3, 3, 64, 64), (1, 3, 64, 64)]
+    torch.testing.assert_close(result, image[:2], rtol=1e-6, atol=1e-6)
+
+
+def test_a_strip_thinner_than_a_tile_is_tiled_along_its_length_only():
+    seen = []
+    tiled_probabilities(lambda t: seen.append(tuple(t.shape[2:])) or t[:, :2], torch.rand(3, 40, 200), 64, 64)
+    assert set(seen) == {(40, 64)}
+
+
+def test_blending_has_no_seams():
+    flat = tiled_probabilities(per_tile_position, torch.zeros(3, 64, 256), 64, 32)[0]
+    butted = tiled_probabilities(per_tile_position, torch.zeros(3, 64, 256), 64, 64)[0]
+    assert butted.diff(dim=1).abs().max() > 0.7  # the tile edges, without overlap
+    assert flat[:, 32:-32].diff(dim=1).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (1, 90), (31, 5), (3, 40)])
+def test_small_sides_are_mirrored_up_and_cut_back(hw):
+    image = torch.rand(3, *hw)
+    seen = []
+    result = tiled_probabilities(lambda t: seen.append(t) or t[:, :2], image, 64, 32)
+    torch.testing.assert_close(result, image[:2], rtol=0, atol=1e-6)
+    assert all(min(t.shape[2:]) >= 32 for t in seen)
+    if hw == (31, 5):  # reflection does not repeat the edge pixel
+        mirrored = torch.nn.functional.pad(image, (0, 4), mode="reflect")
+        torch.testing.assert_close(seen[0][0, :, :31, :9], mirrored)
+
+
+def test_half_precision_is_accumulated_in_float32():
+    image = torch.rand(3, 90, 90)
+    with torch.autocast("cpu", torch.bfloat16):
+        network = torch.nn.Conv2d(3, 2, 1)
+        result = tiled_probabilities(lambda t: network(t).softmax(1).bfloat16(), image, 32, 20)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result.sum(0), torch.ones(90, 90), atol=2**-7, rtol=0)
+    assert not torch.equal(result, result.bfloat16().float())
+
+
+def test_no_gradient_is_kept():
+    network = torch.nn.Conv2d(3, 2, 1)
+    assert not tiled_probabilities(network, torch.rand(3, 40, 40), 32, 32).requires_grad
+
+
+@pytest.mark.parametrize(("tile", "stride", "batch_size"),
+                         [(64, 65, 1), (64, 0, 1), (16, 16, 1), (64, 32, 0)])
+def test_sizes_that_leave_gaps_are_refused(tile, stride, batch_size):
+    with pytest.raises(ValueError, match=r"stride|batch_size"):
+        tiled_probabilities(per_pixel, torch.rand(3, 80, 80), tile, stride, batch_size)
+
+
+def test_a_forward_that_changes_the_size_is_refused():
+    with pytest.raises(ValueError, match="at the size of its input"):
+        tiled_probabilities(lambda t: t[..., ::4, ::4], torch.rand(3, 80, 80), 64, 32)
+
+
+@pytest.mark.parametrize("shape", [(80, 80), (3, 0, 80), (1, 3, 80, 80)])
+def test_a_misshapen_image_is_refused(shape):
+    with pytest.raises(ValueError, match="height, width"):
+        tiled_probabilities(per_pixel, torch.zeros(shape), 64, 32)
+
+
+def test_flip_average_equals_the_mean_over_views_by_hand():
+    torch.manual_seed(1)
+    network = torch.nn.Conv2d(3, 2, (3, 5), padding=(1, 2))
+    tiles = torch.rand(2, 3, 9, 11)
+    by_hand = [network(tiles), network(tiles.flip(3)).flip(3), network(tiles.flip(2)).flip(2),
+               network(tiles.flip(2, 3)).flip(2, 3)]
+    torch.testing.assert_close(flip_averaged(network)(tiles), torch.stack(by_hand).mean(0))
+    torch.testing.assert_close(flip_averaged(network, ("identity", "vertical"))(tiles),
+                               (by_hand[0] + by_hand[2]) / 2)
+    assert torch.equal(flip_averaged(network, ("identity",))(tiles), by_hand[0])
+
+
+def test_flip_average_of_a_mirrored_image_is_mirrored():
+    torch.manual_seed(2)
+    network = torch.nn.Conv2d(3, 2, 5, padding=2)
+    averaged, tiles = flip_averaged(network), torch.rand(1, 3, 12, 12)
+    torch.testing.assert_close(averaged(tiles.flip(3)).flip(3), averaged(tiles))
+
+
+@pytest.mark.parametrize("views", [(), ("diagonal",), ("identity", "identity")])
+def test_unknown_or_repeated_views_are_refused(views):
+    with pytest.raises(ValueError, match="views must be"):
+        flip_averaged(per_pixel, views)
