@@ -1,0 +1,94 @@
+"""From the store to batches: which crop of which image comes when is a function of (seed, epoch, index) alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hf_gland.data.store import FlatArrays, TrainingStore
+from hf_gland.data.transforms import apply_view, photometric, random_view
+from hf_gland.labels import IGNORE_INDEX
+
+Key = tuple[int, int]  # (epoch, index)
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The order in which epoch `epoch` visits `size` images."""
+    return np.random.default_rng([seed, epoch, 0]).permutation(size)
+
+
+def draw_keys(seed: int, size: int, first: int, count: int) -> list[Key]:
+    """The (epoch, index) of draws first..first+count-1 of the endless stream of epochs."""
+    keys = []
+    for draw in range(first, first + count):
+        epoch, position = divmod(draw, size)
+        keys.append((epoch, int(epoch_order(seed, epoch, size)[position])))
+    return keys
+
+
+class ShardedDraws(Sampler[list[Key]]):
+    """Micro-batches of keys for one process, from optimiser step `first_step` on.
+
+    A step takes the next `batch_size` draws of the stream; micro-batch m of process r takes its own run of them, so
+    that one process and many see the same crops in the same step.
+    """
+
+    def __init__(self, seed: int, size: int, batch_size: int, steps: int, first_step: int = 0, rank: int = 0,
+                 world: int = 1, accumulation: int = 1):
+        if batch_size % (world * accumulation):
+            raise ValueError(f"batch_size {batch_size} must be a multiple of processes × gradient_accumulation "
+                             f"({world} × {accumulation})")
+        self.seed, self.size, self.batch_size, self.steps = seed, size, batch_size, steps
+        self.first_step, self.rank, self.world, self.accumulation = first_step, rank, world, accumulation
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * self.accumulation
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        share = self.batch_size // (self.world * self.accumulation)
+        for step in range(self.first_step, self.steps):
+            keys = draw_keys(self.seed, self.size, step * self.batch_size, self.batch_size)
+            for micro in range(self.accumulation):
+                start = (micro * self.world + self.rank) * share
+                yield keys[start:start + share]
+
+
+class CropDataset(Dataset):
+    """Augmented crops of a store; item (epoch, index) depends on nothing but (seed, epoch, index).
+
+    An item holds `strong` (the augmented image, uint8 [3, S, S]), `sparse` and `dense` (uint8 [S, S]) and `index`;
+    with a bank, `bank` (teacher probabilities, uint8 [C, S, S]); with `weak`, the image before photometric changes.
+    """
+
+    def __init__(self, store: TrainingStore, *, seed: int, crop_px: int, scale_min: float, scale_max: float,
+                 stain_jitter: float, brightness_jitter: float, blur_px: float, bank: FlatArrays | None = None,
+                 weak: bool = False):
+        self.store, self.bank, self.weak, self.seed = store, bank, weak, seed
+        self.crop_px, self.scale_min, self.scale_max = crop_px, scale_min, scale_max
+        self.photometric_spreads = (stain_jitter, brightness_jitter, blur_px)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, 1, index])
+        view = random_view(rng, self.store.sizes[index], self.crop_px, self.scale_min, self.scale_max)
+        image = apply_view(self.store.images[index], view, self.crop_px, labels=False)
+        item = {"index": index, "strong": photometric(image, rng, *self.photometric_spreads)}
+        for name, mask in (("sparse", self.store.sparse(index)), ("dense", self.store.dense(index))):
+            item[name] = apply_view(mask, view, self.crop_px, labels=True, fill=IGNORE_INDEX)
+        if self.bank is not None:
+            # Outside the image the teacher has no opinion: 0 for every class passes no threshold.
+            item["bank"] = apply_view(self.bank[index], view, self.crop_px, labels=False, fill=0)
+        if self.weak:
+            item["weak"] = image
+        return item
+
+
+def crop_loader(dataset: CropDataset, draws: ShardedDraws, num_workers: int, pin_memory: bool) -> DataLoader:
+    """A loader with a generator of its own, so that starting it does not disturb the training's random state."""
+    return DataLoader(dataset, batch_sampler=draws, num_workers=num_workers, pin_memory=pin_memory,
+                      generator=torch.Generator().manual_seed(0))

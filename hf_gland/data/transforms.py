@@ -1,0 +1,95 @@
+"""Augmentation: one geometric view shared by image, labels and pseudo-masks, then photometric changes to the image.
+
+Every random draw comes from the generator that is passed in, so a crop is a function of that generator's seed alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+# Optical-density vectors of haematoxylin, eosin and their cross product (Ruifrok and Johnston 2001).
+_HED = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]], np.float32)
+_HED_FROM_OD = np.linalg.inv(_HED).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class View:
+    """A square window of an image (px; may reach past its edges), then a flip and quarter turns."""
+
+    top: int
+    left: int
+    side: int
+    flip: bool
+    quarter_turns: int
+
+
+def random_view(rng: np.random.Generator, image_hw: tuple[int, int], crop_px: int, scale_min: float,
+                scale_max: float) -> View:
+    """A view of `crop_px` output pixels at a magnification drawn log-uniformly from [scale_min, scale_max]."""
+    scale = float(np.exp(rng.uniform(np.log(scale_min), np.log(scale_max))))
+    side = max(round(crop_px / scale), 1)
+    top, left = (int(rng.integers(0, n - side + 1)) if n >= side else (n - side) // 2 for n in image_hw)
+    return View(top, left, side, bool(rng.integers(2)), int(rng.integers(4)))
+
+
+def apply_view(planes: np.ndarray, view: View, crop_px: int, *, labels: bool, fill: int | None = None) -> Tensor:
+    """The view of `planes` (uint8 [C, H, W] or [H, W]) as uint8 [C, crop_px, crop_px] or [crop_px, crop_px].
+
+    Labels are sampled by nearest neighbour, images and probabilities bilinearly (antialiased when shrinking). Outside
+    the image: `fill` where given, else mirrored.
+    """
+    stack = planes if planes.ndim == 3 else planes[None]
+    height, width = stack.shape[1:]
+    bottom, right = view.top + view.side, view.left + view.side
+    window = stack[:, max(view.top, 0):bottom, max(view.left, 0):right]
+    margins = ((0, 0), (max(-view.top, 0), max(bottom - height, 0)), (max(-view.left, 0), max(right - width, 0)))
+    if any(a or b for a, b in margins):
+        window = (np.pad(window, margins, mode="symmetric") if fill is None
+                  else np.pad(window, margins, constant_values=fill))
+    out = torch.from_numpy(np.ascontiguousarray(window))
+    if view.side != crop_px:
+        mode = {"mode": "nearest-exact"} if labels else {"mode": "bilinear", "antialias": True}
+        out = F.interpolate(out[None].float(), size=(crop_px, crop_px), **mode)[0].round().clamp(0, 255).byte()
+    if view.flip:
+        out = out.flip(-1)
+    out = torch.rot90(out, view.quarter_turns, (-2, -1))
+    return (out if planes.ndim == 3 else out[0]).contiguous()
+
+
+def jitter_stain(image: np.ndarray, rng: np.random.Generator, spread: float) -> np.ndarray:
+    """Vary haematoxylin and eosin strength and background in optical-density space.
+
+    image: uint8 [H, W, 3]. Each stain channel s becomes s·(1 + N(0, spread)) + N(0, spread/10), clipped to 2.5
+    standard deviations (after Tellez et al. 2018, arXiv 1808.05896). Returns uint8 [H, W, 3].
+    """
+    gain = 1 + spread * rng.standard_normal(3).clip(-2.5, 2.5).astype(np.float32)
+    shift = spread / 10 * rng.standard_normal(3).clip(-2.5, 2.5).astype(np.float32)
+    # One matrix does separation, gain and recombination: OD' = OD · M + shift · HED.
+    matrix = _HED_FROM_OD @ np.diag(gain) @ _HED
+    od = _OPTICAL_DENSITY[image]
+    out = 255 * np.exp(-(od @ matrix + shift @ _HED))
+    return out.clip(0, 255).round().astype(np.uint8)
+
+
+# Optical density of each 8-bit value; 0 is read as 1 so that it stays finite.
+_OPTICAL_DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
+
+
+def photometric(image: Tensor, rng: np.random.Generator, stain: float, brightness: float, blur_px: float) -> Tensor:
+    """Stain, brightness/contrast and blur changes of a uint8 [3, H, W] image; spreads of 0 switch each off."""
+    pixels = image.movedim(0, -1).numpy()
+    if stain:
+        pixels = jitter_stain(pixels, rng, stain)
+    if brightness:
+        contrast, offset = 1 + rng.uniform(-brightness, brightness), 255 * rng.uniform(-brightness, brightness) / 2
+        mean = float(pixels.mean())
+        table = ((np.arange(256) - mean) * contrast + mean + offset).clip(0, 255).round().astype(np.uint8)
+        pixels = table[pixels]
+    if blur_px and rng.random() < 0.5:
+        sigma = rng.uniform(0.1, blur_px)
+        pixels = ndimage.gaussian_filter(pixels, (sigma, sigma, 0), truncate=2.5)
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))

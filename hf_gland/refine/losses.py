@@ -1,0 +1,45 @@
+"""Losses on labelled pixels only.
+
+Each returns a sum and the number it is to be divided by, so that processes which hold parts of one batch can add up
+both and get the loss of the whole batch. What lies under IGNORE_INDEX has no influence on value or gradient; where
+nothing is labelled the sum is 0 and still carries a gradient.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_gland.labels import IGNORE_INDEX
+
+
+def cross_entropy_sum(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Cross-entropy over labelled pixels: (sum, weighted pixel count).
+
+    logits float [B, C, H, W]; target int64 [B, H, W] with IGNORE_INDEX; weight float [B, H, W] per pixel, or None for 1.
+    """
+    per_pixel = F.cross_entropy(logits.float(), target, ignore_index=IGNORE_INDEX, reduction="none")
+    labelled = (target != IGNORE_INDEX).float()
+    weight = labelled if weight is None else labelled * weight
+    return (per_pixel * weight).sum(), weight.sum()
+
+
+def dice_sum(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Soft Dice loss 1 - 2 Σ p y / (Σ p + Σ y), over each (image, class) pair that has labels: (sum, pair count).
+
+    Sums run over the labelled pixels of one image; a class that an image's labels lack is left out, as is an image
+    without labels. Shapes as in `cross_entropy_sum`. (V-Net, Milletari et al. 2016, without the squares.)
+    """
+    labelled = (target != IGNORE_INDEX)[:, None]
+    p = logits.float().softmax(dim=1) * labelled
+    y = F.one_hot(target.masked_fill(~labelled[:, 0], 0), logits.shape[1]).movedim(-1, 1) * labelled
+    present = y.sum(dim=(2, 3)) > 0
+    overlap = (p * y).sum(dim=(2, 3))
+    total = p.sum(dim=(2, 3)) + y.sum(dim=(2, 3))
+    loss = (1 - 2 * overlap / total.clamp_min(1e-6)) * present
+    return loss.sum(), present.sum().float()
+
+
+def mean_over(sum_and_count: tuple[Tensor, Tensor]) -> Tensor:
+    """sum / count, and 0 (with a gradient path) where the count is 0."""
+    total, count = sum_and_count
+    return total / torch.where(count > 0, count, torch.ones_like(count))

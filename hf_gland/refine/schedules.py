@@ -1,0 +1,62 @@
+"""How τ, α, the weights, the learning rate and the refreshes move: pure functions of training progress."""
+
+import math
+
+import numpy as np
+
+
+def warmup_steps(steps: int, warmup_fraction: float) -> int:
+    """Number of leading steps that use sparse labels alone."""
+    return round(steps * warmup_fraction)
+
+
+def refined_progress(step: int, warmup: int, steps: int) -> float:
+    """Progress in [0, 1] of the refined part: 0 at its first step, 1 at the last step of training."""
+    return min(max((step - warmup) / max(steps - 1 - warmup, 1), 0.0), 1.0)
+
+
+def anneal(progress: float, start: float, end: float, shape: str = "cosine") -> float:
+    """From `start` at progress 0 to `end` at 1, along half a cosine or a line."""
+    share = (1 - math.cos(math.pi * progress)) / 2 if shape == "cosine" else progress
+    return start + (end - start) * share
+
+
+def ramp(progress: float, length: float) -> float:
+    """Linear rise from 0 to 1 over the first `length` of progress (0: 1 from the start)."""
+    return 1.0 if length <= 0 else min(progress / length, 1.0)
+
+
+def learning_rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
+    """Linear warm-up, then (1 - t)^0.9 decay to 0 (the "poly" schedule of SegFormer, arXiv 2105.15203)."""
+    warmup = round(steps * warmup_fraction)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return (1 - (step - warmup) / max(steps - warmup, 1)) ** 0.9
+
+
+def refresh_steps(warmup: int, steps: int, refreshes: int, growth: float) -> tuple[int, ...]:
+    """Steps before which the pseudo-masks are made anew: the first right after warm-up, each gap `growth` times
+    the one before, the last gap ending with training. Distinct and increasing; fewer where steps are too few.
+    """
+    if warmup >= steps:
+        return ()
+    edges = np.concatenate([[0.0], np.cumsum(growth ** np.arange(refreshes))])[:-1]
+    total = sum(growth**i for i in range(refreshes))
+    return tuple(sorted({warmup + int(e / total * (steps - warmup)) for e in edges}))
+
+
+def quantile_thresholds(confidence_histograms: np.ndarray, share: float, floor: float) -> np.ndarray:
+    """Per-class thresholds that let the most confident `share` of the pixels of each class pass.
+
+    The class-balanced curriculum of CBST (Zou et al. 2018, arXiv 1810.07911), from the teacher's own statistics.
+    `confidence_histograms`: int64 [C, 256], for each class the count of pixels that the teacher gives to it, by
+    confidence in 1/255. Returns float [C]; a pixel passes where its confidence is greater; never below `floor`, and
+    `floor` for a class the teacher gives no pixel to.
+    """
+    thresholds = np.full(len(confidence_histograms), floor)
+    for c, counts in enumerate(confidence_histograms):
+        if counts.sum():
+            at_least = np.cumsum(counts[::-1])[::-1] / counts.sum()
+            lowest = int(np.flatnonzero(at_least >= share).max(initial=0))
+            thresholds[c] = max(floor, (lowest - 0.5) / 255)
+    return thresholds
