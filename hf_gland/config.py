@@ -71,7 +71,9 @@ class TrainConfig:
     pseudo_ramp: float = _setting(0.2, "share of the refined steps over which that weight rises from 0")
     warmup_background: str = _setting("none", "assume: unlabelled pixels count as background with a small weight; needed "
                                       "where nothing is labelled as background", ("none", "assume"))
-    assumed_weight: float = _setting(0.1, "weight of an assumed background pixel, against 1 for a labelled one")
+    assumed_weight: float = _setting(0.1, "weight of an assumed background pixel when training starts, against 1 for a "
+                                     "labelled one")
+    assumed_weight_end: float = _setting(0.0, "the same from the end of warm-up on")
 
     # Optimisation
     steps: int = _setting(600, "optimiser steps")
@@ -110,7 +112,7 @@ class TrainConfig:
         at_least = {"steps": 1, "batch_size": 1, "gradient_accumulation": 1, "crop_px": 32, "refreshes": 1,
                     "keep_last": 1, "refresh_tile_px": 64, "mpp": 0, "missing_mpp": 0, "num_workers": 0,
                     "validate_every": 0, "panels_every": 0, "save_every": 0, "max_grad_norm": 0, "dice_weight": 0,
-                    "pseudo_weight": 0, "assumed_weight": 0, "refresh_growth": 1, "seed": 0, "stain_jitter": 0,
+                    "pseudo_weight": 0, "assumed_weight": 0, "assumed_weight_end": 0, "refresh_growth": 1, "seed": 0, "stain_jitter": 0,
                     "brightness_jitter": 0, "blur_px": 0, "weight_decay": 0}
         for name, low in at_least.items():
             if getattr(self, name) < low:

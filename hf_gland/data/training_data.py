@@ -1,0 +1,59 @@
+"""The splits a run learns from, opened from a folder or from the Hub."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from hf_gland.config import TrainConfig
+from hf_gland.data.build import PROVENANCE_FILE, load_local, load_provenance
+from hf_gland.data.errors import DatasetError
+from hf_gland.data.schema import FEATURES
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Class names (background first), the training split, and the validation split where there is one."""
+
+    class_names: tuple[str, ...]
+    train: datasets.Dataset
+    validation: datasets.Dataset | None
+
+
+def open_dataset(source: str, config_name: str = "", revision: str = "") -> tuple[datasets.DatasetDict, dict[str, Any]]:
+    """All splits and the provenance of a dataset folder, or of a Hub dataset. Raises DatasetError."""
+    if not source:
+        raise DatasetError("no dataset given; pass --dataset with a folder made by build_dataset, or a Hub dataset id")
+    if Path(source).exists() or source.startswith((".", "/", "~")):
+        return load_local(Path(source).expanduser()), load_provenance(Path(source).expanduser())
+    try:
+        provenance = json.loads(Path(hf_hub_download(
+            source, PROVENANCE_FILE, repo_type="dataset", revision=revision or None)).read_text("utf-8"))
+        splits = datasets.load_dataset(source, config_name or None, revision=revision or None)
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
+        raise DatasetError(f"{source}: neither a folder nor a readable Hub dataset "
+                           f"({str(error).splitlines()[0]})") from error
+    return splits, provenance
+
+
+def pick_split(splits: datasets.DatasetDict, split: str, source: str) -> datasets.Dataset:
+    """One split, with the columns of the schema and at least one row; raises DatasetError naming what there is."""
+    if split not in splits:
+        raise DatasetError(f"{source}: has no split '{split}'; it has {', '.join(sorted(splits))}")
+    missing = sorted(set(FEATURES) - set(splits[split].column_names))
+    if missing:
+        raise DatasetError(f"{source}: split '{split}' lacks the columns {', '.join(missing)}; make it with build_dataset")
+    if len(splits[split]) == 0:
+        raise DatasetError(f"{source}: split '{split}' is empty")
+    return splits[split]
+
+
+def open_training_data(config: TrainConfig) -> TrainingData:
+    """What `config` names; a validation split that the dataset lacks is an error unless the setting is empty."""
+    splits, provenance = open_dataset(config.dataset, config.dataset_config, config.dataset_revision)
+    validation = (pick_split(splits, config.validation_split, config.dataset) if config.validation_split else None)
+    return TrainingData(tuple(provenance["class_names"]), pick_split(splits, config.train_split, config.dataset), validation)

@@ -1,0 +1,335 @@
+"""The training run: warm-up on sparse labels, then a teacher that widens what the student learns from."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from torch import Tensor
+from tqdm import tqdm
+
+from hf_gland.config import TrainConfig
+from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
+from hf_gland.data.store import FlatArrays, TrainingStore, build_store
+from hf_gland.data.training_data import TrainingData, open_training_data
+from hf_gland.labels import IGNORE_INDEX
+from hf_gland.model.student import (
+    class_probabilities,
+    full_size_logits,
+    head_parameter_names,
+    load_student,
+    normalise,
+    save_model_folder,
+)
+from hf_gland.model.sync_norm import synchronise_norms
+from hf_gland.model.teacher import make_teacher, update_teacher
+from hf_gland.refine import schedules
+from hf_gland.refine.bank import dequantise
+from hf_gland.train.checkpoint import (
+    CheckpointError,
+    TrainingState,
+    check_same_config,
+    checkpoint_paths,
+    load_checkpoint,
+    save_checkpoint,
+)
+from hf_gland.train.refresh import refresh_bank, validate
+from hf_gland.train.step import StepValues, step_loss, step_values, supervision
+from hf_gland.train.tracking import append_metrics, cut_metrics, panel, save_panel
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
+def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
+    """The accelerator for a run: precision, accumulation, trackers and process group."""
+    return Accelerator(
+        mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation,
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "tracking")),
+        # Synchronised norms keep buffers equal, so there is nothing to broadcast.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+
+
+def train(config: TrainConfig, run: Path, accelerator: Accelerator, resume: bool = False) -> Path:
+    """Train as `config` says into the folder `run`; returns the model folder `run/model`.
+
+    Raises CheckpointError, ConfigError, ValueError with a message for the user, or Interrupted when a signal asked the
+    run to stop and a checkpoint was saved.
+    """
+    checkpoints = checkpoint_paths(run)
+    if resume and not checkpoints:
+        raise CheckpointError(f"{run}: has no checkpoint to resume from; start without --resume")
+    if not resume and (checkpoints or (run / "metrics.jsonl").exists()):
+        raise CheckpointError(f"{run}: already holds a run; continue it with --resume or give another --out")
+    if resume:
+        check_same_config(checkpoints[-1], config)
+    run.mkdir(parents=True, exist_ok=True)
+    return Training(config, run, accelerator).fit(checkpoints[-1] if resume else None)
+
+
+class Training:
+    """A run in progress."""
+
+    def __init__(self, config: TrainConfig, run: Path, accelerator: Accelerator):
+        self.config, self.run, self.accelerator = config, run, accelerator
+        data = open_training_data(config)
+        self.class_names, self.num_classes = data.class_names, len(data.class_names)
+        self.store, self.validation = self._build_stores(data)
+        if config.mode != "full":
+            self._check_background()
+        torch.manual_seed(config.seed)
+        student = load_student(config.backbone, self.class_names, config.mpp or None, config.model_overrides())
+        synchronise_norms(student)
+        head = head_parameter_names(student)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [p for n, p in student.named_parameters() if (n in head) == in_head],
+              "peak_lr": config.learning_rate * (config.head_lr_factor if in_head else 1)} for in_head in (False, True)],
+            lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.teacher = make_teacher(student).to(accelerator.device)
+        self.wrapped, self.prepared_optimizer = accelerator.prepare(student, self.optimizer)
+        self.state = TrainingState(accelerator.unwrap_model(self.wrapped), self.teacher, self.optimizer, step=0)
+        self.metrics_path = run / "metrics.jsonl"
+        self.latest: dict[str, Any] = {}
+
+    def fit(self, checkpoint: Path | None) -> Path:
+        """Run to the end, from `checkpoint` where given."""
+        config, accelerator, state = self.config, self.accelerator, self.state
+        if checkpoint is not None:
+            scaler = load_checkpoint(checkpoint, state, config)
+            if accelerator.scaler is not None and scaler:
+                accelerator.scaler.load_state_dict(scaler)
+        if accelerator.is_main_process:
+            cut_metrics(self.metrics_path, state.step)
+            (self.run / "training_config.json").write_text(config.to_json())
+        if config.tracker != "none":
+            accelerator.init_trackers("hf_gland", config=json.loads(config.to_json()))
+        started = time.perf_counter()
+        warmup = schedules.warmup_steps(config.steps, config.warmup_fraction)
+        refreshes = (schedules.refresh_steps(warmup, config.steps, config.refreshes,
+                                             config.refresh_growth if config.progressive else 1.0)
+                     if config.mode == "refined" and config.refresh == "bank" else ())
+        bar = tqdm(total=config.steps, initial=state.step, desc="training", unit="step",
+                   disable=not accelerator.is_local_main_process)
+        with _stop_requests() as stop:
+            for end in [*refreshes, config.steps]:
+                if state.step > end or state.step == config.steps:
+                    continue
+                self._run_until(end, bar, stop)
+                if end in refreshes and state.step == end:
+                    self._refresh()
+        bar.close()
+        return self._finish(time.perf_counter() - started)
+
+    def _run_until(self, end: int, bar: tqdm, stop: list[int]) -> None:
+        """Steps up to (not including) step `end`, all with the same bank."""
+        config, accelerator, state = self.config, self.accelerator, self.state
+        pseudo_bank = FlatArrays(state.bank, self.num_classes, self.store.sizes) if state.bank else None
+        crops = CropDataset(
+            self.store, seed=config.seed, crop_px=config.crop_px, scale_min=config.scale_min,
+            scale_max=config.scale_max, stain_jitter=config.stain_jitter, brightness_jitter=config.brightness_jitter,
+            blur_px=config.blur_px, bank=pseudo_bank, weak=config.refresh == "every_step")
+        draws = ShardedDraws(config.seed, len(self.store), config.batch_size, end, state.step, accelerator.process_index,
+                             accelerator.num_processes, config.gradient_accumulation)
+        batches = iter(crop_loader(crops, draws, config.num_workers, accelerator.device.type == "cuda"))
+        while state.step < end:
+            record = self._step(batches)
+            bar.update()
+            bar.set_postfix_str(f"loss {record['loss']:.3f} τ {min(record['thresholds']):.2f} "
+                                f"α {record['ema_decay']:.4f} coverage {record['coverage']:.2f}", refresh=False)
+            finished = state.step == config.steps
+            if config.validate_every and state.step % config.validate_every == 0 and not finished:
+                self._validate()
+            if config.save_every and state.step % config.save_every == 0 and not finished:
+                self._save()
+            if self._asked_to_stop(stop):
+                self._save()
+                raise Interrupted(f"stopped at step {state.step}; continue with --resume")
+
+    def _step(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Any]:
+        """One optimiser step: predict, fuse, loss, backward; then the teacher follows."""
+        config, accelerator, state = self.config, self.accelerator, self.state
+        values = step_values(config, state.step, self.num_classes,
+                             None if state.histograms is None else np.array(state.histograms))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * values.learning_rate_factor
+        # Dropout's draws depend on (seed, step, process) alone, so a resumed run makes the same ones.
+        torch.manual_seed(int(np.random.SeedSequence([config.seed, state.step, accelerator.process_index])
+                              .generate_state(1)[0]))
+        self.wrapped.train()
+        sums: dict[str, Tensor] = {}
+        for _ in range(config.gradient_accumulation):
+            batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in next(batches).items()}
+            with accelerator.accumulate(self.wrapped):
+                with accelerator.autocast():
+                    logits = full_size_logits(self.wrapped, normalise(batch["strong"]))
+                target = supervision(batch["sparse"], self._teacher_probabilities(batch, values), values, config)
+                loss, parts = step_loss(logits, target, values, config, self._total)
+                # Gradients are averaged over processes; the loss is a share of the whole batch's, so scale it up.
+                accelerator.backward(loss * accelerator.num_processes)
+                if accelerator.sync_gradients and config.max_grad_norm:
+                    accelerator.clip_grad_norm_(self.wrapped.parameters(), config.max_grad_norm)
+                self.prepared_optimizer.step()
+                self.prepared_optimizer.zero_grad()
+            seen = {"loss": loss.detach(), **parts, **_coverage(target.pseudo, batch)}
+            sums = {k: sums.get(k, 0) + v for k, v in seen.items()}
+        update_teacher(self.teacher, state.student, values.ema_decay)
+        if self._panel_due(values):
+            self._save_panel(batch, target.fused, logits)
+        state.step += 1
+        return self._record(sums, values)
+
+    def _teacher_probabilities(self, batch: dict[str, Tensor], values: StepValues) -> Tensor | None:
+        """float [B, C, H, W]: from the bank, or from the teacher on the weak view."""
+        if not values.refining:
+            return None
+        if "bank" in batch:
+            return dequantise(batch["bank"])
+        with self.accelerator.autocast():
+            return class_probabilities(self.teacher, normalise(batch["weak"]))
+
+    def _total(self, count: Tensor) -> Tensor:
+        return count if self.accelerator.num_processes == 1 else self.accelerator.reduce(count.clone())
+
+    def _record(self, sums: dict[str, Tensor], values: StepValues) -> dict[str, Any]:
+        """Write down what the step used and gave; every process returns the same record."""
+        names = list(sums)
+        totals = self._total(torch.stack([sums[n].float() for n in names])).tolist()
+        seen = dict(zip(names, totals, strict=True))
+        pixels, confident, known, right = (seen.pop(k) for k in ("pixels", "confident", "known", "right"))
+        means = {k: v / self.config.gradient_accumulation for k, v in seen.items()}
+        record = {"step": self.state.step, **means, "thresholds": values.thresholds, "ema_decay": values.ema_decay,
+                  "pseudo_weight": values.pseudo_weight, "assumed_weight": values.assumed_weight,
+                  "learning_rate": self.config.learning_rate * values.learning_rate_factor,
+                  "coverage": confident / pixels, "pseudo_accuracy": right / known if known else None}
+        self.latest.update(record)
+        if self.accelerator.is_main_process:
+            append_metrics(self.metrics_path, record)
+        scalars = {k: v for k, v in record.items() if isinstance(v, float)}
+        scalars.update({f"threshold_{name}": t for name, t in zip(self.class_names, values.thresholds, strict=True)})
+        self.accelerator.log(scalars, step=self.state.step)
+        return record
+
+    def _refresh(self) -> None:
+        """Make the pseudo-masks anew from the teacher as it is now."""
+        path = self.run / "bank" / f"step-{self.state.step:06d}.u8"
+        histograms = refresh_bank(path, self.store, self.teacher, self.num_classes, self.accelerator,
+                                  self.config.refresh_tile_px)
+        old, self.state.bank = self.state.bank, path
+        self.state.histograms = histograms.tolist()
+        if old is not None and old.parent == path.parent and self.accelerator.is_main_process:
+            old.unlink()
+
+    def _validate(self) -> None:
+        if self.validation is None:
+            return
+        scores = validate(self.validation, self.teacher, self.num_classes, self.accelerator, self.config.refresh_tile_px)
+        record = {"step": self.state.step, **{f"validation_{k}": v for k, v in scores.items()}}
+        self.latest.update(record)
+        if self.accelerator.is_main_process:
+            append_metrics(self.metrics_path, record)
+        self.accelerator.log({k: v for k, v in record.items() if isinstance(v, float)}, step=self.state.step)
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
+            save_checkpoint(self.run, self.state, self.config, scaler, self.latest)
+        self.accelerator.wait_for_everyone()
+
+    def _finish(self, seconds: float) -> Path:
+        """Validate, save the last checkpoint and the model folder."""
+        self._validate()
+        self._save()
+        folder = self.run / "model"
+        if self.accelerator.is_main_process:
+            save_model_folder(folder, self.teacher, self.state.student, _typical_size(self.store))
+            shutil.copy(self.run / "training_config.json", folder / "training_config.json")
+            (folder / "training_metrics.json").write_text(
+                json.dumps({**self.latest, "train_seconds": round(seconds, 1)}, indent=2) + "\n")
+            shutil.rmtree(self.run / "store")
+            shutil.rmtree(self.run / "bank", ignore_errors=True)
+        if self.config.tracker != "none":
+            self.accelerator.end_training()
+        self.accelerator.wait_for_everyone()
+        return folder
+
+    def _build_stores(self, data: TrainingData) -> tuple[TrainingStore, TrainingStore | None]:
+        """Decode the splits into RUN/store, once for all processes of a machine."""
+        config, folders = self.config, (self.run / "store" / "train", self.run / "store" / "validation")
+        if self.accelerator.is_main_process:
+            build_store(data.train, folders[0], self.num_classes, config.mpp or None, config.missing_mpp or None,
+                        dense_as_labels=config.mode == "full")
+            if data.validation is not None:
+                build_store(data.validation, folders[1], self.num_classes, config.mpp or None, config.missing_mpp or None)
+        self.accelerator.wait_for_everyone()
+        return TrainingStore(folders[0]), TrainingStore(folders[1]) if data.validation is not None else None
+
+    def _check_background(self) -> None:
+        """Training without one negative pixel calls everything a gland: refuse, unless the user says what to assume."""
+        labelled = np.zeros(IGNORE_INDEX + 1, np.int64)
+        for i in range(len(self.store)):
+            labelled += np.bincount(self.store.sparse(i).ravel(), minlength=IGNORE_INDEX + 1)
+        if labelled[1:IGNORE_INDEX].sum() == 0:
+            raise ValueError(f"{self.config.dataset}: no training image has a labelled gland pixel; outline some glands")
+        if labelled[0] == 0 and self.config.warmup_background != "assume":
+            raise ValueError(f"{self.config.dataset}: no pixel is labelled as background, so nothing tells a gland from "
+                             "the rest. Rebuild it with --background rim+scribble, or train with "
+                             "--warmup_background assume")
+
+    def _asked_to_stop(self, stop: list[int]) -> bool:
+        return bool(self._total(torch.tensor(float(len(stop)), device=self.accelerator.device)).item())
+
+    def _panel_due(self, values: StepValues) -> bool:
+        every = self.config.panels_every
+        if not self.accelerator.is_main_process:
+            return False
+        if every:
+            return self.state.step % every == 0
+        return self.state.step in (0, self.config.steps - 1) or (
+            values.refining and self.state.bank is not None and self.state.bank.stem == f"step-{self.state.step:06d}")
+
+    def _save_panel(self, batch: dict[str, Tensor], fused: Tensor, logits: Tensor) -> None:
+        picture = panel(batch["strong"].movedim(1, -1).cpu().numpy(),
+                        [batch["sparse"].cpu().numpy(), fused.cpu().numpy(), logits.argmax(dim=1).cpu().numpy()])
+        save_panel(self.accelerator, picture, self.run / "panels" / f"step-{self.state.step:06d}.png", self.state.step)
+
+
+def _coverage(pseudo: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Pixel counts: all, with a pseudo-label, of those with dense truth, and of those right (for the record only)."""
+    dense = batch["dense"].long()
+    confident, known = pseudo != IGNORE_INDEX, dense != IGNORE_INDEX
+    return {"pixels": torch.tensor(float(pseudo.numel()), device=pseudo.device), "confident": confident.sum(),
+            "known": (confident & known).sum(), "right": (confident & known & (pseudo == dense)).sum()}
+
+
+def _typical_size(store: TrainingStore) -> tuple[int, int]:
+    heights, widths = np.median(np.array(store.sizes), axis=0)
+    return int(heights), int(widths)
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM instead of dying of them in the middle of a step; a second one kills."""
+    received: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        os.write(2, b"\nfinishing the step, then saving (again to stop at once)\n")
+
+    previous = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,75 @@
+"""Whole training images through a network: to make the pseudo-mask bank anew, and to validate."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hf_gland.data.store import FlatArrays, TrainingStore
+from hf_gland.metrics.evaluator import SplitEvaluator
+from hf_gland.model.student import class_probabilities, normalise
+from hf_gland.model.tiled import flip_averaged, tiled_probabilities
+from hf_gland.refine import bank
+
+
+def image_predictor(model: nn.Module, accelerator: Accelerator, tile_px: int) -> Callable[[np.ndarray], Tensor]:
+    """A function from an image (uint8 [3, H, W]) to class probabilities (float32 [C, H, W]): tiled, flip-averaged."""
+    def forward(pixel_values: Tensor) -> Tensor:
+        with accelerator.autocast():
+            return class_probabilities(model, pixel_values)
+
+    averaged = flip_averaged(forward, views=("identity", "horizontal"))
+
+    def predict(image: np.ndarray) -> Tensor:
+        pixels = normalise(torch.from_numpy(np.array(image)).to(accelerator.device))
+        return tiled_probabilities(averaged, pixels, tile_px, tile_px * 3 // 4)
+
+    return predict
+
+
+def refresh_bank(path: Path, store: TrainingStore, teacher: nn.Module, num_classes: int, accelerator: Accelerator,
+                 tile_px: int) -> np.ndarray:
+    """Write the teacher's probabilities for all of `store` to `path`; each process does its share.
+
+    All processes must see the same file system. Returns the confidence histograms of the whole bank (see
+    `bank.fill`), the same on every process.
+    """
+    part = path.with_suffix(".part")
+    if accelerator.is_main_process:
+        bank.allocate(part, num_classes * sum(h * w for h, w in store.sizes))
+    accelerator.wait_for_everyone()
+    arrays = FlatArrays(part, num_classes, store.sizes, "r+")
+    predict = image_predictor(teacher, accelerator, tile_px)
+    mine = range(accelerator.process_index, len(store), accelerator.num_processes)
+    shown = tqdm(mine, desc="refreshing pseudo-masks", unit="image", leave=False,
+                 disable=not accelerator.is_local_main_process)
+    histograms = bank.fill(arrays.__getitem__, shown, lambda i: predict(store.images[i]), num_classes)
+    arrays.flat.flush()
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        os.replace(part, path)
+    accelerator.wait_for_everyone()
+    return accelerator.reduce(torch.from_numpy(histograms).to(accelerator.device)).cpu().numpy()
+
+
+def validate(store: TrainingStore, model: nn.Module, num_classes: int, accelerator: Accelerator,
+             tile_px: int) -> dict[str, float | None]:
+    """Pixel scores (0-100) on labelled pixels only; where dense masks exist, `dense_…` beside them for the record."""
+    predict = image_predictor(model, accelerator, tile_px)
+    labelled, dense = SplitEvaluator(num_classes, bootstrap=0), SplitEvaluator(num_classes, bootstrap=0)
+    for index in tqdm(range(len(store)), desc="validating", unit="image", leave=False,
+                      disable=not accelerator.is_local_main_process):
+        probabilities = predict(store.images[index]).cpu()
+        labelled.update(probabilities, store.sparse(index))
+        if store.dense_known[index]:
+            dense.update(probabilities, store.dense(index))
+    keys = ("mIoU", "mDice", "gland_iou", "gland_dice")
+    scores = {k: labelled.compute()[k] for k in keys}
+    if any(store.dense_known):
+        scores.update({f"dense_{k}": dense.compute()[k] for k in keys})
+    return scores

@@ -1,0 +1,102 @@
+"""One training step: what the schedules say, what the student learns from, and the loss."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_gland.config import TrainConfig
+from hf_gland.labels import BACKGROUND, IGNORE_INDEX
+from hf_gland.refine import schedules
+from hf_gland.refine.fusion import confident_labels, fuse
+from hf_gland.refine.losses import cross_entropy_sum, dice_sum, mean_over
+
+
+@dataclass(frozen=True)
+class StepValues:
+    """What the schedules give for one step."""
+
+    refining: bool  # past warm-up, in refined mode
+    thresholds: tuple[float, ...]  # τ per class
+    ema_decay: float  # α
+    pseudo_weight: float
+    assumed_weight: float
+    learning_rate_factor: float
+
+
+def step_values(config: TrainConfig, step: int, num_classes: int, histograms: np.ndarray | None) -> StepValues:
+    """The schedules' values at `step` (0-based). `histograms`: the bank's confidences, for the adaptive threshold."""
+    warmup = schedules.warmup_steps(config.steps, config.warmup_fraction)
+    refining = config.mode == "refined" and step >= warmup
+    progress = schedules.refined_progress(step, warmup, config.steps)
+    widening = progress if config.progressive else 0.0
+    if not config.confidence_filter:
+        thresholds = np.zeros(num_classes)
+    elif config.threshold == "adaptive" and histograms is not None:
+        share = schedules.anneal(widening, config.adaptive_share_start, config.adaptive_share_end, "linear")
+        thresholds = schedules.quantile_thresholds(histograms, share, floor=0.5)
+    else:
+        shape = "linear" if config.threshold == "linear" else "cosine"
+        tau = schedules.anneal(widening, config.threshold_start, config.threshold_end, shape)
+        thresholds = np.full(num_classes, tau)
+    fading = 1.0 if warmup == 0 else min(step / warmup, 1.0)
+    return StepValues(
+        refining=refining,
+        thresholds=tuple(float(t) for t in thresholds),
+        ema_decay=schedules.anneal(step / max(config.steps - 1, 1), config.ema_start, config.ema_end) if config.ema else 0.0,
+        pseudo_weight=config.pseudo_weight * schedules.ramp(progress, config.pseudo_ramp) if refining else 0.0,
+        assumed_weight=(schedules.anneal(fading, config.assumed_weight, config.assumed_weight_end)
+                        if config.warmup_background == "assume" and config.mode != "full" else 0.0),
+        learning_rate_factor=schedules.learning_rate_factor(step, config.steps, config.lr_warmup_fraction),
+    )
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What the student is asked to say, integer [B, H, W] each, IGNORE_INDEX where nothing is asked."""
+
+    truth: Tensor  # from the annotator
+    pseudo: Tensor  # from the teacher, wherever it is sure
+    fused: Tensor  # truth where there is some, else pseudo
+
+
+def supervision(sparse: Tensor, teacher: Tensor | None, values: StepValues, config: TrainConfig) -> Supervision:
+    """Combine sparse labels (uint8 [B, H, W]) with the teacher's probabilities (float [B, C, H, W], or None)."""
+    truth = sparse.long()
+    if not values.refining or teacher is None:
+        nothing = torch.full_like(truth, IGNORE_INDEX)
+        return Supervision(truth, nothing, truth)
+    pseudo = confident_labels(teacher, torch.tensor(values.thresholds, device=teacher.device))
+    if not config.fusion:
+        truth = torch.full_like(truth, IGNORE_INDEX)
+    return Supervision(truth, pseudo, fuse(truth, pseudo))
+
+
+def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: TrainConfig,
+              total: Callable[[Tensor], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one micro-batch and its parts. `total` adds a count up over all processes.
+
+    separate:  CE(truth ∪ assumed) + λ·Dice(truth) + w·CE(pseudo outside truth)
+    joint:     CE(fused ∪ assumed) + λ·Dice(fused), the paper's loss
+    Assumed pixels are the unlabelled ones without a pseudo-label, taken for background with a small weight.
+    Every term is divided by its count over the whole global batch.
+    """
+    firm = target.fused if config.loss == "joint" else target.truth
+    weight = None
+    if values.assumed_weight > 0:
+        weight = torch.where(firm != IGNORE_INDEX, 1.0, values.assumed_weight)
+        assumed = torch.where(target.fused == IGNORE_INDEX, BACKGROUND, IGNORE_INDEX)
+        ce_target = fuse(firm, assumed)
+    else:
+        ce_target = firm
+    parts = {"ce": cross_entropy_sum(logits, ce_target, weight), "dice": dice_sum(logits, firm)}
+    weights = {"ce": 1.0, "dice": config.dice_weight}
+    if config.loss == "separate" and values.pseudo_weight > 0:
+        outside = torch.where(target.truth == IGNORE_INDEX, target.pseudo, IGNORE_INDEX)
+        parts["pseudo"] = cross_entropy_sum(logits, outside)
+        weights["pseudo"] = values.pseudo_weight
+    means = {name: mean_over((summed, total(count))) for name, (summed, count) in parts.items()}
+    loss = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
+    return loss, {name: mean.detach() for name, mean in means.items()}

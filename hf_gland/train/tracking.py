@@ -1,0 +1,58 @@
+"""What a run leaves behind to look at: metrics.jsonl (every step), trackers, and panels."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from PIL import Image
+
+from hf_gland.labels import IGNORE_INDEX, class_colour
+
+
+def cut_metrics(path: Path, step: int) -> None:
+    """Drop what a run recorded after `step`, so that a resumed run records it once."""
+    if not path.exists():
+        return
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                lines.append(line)
+        except json.JSONDecodeError:
+            continue  # the line that a kill cut short
+    part = path.with_suffix(".part")
+    part.write_text("".join(f"{line}\n" for line in lines))
+    os.replace(part, path)
+
+
+def append_metrics(path: Path, record: dict[str, Any]) -> None:
+    """Add one line to metrics.jsonl."""
+    with open(path, "a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def colour_labels(mask: np.ndarray) -> np.ndarray:
+    """RGB uint8 [H, W, 3] of integer labels [H, W]; unlabelled pixels are grey."""
+    table = np.array([class_colour(c) for c in range(IGNORE_INDEX + 1)], np.uint8)
+    return table[mask]
+
+
+def panel(images: np.ndarray, labels: list[np.ndarray]) -> np.ndarray:
+    """One row per crop: the image (uint8 [B, H, W, 3]), then each label map ([B, H, W]) blended over it."""
+    columns = [images]
+    for maps in labels:
+        colours = np.stack([colour_labels(m) for m in maps])
+        columns.append((0.45 * images + 0.55 * colours).astype(np.uint8))
+    return np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
+
+
+def save_panel(accelerator: Accelerator, picture: np.ndarray, path: Path, step: int) -> None:
+    """Write a panel as PNG and hand it to the trackers that take pictures."""
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(picture).save(path)
+    for tracker in accelerator.trackers:
+        if hasattr(tracker, "log_images"):
+            tracker.log_images({"panels": picture[None]}, step=step)

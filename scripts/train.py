@@ -1,0 +1,48 @@
+"""Train a gland segmentation model from sparse labels.
+
+  accelerate launch scripts/train.py --config bench --dataset DATASET --out runs/first
+  accelerate launch scripts/train.py --config bench --dataset DATASET --out runs/first --resume
+  torchrun --nproc-per-node 2 scripts/train.py --config bench --dataset DATASET --out runs/two
+
+--config names a .toml or .json file of settings, or a recipe that ships with the package; every setting can be given
+as --key value as well, and wins over the file. RUN/model is a plain transformers repository when it is done.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
+
+from hf_gland.config import add_settings, config_from_arguments, recipe_names  # noqa: E402
+from hf_gland.model.cpu import keep_freed_memory  # noqa: E402
+from hf_gland.train.checkpoint import CheckpointError  # noqa: E402
+from hf_gland.train.loop import Interrupted, make_accelerator, train  # noqa: E402
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", metavar="FILE_OR_RECIPE", help=f"settings to start from ({', '.join(recipe_names())})")
+    parser.add_argument("--out", required=True, metavar="RUN", type=Path, help="folder for checkpoints, logs and the model")
+    parser.add_argument("--resume", action="store_true", help="continue RUN from its last checkpoint")
+    add_settings(parser.add_argument_group("settings [default]"))
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    try:
+        config = config_from_arguments(arguments, arguments.config)
+        accelerator = make_accelerator(config, arguments.out)
+        folder = train(config, arguments.out, accelerator, resume=arguments.resume)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return 130
+    except (CheckpointError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if accelerator.is_main_process:
+        print(f"model written to {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
