@@ -16,7 +16,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
 
 from hf_gland.config import add_settings, config_from_arguments, recipe_names  # noqa: E402
-from hf_gland.model.cpu import keep_freed_memory  # noqa: E402
+from hf_gland.model.cpu import keep_freed_memory, use_all_cores  # noqa: E402
 from hf_gland.train.checkpoint import CheckpointError  # noqa: E402
 from hf_gland.train.loop import Interrupted, make_accelerator, train  # noqa: E402
 
@@ -29,6 +29,7 @@ def main() -> int:
     add_settings(parser.add_argument_group("settings [default]"))
     arguments = parser.parse_args()
     keep_freed_memory()
+    use_all_cores()
     try:
         config = config_from_arguments(arguments, arguments.config)
         accelerator = make_accelerator(config, arguments.out)

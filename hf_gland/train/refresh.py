@@ -13,21 +13,22 @@ from tqdm import tqdm
 from hf_gland.data.store import FlatArrays, TrainingStore
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.model.student import class_probabilities, normalise
-from hf_gland.model.tiled import flip_averaged, tiled_probabilities
+from hf_gland.model.tiled import tiled_probabilities
 from hf_gland.refine import bank
 
 
 def image_predictor(model: nn.Module, accelerator: Accelerator, tile_px: int) -> Callable[[np.ndarray], Tensor]:
     """A function from an image (uint8 [3, H, W]) to class probabilities (float32 [C, H, W]): tiled, flip-averaged."""
     def forward(pixel_values: Tensor) -> Tensor:
+        # Both views in one batch: on a CPU that is twice as fast as one after the other.
         with accelerator.autocast():
-            return class_probabilities(model, pixel_values)
-
-    averaged = flip_averaged(forward, views=("identity", "horizontal"))
+            both = class_probabilities(model, torch.cat([pixel_values, pixel_values.flip(-1)]))
+        straight, mirrored = both.chunk(2)
+        return (straight + mirrored.flip(-1)) / 2
 
     def predict(image: np.ndarray) -> Tensor:
         pixels = normalise(torch.from_numpy(np.array(image)).to(accelerator.device))
-        return tiled_probabilities(averaged, pixels, tile_px, tile_px * 3 // 4)
+        return tiled_probabilities(forward, pixels, tile_px, tile_px * 3 // 4)
 
     return predict
 

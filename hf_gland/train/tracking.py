@@ -55,4 +55,5 @@ def save_panel(accelerator: Accelerator, picture: np.ndarray, path: Path, step: 
     Image.fromarray(picture).save(path)
     for tracker in accelerator.trackers:
         if hasattr(tracker, "log_images"):
-            tracker.log_images({"panels": picture[None]}, step=step)
+            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"panels": picture[None]}, step=step, **layout)
