@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from hf_gland.labels import IGNORE_INDEX
+from hf_gland.metrics.bootstrap import bootstrap_intervals
 
-INTERVAL_KEYS = ("mIoU", "mDice", "gland_iou", "gland_dice", "image_dice")
+Confusions = np.ndarray | Sequence[np.ndarray]
 
 
 def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
@@ -42,8 +43,8 @@ def pixel_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
     `gland_iou`, `gland_dice` [...]: all gland classes (1..C-1) merged into one.
     """
     counts = np.asarray(confusions, np.float64)
-    true_positive = np.diagonal(counts, axis1=-2, axis2=-1)
-    class_iou, class_dice = _overlap(true_positive, counts.sum(-1), counts.sum(-2))
+    both = np.diagonal(counts, axis1=-2, axis2=-1)
+    class_iou, class_dice = _overlap(both, counts.sum(-1), counts.sum(-2))
     gland_iou, gland_dice = _overlap(counts[..., 1:, 1:].sum((-2, -1)), counts[..., 1:, :].sum((-2, -1)),
                                      counts[..., :, 1:].sum((-2, -1)))
     return {"mIoU": _mean_defined(class_iou), "mDice": _mean_defined(class_dice), "gland_iou": gland_iou,
@@ -56,7 +57,7 @@ def pixel_metrics(confusion: np.ndarray) -> dict[str, float | list[float | None]
             for key, value in pixel_scores(confusion).items()}
 
 
-def image_dice(confusions: np.ndarray | Sequence[np.ndarray]) -> float | None:
+def image_dice(confusions: Confusions) -> float | None:
     """Mean over images of the gland Dice of each image, in percent; `confusions` [N, C, C].
 
     An image with no gland pixel in truth and none predicted (or with nothing labelled) has no Dice: it is
@@ -65,31 +66,24 @@ def image_dice(confusions: np.ndarray | Sequence[np.ndarray]) -> float | None:
     return _or_none(_mean_defined(pixel_scores(np.asarray(confusions))["gland_dice"]))
 
 
-def bootstrap_intervals(confusions: np.ndarray | Sequence[np.ndarray], resamples: int = 1000, seed: int = 0,
-                        level: float = 0.95) -> dict[str, list[float] | None]:
-    """Percentile bootstrap intervals over images of `INTERVAL_KEYS`: {key: [low, high] in percent, or None}.
+def pixel_intervals(confusions: Confusions, resamples: int = 1000,
+                    seed: int = 0) -> dict[str, list[float] | None]:
+    """95 % bootstrap intervals over images, [low, high] in percent, None where there is none.
 
-    Images are drawn with replacement, as many as there are; each draw pools its own pixels (Efron and
-    Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13). Draws in which a score is undefined are left
-    out. The matrices [N, C, C] are put into a fixed order first, so that an interval depends on `seed` but
-    not on the order of the images. Fewer than two images have no interval: None.
+    Keys: mIoU, mDice, gland_iou, gland_dice (pooled anew in every resample) and image_dice.
     """
     matrices = np.asarray(confusions, np.float64)
-    n = len(matrices)
-    if n < 2:
-        return dict.fromkeys(INTERVAL_KEYS)
-    flat = matrices.reshape(n, -1)
-    flat = flat[np.lexsort(flat.T)]
-    drawn = np.random.default_rng(seed).integers(0, n, (resamples, n))
-    times = np.zeros((resamples, n))  # how often each resample holds each image
-    np.add.at(times, (np.arange(resamples)[:, None], drawn), 1)
-    scores = pixel_scores((times @ flat).reshape(resamples, *matrices.shape[1:]))
-    dice = pixel_scores(flat.reshape(matrices.shape))["gland_dice"]
-    defined = times * ~np.isnan(dice)
-    with np.errstate(invalid="ignore"):
-        scores["image_dice"] = (defined @ np.nan_to_num(dice)) / defined.sum(1)
-    tail = 100 * (1 - level) / 2
-    return {key: _percentiles(scores[key], tail) for key in INTERVAL_KEYS}
+    dice = pixel_scores(matrices)["gland_dice"]
+    flat = matrices.reshape(len(matrices), -1)
+    rows = np.column_stack([flat, np.nan_to_num(dice), ~np.isnan(dice)])
+
+    def score(sums: np.ndarray) -> dict[str, np.ndarray]:
+        scores = pixel_scores(sums[:, :-2].reshape(-1, *matrices.shape[1:]))
+        with np.errstate(invalid="ignore"):  # no image with a Dice: 0 / 0
+            scores["image_dice"] = sums[:, -2] / sums[:, -1]
+        return {key: values for key, values in scores.items() if values.ndim == 1}
+
+    return bootstrap_intervals(rows, score, resamples, seed)
 
 
 def _overlap(both: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,11 +96,6 @@ def _mean_defined(values: np.ndarray) -> np.ndarray:
     defined = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(defined, values, 0).sum(-1) / defined.sum(-1)
-
-
-def _percentiles(values: np.ndarray, tail: float) -> list[float] | None:
-    values = values[~np.isnan(values)]
-    return [float(v) for v in np.percentile(values, [tail, 100 - tail])] if values.size else None
 
 
 def _or_none(value: np.ndarray | float) -> float | None:
