@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from hf_gland.data.schema import Sample
 from hf_gland.data.synthetic_shapes import Array, smooth_noise
-from hf_gland.data.synthetic_tissue import MPP, Tissue, draw_architecture, paint_tissue
+from hf_gland.data.synthetic_layout import MPP, draw_architecture
+from hf_gland.data.synthetic_tissue import Tissue, paint_tissue
 
 SPLITS: dict[str, int] = {"train": 32, "validation": 8, "test": 16, "test_shifted": 16}
 PATIENTS: dict[str, int] = {"train": 8, "validation": 4, "test": 4, "test_shifted": 4}
@@ -65,7 +66,7 @@ def _sample(split: str, index: int, seed: int, size_px: tuple[int, int], num_cla
     rng = _rng(seed, split, "image", index, *size_px)
     tissue = paint_tissue(rng, size_px, draw_architecture(rng, malignant), glands=index % 32 != 13)
     image = _develop(rng, tissue, stain)
-    pieces = _pieces(tissue.instances)
+    pieces = _pieces(tissue.ids)
     mask = np.where(pieces > 0, tissue.classes if num_classes == 3 else 1, 0).astype(np.uint8)
     return Sample(image=image, mask=mask, instances=pieces, image_id=f"syn-{split}-{index:03d}",
                   patient_id=patient_id, source="synthetic", grade="malignant" if malignant else "benign", mpp=MPP)
@@ -96,10 +97,10 @@ def _draw_stain(rng: np.random.Generator, shifted: bool) -> Stain:
     def between(low: list[float], high: list[float], t: float) -> Array:
         return np.array(low) + (np.array(high) - np.array(low)) * t
 
-    hema = between([0.62, 0.72, 0.32], [0.75, 0.80, 0.22], u[0])
-    eosin = between([0.10, 0.80, 0.20], [0.22, 0.72, 0.42], u[1])
+    hema = between([0.68, 0.74, 0.25], [0.54, 0.80, 0.34], u[0])
+    eosin = between([0.08, 0.82, 0.22], [0.20, 0.74, 0.40], u[1])
     return Stain(hema=hema * (0.85 + 0.4 * u[2]), eosin=eosin * (0.75 + 0.4 * u[3]),
-                 blood=np.array([0.12, 0.95, 0.75]), white=between([0.93, 0.93, 0.95], [0.97, 0.95, 0.94], u[4]))
+                 blood=np.array([0.14, 1.1, 0.70]), white=between([0.93, 0.93, 0.95], [0.97, 0.95, 0.94], u[4]))
 
 
 def _develop(rng: np.random.Generator, tissue: Tissue, stain: Stain) -> Array:

@@ -1,356 +1,237 @@
-"""Synthetic colorectal tissue as amounts of stain: where the glands are, and what every pixel absorbs.
+"""What every pixel of a synthetic field absorbs: stroma, and the background structures that resemble glands.
 
-A piece of tissue is drawn on a canvas larger than the image, so that glands are cut by the border as in a real
-field of view. Lengths are in px at `MPP` µm per pixel.
+Painting happens on a canvas larger than the image, so that the border cuts structures as it does in a real
+field of view.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from hf_gland.data.synthetic_shapes import Array, outline, skeleton, smooth_noise, stamp
+from hf_gland.data.synthetic_epithelium import paint_gland
+from hf_gland.data.synthetic_layout import LOOKALIKES, Architecture, place
+from hf_gland.data.synthetic_shapes import Array, smooth_noise, stamp
 
-MPP = 0.62
 MARGIN_PX = 48
-BENIGN, MALIGNANT = 1, 2
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What distinguishes one image's tissue from another's (lengths in px, shares 0..1)."""
-
-    malignant: bool
-    fill: float  # share of the canvas that glands should cover
-    gap_px: float  # least distance between glands; negative: they may press against each other
-    radius_px: float
-    cellularity: float  # stroma nuclei per 1000 px
-    fibre_contrast: float
-    loose: float  # how much of the stroma is torn into white clefts
-    goblets: float
-    cytoplasm_hema: float
-    cytoplasm_eosin: float
-    stroma_eosin: float
 
 
 @dataclass
 class Tissue:
-    """Amounts of each absorber on the canvas, float32 [H, W], and the glands: ids int32, classes uint8."""
+    """Amounts of each absorber, float32 [H, W], and the glands: ids int32 [H, W], classes uint8 [H, W]."""
 
     hema: Array
     eosin: Array
     blood: Array
-    instances: Array
+    ids: Array
     classes: Array
 
 
-def draw_architecture(rng: np.random.Generator, malignant: bool) -> Architecture:
-    """A random architecture of the given grade."""
-    return Architecture(
-        malignant=malignant,
-        fill=rng.uniform(0.25, 0.55),
-        gap_px=rng.choice([-6.0, 0.0, 6.0, 14.0]),
-        radius_px=rng.uniform(28, 42) if malignant else rng.uniform(26, 38),
-        cellularity=rng.uniform(2.0, 5.5),
-        fibre_contrast=rng.uniform(0.3, 1.0),
-        loose=rng.uniform(0, 1) ** 2,
-        goblets=rng.uniform(0, 0.35) if malignant else rng.uniform(0.4, 1.0),
-        cytoplasm_hema=rng.uniform(0.18, 0.42) if malignant else rng.uniform(0.10, 0.30),
-        cytoplasm_eosin=rng.uniform(0.35, 0.75),
-        stroma_eosin=rng.uniform(0.35, 0.75),
-    )
+@dataclass(frozen=True)
+class Stroma:
+    """One kind of connective tissue; shares 0..1."""
+
+    eosin: float
+    cells: float  # nuclei per 1000 px
+    spindle: float  # share of elongated nuclei
+    loose: float  # how far it is thin strands in white rather than solid
+    wrap: float  # how far fibres run round the glands
+
+
+LAMINA_PROPRIA = Stroma(eosin=0.40, cells=8.0, spindle=0.15, loose=0.45, wrap=0.6)
+DESMOPLASTIC = Stroma(eosin=0.55, cells=4.5, spindle=0.75, loose=0.15, wrap=1.0)
+MUSCLE = Stroma(eosin=0.70, cells=2.2, spindle=0.95, loose=0.05, wrap=0.0)
+SUBMUCOSA = Stroma(eosin=0.50, cells=1.6, spindle=0.7, loose=0.95, wrap=0.3)
+INFLAMED = Stroma(eosin=0.45, cells=11.0, spindle=0.1, loose=0.2, wrap=0.3)
 
 
 def paint_tissue(rng: np.random.Generator, size_px: tuple[int, int], plan: Architecture, *,
                  glands: bool = True) -> Tissue:
-    """Draw one field of tissue of `size_px` (height, width); without `glands`, stroma and look-alikes only."""
+    """Draw one field of `size_px` (height, width); without `glands`, stroma and look-alikes only."""
     shape = (size_px[0] + 2 * MARGIN_PX, size_px[1] + 2 * MARGIN_PX)
-    ids, classes, reserved = _place(rng, shape, plan, glands)
-    tissue = Tissue(*(np.zeros(shape, np.float32) for _ in range(3)), instances=ids, classes=classes)
-    fibres, slope_angle = _paint_stroma(rng, tissue, plan)
-    for kind, y, x, r in reserved:
-        _LOOKALIKES[kind](rng, tissue, y, x, r)
-    for box, gland_id in _boxes(ids):
-        _paint_gland(rng, tissue, box, gland_id, plan)
-    return _crop(tissue)
-
-
-# --- where things are ------------------------------------------------------------------------------------------
-
-def _gland_shape(rng: np.random.Generator, plan: Architecture, malignant: bool) -> tuple[Array, int, int]:
-    r = plan.radius_px * rng.uniform(0.75, 1.2)
-    if malignant:
-        branches = int(rng.integers(0, 4))
-        discs = skeleton(rng, r * rng.uniform(0.3, 3.0), r * rng.uniform(0.7, 1.0), rng.uniform(-2.5, 2.5), 0.3, branches)
-        return outline(rng, discs, rng.uniform(2, 5), rng.uniform(14, 30))
-    if rng.random() < 0.55:  # cut across
-        return outline(rng, skeleton(rng, r * rng.uniform(0, 0.6), r, 0, 0.05), rng.uniform(0.8, 2.2), 30)
-    discs = skeleton(rng, r * rng.uniform(1.5, 4.0), r * rng.uniform(0.65, 0.85), rng.uniform(-1, 1), 0.1)
-    return outline(rng, discs, rng.uniform(0.8, 2.2), 30)
-
-
-def _place(rng: np.random.Generator, shape: tuple[int, int], plan: Architecture,
-           glands: bool) -> tuple[Array, Array, list[tuple[str, float, float, float]]]:
-    """Ids, classes, and the look-alikes that were given room first: (kind, y, x, radius)."""
-    ids, classes = np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
-    taken = np.zeros(shape, bool)
-    reserved = []
-    yy, xx = np.ogrid[: shape[0], : shape[1]]
-    for _ in range(int(rng.integers(2, 6)) + (0 if glands else 5)):
-        kind = str(rng.choice(list(_LOOKALIKES)))
-        r = rng.uniform(12, 30)
-        y, x = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
-        disc = (yy - y) ** 2 + (xx - x) ** 2 < (r + 10) ** 2
-        if not (taken & disc).any():
-            taken |= disc
-            reserved.append((kind, float(y), float(x), float(r)))
-    if not glands:
-        return ids, classes, reserved
-    next_id = 1
-    for attempt in range(90):
-        if (ids > 0).mean() > plan.fill:
-            break
-        malignant = plan.malignant and rng.random() > 0.12
-        filled, y0, x0 = _gland_shape(rng, plan, malignant)
-        cy, cx = ((shape[0] / 2, shape[1] / 2) if attempt == 0 else
-                  (rng.uniform(0, shape[0]), rng.uniform(0, shape[1])))
-        top, left = int(cy) + y0, int(cx) + x0
-        a0, a1 = max(top, 0), min(top + filled.shape[0], shape[0])
-        b0, b1 = max(left, 0), min(left + filled.shape[1], shape[1])
-        if a1 - a0 < 8 or b1 - b0 < 8:
-            continue
-        window = np.s_[a0:a1, b0:b1]
-        local = filled[a0 - top:a1 - top, b0 - left:b1 - left]
-        blocked = taken[window] | (ids[window] > 0)
-        if attempt and (local & taken[window]).any():
-            continue
-        if plan.gap_px > 0:
-            blocked = ndimage.distance_transform_edt(~blocked) < plan.gap_px if blocked.any() else blocked
-        if (local & blocked).sum() > (0.12 if plan.gap_px <= 0 else 0.03) * local.sum() and attempt:
-            continue
-        room = local & ~blocked
-        room = ndimage.binary_opening(room, iterations=5)
-        parts, count = ndimage.label(room)
-        if not count:
-            continue
-        room = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-        if room.sum() < 900:
-            continue
-        ids[window][room] = next_id
-        classes[window][room] = MALIGNANT if malignant else BENIGN
-        next_id += 1
-    return ids, classes, reserved
-
-
-def _boxes(ids: Array) -> list[tuple[tuple[slice, slice], int]]:
-    """Each gland's bounding box, grown by 6 px, with its id."""
-    found = []
-    for gland_id, box in enumerate(ndimage.find_objects(ids), 1):
+    layout = place(rng, shape, plan, glands)
+    hema, eosin, blood = (np.zeros(shape, np.float32) for _ in range(3))
+    tissue = Tissue(hema, eosin, blood, layout.ids, layout.classes)
+    _paint_stroma(rng, tissue, plan)
+    for kind, y, x, r in layout.lookalikes:
+        _PAINTERS[kind](rng, tissue, y, x, r)
+    for gland_id, box in enumerate(ndimage.find_objects(layout.ids), 1):
         if box is not None:
-            y, x = box
-            found.append(((slice(max(y.start - 6, 0), y.stop + 6), slice(max(x.start - 6, 0), x.stop + 6)), gland_id))
-    return found
+            grown = (slice(max(box[0].start - 4, 0), box[0].stop + 4),
+                     slice(max(box[1].start - 4, 0), box[1].stop + 4))
+            paint_gland(rng, hema[grown], eosin[grown], layout.ids[grown] == gland_id,
+                        int(layout.classes[layout.ids == gland_id][0]), plan)
+    inner = np.s_[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+    return Tissue(*(np.ascontiguousarray(a[inner]) for a in (hema, eosin, blood, layout.ids, layout.classes)))
 
 
-# --- stroma ----------------------------------------------------------------------------------------------------
-
-def _paint_stroma(rng: np.random.Generator, tissue: Tissue, plan: Architecture) -> tuple[Array, Array]:
+def _paint_stroma(rng: np.random.Generator, tissue: Tissue, plan: Architecture) -> None:
+    """Two kinds of stroma that pass into one another, with fibres along the level lines of a smooth field."""
     shape = tissue.hema.shape
-    outside = ndimage.distance_transform_edt(tissue.instances == 0).astype(np.float32) if (
-        tissue.instances.any()) else np.full(shape, 99, np.float32)
-    yy, xx = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    kinds = (LAMINA_PROPRIA, DESMOPLASTIC, MUSCLE, SUBMUCOSA, INFLAMED)
+    likely = [0.15, 0.45, 0.15, 0.1, 0.15] if plan.malignant else [0.45, 0.1, 0.15, 0.15, 0.15]
+    one, two = (kinds[i] for i in rng.choice(len(kinds), 2, replace=False, p=likely))
+    share = 1 / (1 + np.exp(-4 * smooth_noise(rng, shape, 110) - rng.normal(0, 1.5)))
+
+    def mixed(name: str) -> Array:
+        field: Array = getattr(one, name) * share + getattr(two, name) * (1 - share)
+        return field
+
+    outside = (ndimage.distance_transform_edt(tissue.ids == 0) if tissue.ids.any() else np.full(shape, 99.0))
+    outside = outside.astype(np.float32)
+    across = _fibre_field(rng, shape, outside, float(mixed("wrap").mean()))
+    fibre = _fibres(rng, shape, across)
+    fine = smooth_noise(rng, shape, 2.2)
+    patchy = smooth_noise(rng, shape, 50)
+    solid = 1 + 0.2 * fibre + 0.13 * fine + 0.12 * patchy
+    strands = 1.25 * np.exp(-((fibre / 0.3) ** 2)) * np.clip(0.8 + 0.4 * patchy, 0, 1) + 0.12
+    loose = np.clip(mixed("loose") + 0.25 * smooth_noise(rng, shape, 35), 0, 1)
+    white = np.clip(1.5 * (-fibre - 1.15 + 0.35 * smooth_noise(rng, shape, 30) + 0.4 * loose), 0, 1)
+    if plan.halo_px:
+        halo_px = plan.halo_px * (1 + 0.6 * smooth_noise(rng, shape, 40)) + 0.8 * fine
+        white = np.maximum(white, 0.95 * np.clip(halo_px - outside + 0.5, 0, 1))
+    eosin = mixed("eosin") * rng.uniform(0.8, 1.2) * (solid * (1 - loose) + strands * loose)
+    tissue.eosin[:] = np.clip(eosin, 0.02, 2) * (1 - white)
+    tissue.hema[:] = np.clip(0.07 + 0.03 * patchy + 0.02 * fibre + 0.03 * fine, 0, 1) * (1 - white) * (1 - 0.6 * loose)
+
+    slope_y, slope_x = np.gradient(across)
+    _scatter_cells(rng, tissue, mixed("cells"), mixed("spindle"), outside, np.arctan2(slope_y, slope_x) + np.pi / 2)
+
+
+def _fibre_field(rng: np.random.Generator, shape: tuple[int, int], outside: Array, wrap: float) -> Array:
+    """A coordinate (px) that grows across the fibres: a tilted plane, bent, and bulging round the glands."""
     turn = rng.uniform(0, np.pi)
-    across = yy * np.cos(turn) + xx * np.sin(turn)
-    across += 14 * smooth_noise(rng, shape, 70) + 4 * smooth_noise(rng, shape, 25)
-    across += 30 * np.exp(-outside / 18)  # fibres wrap round the glands
-    gy, gx = np.gradient(across)
-    along = np.arctan2(gy, gx) + np.pi / 2
+    y = np.arange(shape[0], dtype=np.float32)[:, None]
+    x = np.arange(shape[1], dtype=np.float32)[None, :]
+    field = (y * np.cos(turn) + x * np.sin(turn)).astype(np.float32)
+    field += 14 * smooth_noise(rng, shape, 80) + 3.5 * smooth_noise(rng, shape, 22)
+    return field + np.float32(40 * wrap) * np.exp(-outside / 15)
 
-    fibre = np.zeros(shape, np.float32)
-    for period, weight in ((2.5, 0.5), (6.0, 0.8), (16.0, 0.6)):
-        table = rng.standard_normal(4096).astype(np.float32)
-        table = ndimage.gaussian_filter1d(table, 0.8, mode="wrap") * 1.7
-        where = (across / period + 1.5 * smooth_noise(rng, shape, 40)) % 4095
+
+def _fibres(rng: np.random.Generator, shape: tuple[int, int], across: Array) -> Array:
+    """Streaks of about unit variance that are nearly constant along the level lines of `across`."""
+    total = np.zeros(shape, np.float32)
+    for period_px, weight in ((1.8, 0.6), (4.5, 0.7), (11.0, 0.4)):
+        table = rng.standard_normal(2049).astype(np.float32)
+        where = (across + 2.5 * period_px * smooth_noise(rng, shape, 9 * period_px)) / period_px % 2047
         low = where.astype(np.int64)
-        fibre += weight * (table[low] * (1 - (where - low)) + table[low + 1] * (where - low))
-    patchy = smooth_noise(rng, shape, 60)
-    eosin = plan.stroma_eosin * (1 + 0.28 * plan.fibre_contrast * fibre + 0.18 * patchy)
-    hema = 0.08 + 0.03 * smooth_noise(rng, shape, 20) + 0.02 * fibre
-    cleft = np.clip(plan.loose * 1.4 + 0.55 * (-fibre) + 0.5 * smooth_noise(rng, shape, 45) - 1.7, 0, 0.5) * 2
-    tissue.eosin[:] = np.clip(eosin, 0.08, 2) * (1 - cleft)
-    tissue.hema[:] = np.clip(hema, 0, 1) * (1 - cleft)
-
-    count = int(plan.cellularity * shape[0] * shape[1] / 1000)
-    crowd = np.exp(0.8 * smooth_noise(rng, shape, 50))
-    y, x = rng.uniform(0, shape[0], 3 * count), rng.uniform(0, shape[1], 3 * count)
-    iy, ix = y.astype(int), x.astype(int)
-    kept = (rng.random(3 * count) < crowd[iy, ix] / 3) & (outside[iy, ix] > 3)
-    y, x, iy, ix = y[kept], x[kept], iy[kept], ix[kept]
-    n = len(y)
-    spindle = rng.random(n) < np.clip(0.6 + 0.25 * smooth_noise(rng, shape, 60)[iy, ix], 0.1, 0.95)
-    long_px = np.where(spindle, rng.uniform(5, 10, n), rng.uniform(3, 4.6, n))
-    short_px = np.where(spindle, rng.uniform(1.5, 2.6, n), rng.uniform(2.8, 4.2, n))
-    stamp(tissue.hema, y, x, long_px, short_px, along[iy, ix] + rng.normal(0, 0.25, n),
-          rng.uniform(0.6, 1.15, n), rng.uniform(0, 0.3, n))
-    return fibre, along
+        part = where - low
+        total += weight * (table[low] * (1 - part) + table[low + 1] * part)
+    return total
 
 
-# --- look-alikes: background that resembles a part of a gland ------------------------------------------------------
-
-def _disc(tissue: Tissue, y: float, x: float, r: float, rng: np.random.Generator,
-          rough: float = 0.1) -> tuple[tuple[slice, slice], Array]:
-    """The window round (y, x) and, in it, the depth below a wobbly circle of radius r (px, negative outside)."""
-    reach = int(r * 1.5 + 12)
+def _scatter_cells(rng: np.random.Generator, tissue: Tissue, per_1000_px: Array, spindle_share: Array,
+                   outside: Array, along: Array) -> None:
     shape = tissue.hema.shape
-    window = (slice(max(int(y) - reach, 0), min(int(y) + reach, shape[0])),
-              slice(max(int(x) - reach, 0), min(int(x) + reach, shape[1])))
-    yy, xx = np.mgrid[window].astype(np.float32)
-    stretch, turn = rng.uniform(1, 1.35), rng.uniform(0, np.pi)
-    u = (xx - x) * np.cos(turn) + (yy - y) * np.sin(turn)
-    v = (yy - y) * np.cos(turn) - (xx - x) * np.sin(turn)
-    wobble = rough * r * smooth_noise(rng, yy.shape, max(r * 0.6, 5))
+    chance = np.maximum(per_1000_px / 1000 * np.exp(0.7 * smooth_noise(rng, shape, 40)), 0)
+    iy, ix = np.nonzero((rng.random(shape, dtype=np.float32) < chance) & (outside > 3))
+    n = len(iy)
+    spindle = rng.random(n) < spindle_share[iy, ix]
+    long_px = np.where(spindle, rng.uniform(4.5, 10, n), rng.uniform(2.8, 4.6, n))
+    short_px = np.where(spindle, rng.uniform(1.4, 2.7, n), long_px * rng.uniform(0.8, 1.0, n))
+    angle = along[iy, ix] + rng.normal(0, 0.25, n)
+    stamp(tissue.eosin, iy[~spindle], ix[~spindle] + 1.5, long_px[~spindle] + 1.8, short_px[~spindle] + 1.4,
+          angle[~spindle], rng.uniform(0.1, 0.5, int(np.sum(~spindle))))
+    stamp(tissue.hema, iy, ix, long_px, short_px, angle, rng.uniform(0.55, 1.2, n), rng.uniform(0, 0.35, n))
+
+
+# Look-alikes: background that resembles a part of a gland. Each is painted round (y, x) with radius r in px.
+
+def _depth(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float,
+           rough: float) -> tuple[tuple[slice, slice], Array]:
+    """The window round (y, x) and, in it, the depth in px below a wobbly ellipse (negative outside)."""
+    reach = int(r * 1.5 + 12)
+    window = (slice(max(int(y) - reach, 0), int(y) + reach), slice(max(int(x) - reach, 0), int(x) + reach))
+    h, w = tissue.hema[window].shape
+    dy = (np.arange(h, dtype=np.float32) + window[0].start - y)[:, None]
+    dx = (np.arange(w, dtype=np.float32) + window[1].start - x)[None, :]
+    stretch, turn = rng.uniform(1, 1.3), rng.uniform(0, np.pi)
+    u, v = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
+    wobble = rough * r * smooth_noise(rng, (h, w), max(r * 0.6, 5))
     return window, r - np.sqrt((u / stretch) ** 2 + (v * stretch) ** 2) + wobble
 
 
-def _vessel(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
-    window, depth = _disc(tissue, y, x, r, rng, 0.06)
-    wall = rng.uniform(3, 8)
-    inside = np.clip(depth - wall + 0.5, 0, 1)
-    ring = np.clip(depth + 0.5, 0, 1) - inside
-    for stain, amount in ((tissue.eosin, 0.7), (tissue.hema, 0.15)):
-        stain[window] = stain[window] * (1 - ring - inside) + ring * amount
-    n = int(2 * np.pi * r / 14)
-    theta = rng.uniform(0, 2 * np.pi, n)
-    stamp(tissue.hema, y + (r - wall) * np.sin(theta), x + (r - wall) * np.cos(theta), rng.uniform(4, 7, n),
-          rng.uniform(1.3, 2, n), theta + np.pi / 2, rng.uniform(0.7, 1.1, n))
+def _fill(tissue: Tissue, window: tuple[slice, slice], cover: Array, hema: float | Array, eosin: float | Array) -> None:
+    tissue.hema[window] += cover * (hema - tissue.hema[window])
+    tissue.eosin[window] += cover * (eosin - tissue.eosin[window])
+
+
+def _lymphocytes(rng: np.random.Generator, tissue: Tissue, y: Array, x: Array) -> None:
+    n = len(y)
+    size = rng.uniform(2.8, 4.4, n)
+    stamp(tissue.hema, y, x, size, size * rng.uniform(0.8, 1, n), rng.uniform(0, np.pi, n),
+          rng.uniform(0.6, 1.2, n), rng.uniform(0, 0.4, n))
+
+
+def _ring(rng: np.random.Generator, n: int, low: float, high: float) -> tuple[Array, Array, Array]:
+    """n random (dy, dx, angle) with distances low..high px from the centre, evenly by area."""
+    distance = np.sqrt(rng.uniform(low**2, high**2, n))
+    angle = rng.uniform(0, 2 * np.pi, n)
+    return distance * np.sin(angle), distance * np.cos(angle), angle
+
+
+def _paint_vessel(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
+    """A vein or capillary: thin wall, a few flat nuclei along it, often red cells."""
+    window, depth = _depth(rng, tissue, y, x, r, 0.05)
+    wall = rng.uniform(2.5, 6)
+    _fill(tissue, window, np.clip(depth + 0.5, 0, 1), 0.12, rng.uniform(0.5, 0.9))
+    _fill(tissue, window, np.clip(depth - wall + 0.5, 0, 1), 0.0, rng.uniform(0, 0.15))
+    dy, dx, angle = _ring(rng, int(r * 0.5), r - wall, r)
+    stamp(tissue.hema, y + dy, x + dx, rng.uniform(3.5, 7, len(dy)), rng.uniform(1.3, 2.2, len(dy)),
+          angle + np.pi / 2, rng.uniform(0.7, 1.1, len(dy)))
     if rng.random() < 0.7:
-        n = int(r * r * rng.uniform(0.01, 0.1))
-        rho, theta = (r - wall - 4) * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
-        stamp(tissue.blood, y + rho * np.sin(theta), x + rho * np.cos(theta), 3.4, 3.0, theta,
-              rng.uniform(0.5, 0.9, n), 0.3)
+        dy, dx, angle = _ring(rng, int(r * r * rng.uniform(0.01, 0.09)), 0, max(r - wall - 4, 1))
+        stamp(tissue.blood, y + dy, x + dx, 3.4, 3.0, angle, rng.uniform(0.5, 0.9, len(dy)), 0.35)
 
 
-def _fat(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
-    window, depth = _disc(tissue, y, x, r, rng, 0.08)
-    inside = np.clip(depth - 1.5, 0, 1)
-    rim = np.clip(depth + 0.5, 0, 1) - inside
-    for stain, amount in ((tissue.eosin, 0.5), (tissue.hema, 0.1)):
-        stain[window] = stain[window] * (1 - inside - rim) + rim * amount
-
-
-def _follicle(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
-    r = r * 1.25
-    n = int(r * r * 0.085)
-    rho, theta = r * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
-    stamp(tissue.hema, y + rho * np.sin(theta), x + rho * np.cos(theta), rng.uniform(3, 4.4, n),
-          rng.uniform(2.8, 3.8, n), theta, rng.uniform(0.7, 1.2, n), rng.uniform(0, 0.3, n))
-
-
-def _hole(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
-    window, depth = _disc(tissue, y, x, r * 0.8, rng, 0.25)
-    inside = np.clip(depth / 2 + 0.5, 0, 1)
-    tissue.eosin[window] *= 1 - inside
-    tissue.hema[window] *= 1 - inside
-
-
-def _cuffed_vessel(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
-    """A vessel in a mantle of lymphocytes: a pale lumen inside a dark ring, as a crypt has."""
-    n = int(r * r * 0.10)
-    rho, theta = r * np.sqrt(rng.uniform(0.3, 1.4, n)), rng.uniform(0, 2 * np.pi, n)
-    stamp(tissue.hema, y + rho * np.sin(theta), x + rho * np.cos(theta), rng.uniform(3, 4.4, n),
-          rng.uniform(2.8, 3.8, n), theta, rng.uniform(0.7, 1.2, n), rng.uniform(0, 0.3, n))
-    _vessel(rng, tissue, y, x, r * 0.55)
-
-
-_LOOKALIKES = {"vessel": _vessel, "fat": _fat, "follicle": _follicle, "hole": _hole, "cuffed_vessel": _cuffed_vessel}
-
-
-# --- glands ----------------------------------------------------------------------------------------------------
-
-def _row(depth: Array, level: float, spacing: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Points about `spacing` px apart on the contour of `depth` at `level` px."""
-    from skimage.measure import find_contours
-    points = []
-    for line in find_contours(depth, level):
-        arc = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
-        at = np.arange(rng.uniform(0, spacing), arc[-1], spacing)
-        at = at + rng.normal(0, 0.12 * spacing, len(at))
-        points.append(np.stack([np.interp(at, arc, line[:, 0]), np.interp(at, arc, line[:, 1])], 1))
-    both = np.concatenate(points) if points else np.zeros((0, 2))
-    return both[:, 0], both[:, 1]
-
-
-def _paint_gland(rng: np.random.Generator, tissue: Tissue, box: tuple[slice, slice], gland_id: int,
-                 plan: Architecture) -> None:
-    domain = tissue.instances[box] == gland_id
-    malignant = bool((tissue.classes[box][domain] == MALIGNANT).any())
-    depth = ndimage.distance_transform_edt(domain).astype(np.float32)
-    soft = ndimage.gaussian_filter(depth, 2.0)
-    gy, gx = np.gradient(soft)
-    inward = np.arctan2(gy, gx)
-    thickness = rng.uniform(16, 27) if malignant else rng.uniform(15, 24)
-    wavy = soft + rng.uniform(1, 2.5) * smooth_noise(rng, depth.shape, 9)
-    lumen = np.clip(wavy - thickness + 0.5, 0, 1) * (depth > 6)
-    if malignant and rng.random() < 0.5:  # cribriform: further small lumina
-        lumen = np.maximum(lumen, _punched(rng, depth))
-    edge = np.clip(depth - 0.2, 0, 1)
-
+def _paint_artery(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
+    """A thick muscular wall of concentric nuclei round a small lumen: a crypt but for the nuclei's direction."""
+    window, depth = _depth(rng, tissue, y, x, r, 0.04)
     grain = smooth_noise(rng, depth.shape, 3)
-    eosin = plan.cytoplasm_eosin * (1 + 0.12 * grain) * rng.uniform(0.9, 1.1)
-    hema = plan.cytoplasm_hema * (1 + 0.15 * grain)
-    secretion = rng.random()
-    content_e = np.clip(0.25 * smooth_noise(rng, depth.shape, 5) - 0.05, 0, 1) * (secretion < 0.5)
-    content_h = np.full_like(depth, 0.12 if secretion > 0.75 else 0.0)
-    vacuole = np.zeros_like(depth)
-    if rng.random() < plan.goblets + 0.1:
-        for level in (thickness * 0.62, thickness * 0.85):
-            y, x = _row(soft, level, rng.uniform(9, 14), rng)
-            keep = rng.random(len(y)) < plan.goblets
-            y, x = y[keep], x[keep]
-            if len(y):
-                stamp(vacuole, y, x, rng.uniform(4, 7, len(y)), rng.uniform(3, 4.6, len(y)),
-                      inward[y.astype(int), x.astype(int)], 0.9)
-    eosin = eosin * (1 - lumen) + content_e * lumen
-    hema = hema * (1 - lumen) + content_h * lumen
-    eosin = eosin * (1 - 0.85 * vacuole) + 0.03 * vacuole
-    hema = hema * (1 - 0.7 * vacuole) + 0.05 * vacuole
-
-    rows = [(rng.uniform(5, 7), 5.6)]
-    if malignant:
-        rows += [(level, rng.uniform(6.5, 10)) for level in np.arange(12, thickness * rng.uniform(0.5, 0.95), 6)]
-    if soft.max() < thickness:  # cut tangentially: nuclei everywhere
-        rows += [(level, 8.0) for level in np.arange(12, soft.max(), 7)]
-    nuclei = np.zeros_like(depth)
-    for level, spacing in rows:
-        y, x = _row(soft, level, spacing, rng)
-        n = len(y)
-        if not n:
-            continue
-        y, x = y + rng.normal(0, 1, n), x + rng.normal(0, 1, n)
-        iy, ix = np.clip(y.astype(int), 0, depth.shape[0] - 1), np.clip(x.astype(int), 0, depth.shape[1] - 1)
-        big = rng.uniform(0.9, 1.35) if malignant else 1.0
-        keep = lumen[iy, ix] < 0.5
-        stamp(nuclei, y[keep], x[keep], rng.uniform(4.6, 7, n)[keep] * big, rng.uniform(2.3, 3.1, n)[keep] * big,
-              (inward[iy, ix] + rng.normal(0, 0.5 if malignant else 0.15, n))[keep],
-              rng.uniform(0.65, 1.15, n)[keep], rng.uniform(0, 0.45 if malignant else 0.2, n)[keep])
-    hema = np.maximum(hema, nuclei * edge)
-    eosin = eosin * (1 - 0.4 * np.clip(nuclei, 0, 1))
-    for stain, amount in ((tissue.hema, hema), (tissue.eosin, eosin)):
-        stain[box] = np.where(domain, stain[box] * (1 - edge) + amount * edge, stain[box])
+    _fill(tissue, window, np.clip(depth + 0.5, 0, 1), 0.15 + 0.04 * grain, rng.uniform(0.4, 0.8) * (1 + 0.15 * grain))
+    dy, dx, angle = _ring(rng, int(r * r * 0.045), 0.4 * r, 0.98 * r)
+    stamp(tissue.hema, y + dy, x + dx, rng.uniform(4, 7.5, len(dy)), rng.uniform(1.6, 2.9, len(dy)),
+          angle + np.pi / 2 + rng.normal(0, 0.2, len(dy)), rng.uniform(0.6, 1.1, len(dy)), rng.uniform(0, 0.3, len(dy)))
+    window, depth = _depth(rng, tissue, y, x, r * rng.uniform(0.2, 0.45), 0.15)
+    _fill(tissue, window, np.clip(depth + 0.5, 0, 1), 0.0, 0.05)
 
 
-def _punched(rng: np.random.Generator, depth: Array) -> Array:
-    """Round secondary lumina (0..1) well inside the gland."""
-    holes = np.zeros_like(depth)
-    y, x = np.nonzero(depth > 14)
-    if len(y):
-        pick = rng.integers(0, len(y), int(rng.integers(2, 7)))
-        n = len(pick)
-        stamp(holes, y[pick], x[pick], rng.uniform(4, 10, n), rng.uniform(4, 8, n), rng.uniform(0, 3, n), 1.0)
-    return holes
+def _paint_fat(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
+    """Two to five fat cells side by side: white discs with a thin rim."""
+    for _ in range(int(rng.integers(2, 6))):
+        size = r * rng.uniform(0.35, 0.65)
+        dy, dx, _ = _ring(rng, 1, 0, r - size)
+        window, depth = _depth(rng, tissue, y + float(dy[0]), x + float(dx[0]), size, 0.06)
+        _fill(tissue, window, np.clip(depth + 0.5, 0, 1), 0.1, 0.45)
+        _fill(tissue, window, np.clip(depth - 1.2, 0, 1), 0.0, 0.0)
 
 
-def _crop(tissue: Tissue) -> Tissue:
-    window = np.s_[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
-    return Tissue(*(np.ascontiguousarray(a[window]) for a in
-                    (tissue.hema, tissue.eosin, tissue.blood, tissue.instances, tissue.classes)))
+def _paint_follicle(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
+    """A lymphoid aggregate: as dark as a tangentially cut gland, but its nuclei are small, round and aimless."""
+    window, depth = _depth(rng, tissue, y, x, r, 0.1)
+    _fill(tissue, window, np.clip(depth / 6 + 0.5, 0, 1) * 0.8, 0.2, 0.3)
+    dy, dx, _ = _ring(rng, int(r * r * rng.uniform(0.06, 0.1)), 0, r * 1.05)
+    _lymphocytes(rng, tissue, y + dy, x + dx)
+
+
+def _paint_hole(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
+    """A white tear or a pool of mucin of a lumen's size and shape, with no epithelium round it."""
+    window, depth = _depth(rng, tissue, y, x, r * 0.85, 0.22)
+    mucin = rng.uniform(0.05, 0.2) if rng.random() < 0.4 else 0.0
+    strands = np.clip(1 + smooth_noise(rng, depth.shape, 6), 0, 2)
+    _fill(tissue, window, np.clip(depth / 1.5 + 0.5, 0, 1), mucin * strands, 0.3 * mucin * strands)
+
+
+def _paint_cuffed_vessel(rng: np.random.Generator, tissue: Tissue, y: float, x: float, r: float) -> None:
+    """A vessel in a mantle of lymphocytes: a pale lumen in a dark ring, as a crypt has."""
+    dy, dx, _ = _ring(rng, int(r * r * rng.uniform(0.07, 0.12)), 0.5 * r, r * 1.05)
+    _lymphocytes(rng, tissue, y + dy, x + dx)
+    _paint_vessel(rng, tissue, y, x, r * rng.uniform(0.5, 0.65))
+
+
+_PAINTERS: dict[str, Callable[[np.random.Generator, Tissue, float, float, float], None]] = {
+    "vessel": _paint_vessel, "artery": _paint_artery, "fat": _paint_fat,
+    "follicle": _paint_follicle, "hole": _paint_hole, "cuffed_vessel": _paint_cuffed_vessel,
+}
+assert _PAINTERS.keys() == LOOKALIKES.keys()
