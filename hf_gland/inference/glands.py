@@ -1,0 +1,158 @@
+"""From class probabilities to glands: the part of a prediction that needs no network.
+
+A user interface can call `glands_from_probabilities` again with other thresholds as often as a slider moves.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from skimage.measure import regionprops
+
+from hf_gland.instances import gland_instances
+from hf_gland.labels import BACKGROUND
+
+
+@dataclass(frozen=True)
+class Gland:
+    """One gland: an 8-connected region of one gland class.
+
+    Lengths and areas in µm are None where the image's pixel size is unknown. The centroid is in pixels from
+    the image's top left corner (the centre of the first pixel is 0.5, 0.5), as in the GeoJSON. The
+    perimeter is Crofton's estimate over four directions and includes the rims of holes; eccentricity is
+    that of the ellipse with the same second moments (0 circle, towards 1 line). Confidence is the
+    probability of the gland's own class, over its pixels. A gland that touches the border is probably cut:
+    its sizes are lower bounds.
+    """
+
+    id: int
+    class_id: int
+    class_name: str
+    area_px: int
+    area_um2: float | None
+    perimeter_px: float
+    perimeter_um: float | None
+    centroid_x_px: float
+    centroid_y_px: float
+    eccentricity: float
+    mean_confidence: float
+    lowest_confidence: float
+    touches_border: bool
+
+
+@dataclass(frozen=True, eq=False)
+class GlandPrediction:
+    """What the model sees in one image of H×W pixels.
+
+    `class_map` uint8 [H, W]: class ids after clean-up. `probabilities` float32 [C, H, W], 0-1, summing to
+    1. `confidence` float32 [H, W]: the highest class probability, before clean-up. `instances` int32 [H,
+    W]: gland ids, 0 = none. `glands`: one row per id, in order. `id2label`: class names. `mpp`: µm per
+    pixel of the image, None when it was not stated.
+    """
+
+    class_map: np.ndarray
+    probabilities: np.ndarray
+    confidence: np.ndarray
+    instances: np.ndarray
+    glands: tuple[Gland, ...]
+    id2label: dict[int, str]
+    mpp: float | None
+
+
+def area_in_px(area_um2: float, mpp: float) -> int:
+    """An area in µm² as a number of pixels of `mpp` µm, rounded."""
+    return round(area_um2 / mpp**2)
+
+
+def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, str], *,
+                              mpp: float | None = None, gland_threshold: float | None = None,
+                              min_gland_area_px: int = 0, max_hole_area_px: int = 0,
+                              min_mean_confidence: float = 0.0) -> GlandPrediction:
+    """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland.
+
+    `gland_threshold`: a pixel is gland where 1 − P(background) reaches it, of the likeliest gland class
+    (None: the likeliest class of all, which for two classes is a threshold of 0.5). Then holes of at most
+    `max_hole_area_px` are filled, and glands smaller than `min_gland_area_px` or less sure on average than
+    `min_mean_confidence` become background. Raises ValueError for misshapen probabilities or thresholds
+    beyond 0-1.
+    """
+    if probabilities.ndim != 3 or len(probabilities) != len(id2label) or len(probabilities) < 2:
+        raise ValueError(f"probabilities must be [{len(id2label)} classes, H, W], got "
+                         f"{list(probabilities.shape)}")
+    for name, value in (("gland_threshold", gland_threshold), ("min_mean_confidence", min_mean_confidence)):
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+    class_map = _class_map(probabilities, gland_threshold)
+    class_map = fill_holes(class_map, max_hole_area_px)
+    instances = gland_instances(class_map, min_gland_area_px)
+    own = np.take_along_axis(probabilities, class_map[None].astype(np.intp), axis=0)[0]
+    if min_mean_confidence > 0:
+        instances = _drop_unsure(instances, own, min_mean_confidence)
+    class_map = np.where(instances > 0, class_map, np.uint8(BACKGROUND))
+    return GlandPrediction(
+        class_map=class_map, probabilities=probabilities, confidence=probabilities.max(axis=0),
+        instances=instances, glands=measure_glands(instances, class_map, own, id2label, mpp),
+        id2label=dict(id2label), mpp=mpp)
+
+
+def fill_holes(class_map: np.ndarray, max_area_px: int) -> np.ndarray:
+    """uint8 [H, W] with small background holes given the class that surrounds them (most often, if several
+    do).
+
+    A hole is a 4-connected region of background that does not reach the image's border, of at most
+    `max_area_px` pixels.
+    """
+    if max_area_px < 1:
+        return class_map
+    regions, count = ndimage.label(class_map == BACKGROUND)
+    small = np.bincount(regions.ravel(), minlength=count + 1) <= max_area_px
+    small[0] = False
+    for edge in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
+        small[edge] = False
+    filled = class_map.copy()
+    boxes = ndimage.find_objects(regions) if small.any() else []
+    for region in np.flatnonzero(small):
+        # the box grown by one pixel: a hole never lies on the border, so this stays inside
+        box = tuple(slice(s.start - 1, s.stop + 1) for s in boxes[region - 1])
+        hole = regions[box] == region
+        rim = ndimage.binary_dilation(hole) & ~hole
+        filled[box][hole] = np.bincount(class_map[box][rim]).argmax()
+    return filled
+
+
+def measure_glands(instances: np.ndarray, class_map: np.ndarray, own_probability: np.ndarray,
+                   id2label: Mapping[int, str], mpp: float | None) -> tuple[Gland, ...]:
+    """One `Gland` per id of `instances` int32 [H, W]; `own_probability` is each pixel's of its own class."""
+    height, width = instances.shape
+    glands = []
+    for region in regionprops(instances):
+        top, left, bottom, right = region.bbox
+        own = own_probability[region.slice][region.image]
+        class_id = int(class_map[region.slice][region.image][0])
+        area, perimeter, (y, x) = int(region.area), float(region.perimeter_crofton), region.centroid
+        glands.append(Gland(
+            id=int(region.label), class_id=class_id, class_name=id2label[class_id],
+            area_px=area, area_um2=None if mpp is None else area * mpp**2,
+            perimeter_px=perimeter, perimeter_um=None if mpp is None else perimeter * mpp,
+            centroid_x_px=float(x) + 0.5, centroid_y_px=float(y) + 0.5,
+            eccentricity=float(region.eccentricity),
+            mean_confidence=float(own.mean(dtype=np.float64)), lowest_confidence=float(own.min()),
+            touches_border=bool(top == 0 or left == 0 or bottom == height or right == width)))
+    return tuple(glands)
+
+
+def _class_map(probabilities: np.ndarray, gland_threshold: float | None) -> np.ndarray:
+    if gland_threshold is None:
+        return probabilities.argmax(axis=0).astype(np.uint8)
+    likeliest = (1 + probabilities[1:].argmax(axis=0)).astype(np.uint8)
+    return np.where(1 - probabilities[BACKGROUND] >= gland_threshold, likeliest, np.uint8(BACKGROUND))
+
+
+def _drop_unsure(instances: np.ndarray, own: np.ndarray, min_mean_confidence: float) -> np.ndarray:
+    areas = np.bincount(instances.ravel())
+    means = np.bincount(instances.ravel(), weights=own.ravel()) / np.maximum(areas, 1)
+    keep = means >= min_mean_confidence
+    keep[0] = False
+    renumber = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    return renumber[instances]

@@ -1,0 +1,283 @@
+"""A trained model and what it takes to use it on a picture: pixel size, tiles, precision, clean-up."""
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+
+from hf_gland.inference.glands import GlandPrediction, area_in_px, glands_from_probabilities
+from hf_gland.inference.images import ImageError, ImageSource, read_rgb
+from hf_gland.inference.scale import (
+    PixelSizeError,
+    check_mpp,
+    resample_image,
+    resample_probabilities,
+    working_hw,
+)
+from hf_gland.metrics.temperature import apply_temperature
+from hf_gland.model.student import class_probabilities
+from hf_gland.model.tiled import Forward, flip_averaged, tile_starts, tiled_probabilities
+
+# A disc 16 µm across, the space of two or three epithelial cells: nothing smaller is a gland.
+SMALLEST_GLAND_UM2 = 200.0
+PRECISIONS = ("auto", "float32", "bfloat16")
+# Not plain "temperature": transformers takes that for text generation and drops it from a config.
+TEMPERATURE_KEY = "confidence_temperature"
+
+Device = str | torch.device | None
+
+
+class ModelError(ValueError):
+    """A model cannot be loaded; the message names the folder or repository and the remedy."""
+
+
+class PixelSizeWarning(UserWarning):
+    """An image came without a pixel size, and one had to be assumed."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """(pixel × rescale − mean) / std, channel by channel, as the model's preprocessor_config.json says."""
+
+    rescale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, 3, h, w] to float32 of the same shape."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
+        return (pixels.float() * self.rescale - mean) / std
+
+
+@dataclass(frozen=True, eq=False)
+class FileResult:
+    """One file of `predict_many`: either `rgb` (uint8 [H, W, 3]) and its `prediction`, or what went wrong."""
+
+    path: Path
+    rgb: np.ndarray | None = None
+    prediction: GlandPrediction | None = None
+    error: str | None = None
+
+
+class GlandSegmenter:
+    """Glands of H&E images, from a model folder or a Hub repository.
+
+    >>> segmenter = GlandSegmenter.from_pretrained("path/to/model")  # doctest: +SKIP
+    >>> prediction = segmenter.predict("biopsy.png", mpp=0.5)        # doctest: +SKIP
+    """
+
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing, id2label: Mapping[int, str], *,
+                 mpp: float | None = None, temperature: float = 1.0, device: Device = None):
+        self.device = torch.device(device) if device is not None else _default_device()
+        self.model = model.to(self.device).eval()
+        self.preprocessing = preprocessing
+        self.id2label = dict(id2label)
+        self.mpp = mpp
+        self.temperature = temperature
+
+    @classmethod
+    def from_pretrained(cls, path_or_repo: str | Path, revision: str | None = None,
+                        device: Device = None, subfolder: str | None = None) -> "GlandSegmenter":
+        """Load a folder written by `save_pretrained`, or a Hub repository at `revision`; safetensors only.
+
+        `device`: such as "cpu" or "cuda:0" (None: a GPU if there is one). `subfolder`: "student" holds the
+        student of a teacher-student run. Raises ModelError.
+        """
+        where = _checked_location(path_or_repo, subfolder)
+        shown = f"{where}{f' ({subfolder}/)' if subfolder else ''}"
+        options: dict[str, Any] = {"revision": revision or "main", "subfolder": subfolder or ""}
+        try:
+            model, report = AutoModelForSemanticSegmentation.from_pretrained(
+                where, use_safetensors=True, output_loading_info=True, **options)
+            processor = AutoImageProcessor.from_pretrained(where, **options)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise ModelError(f"{shown}: cannot be loaded as a segmentation model: {_first_line(error)}. It "
+                             "needs a config.json of a semantic-segmentation network, model.safetensors and "
+                             "preprocessor_config.json") from error
+        absent = sorted(report["missing_keys"])
+        if absent:
+            raise ModelError(f"{shown}: {len(absent)} weights are missing ({absent[0]}, …): this is a "
+                             "pretrained encoder, not a trained segmentation model. Train one from it first")
+        config = model.config
+        return cls(model, _preprocessing(processor), {int(i): n for i, n in sorted(config.id2label.items())},
+                   mpp=_positive_or_none(config, "mpp", shown), device=device,
+                   temperature=_positive_or_none(config, TEMPERATURE_KEY, shown) or 1.0)
+
+    def predict(self, image: ImageSource, mpp: float | None = None, *, tile_px: int = 512,
+                stride_px: int = 384, batch_size: int = 4, flips: bool = False,
+                min_gland_area_um2: float | None = None,
+                max_hole_area_um2: float | None = None, min_gland_area_px: int | None = None,
+                max_hole_area_px: int | None = None, gland_threshold: float | None = None,
+                precision: str = "auto", progress: Callable[[float], None] | None = None,
+                name: str | None = None) -> GlandPrediction:
+        """Segment one picture (see `read_rgb` for what is accepted); the result has the picture's own size.
+
+        `mpp`: the picture's µm per pixel. It is resampled to the pixel size the model was trained at;
+        without it that same size is assumed, with a PixelSizeWarning, and sizes in µm are left out.
+        `tile_px` and `stride_px` count pixels at the model's size. `flips`: average over four mirrored
+        views, four times the work. Glands and holes under `min_gland_area_um2` and `max_hole_area_um2`
+        (None: SMALLEST_GLAND_UM2, or nothing where no pixel size is known) are removed and filled; the same
+        in pixels of the picture takes precedence. `gland_threshold`: see `glands_from_probabilities`.
+        `precision`: bfloat16 where the processor has instructions for it ("auto"), or as told. `progress`
+        is called with the share done, 0-1. `name` is what errors call the picture.
+
+        Raises ImageError, PixelSizeError, and ValueError for senseless tile sizes.
+        """
+        label = name or (str(image) if isinstance(image, str | Path) else "image")
+        scale_mpp = self._scale_mpp(mpp, label)
+        rgb = read_rgb(image, name=label)
+        limits = [
+            _area_limit("min_gland_area", min_gland_area_px, min_gland_area_um2, scale_mpp, label),
+            _area_limit("max_hole_area", max_hole_area_px, max_hole_area_um2, scale_mpp, label),
+        ]
+        probabilities = self.probabilities(
+            rgb, mpp, tile_px=tile_px, stride_px=stride_px, batch_size=batch_size, flips=flips,
+            precision=precision, progress=progress, name=label)
+        return glands_from_probabilities(
+            probabilities, self.id2label, mpp=mpp, gland_threshold=gland_threshold,
+            min_gland_area_px=limits[0], max_hole_area_px=limits[1])
+
+    def probabilities(self, rgb: np.ndarray, mpp: float | None = None, *, tile_px: int = 512,
+                      stride_px: int = 384, batch_size: int = 4, flips: bool = False, precision: str = "auto",
+                      progress: Callable[[float], None] | None = None, name: str = "image") -> np.ndarray:
+        """Class probabilities float32 [C, H, W] of uint8 [H, W, 3], without clean-up; options as in
+        `predict`.
+
+        With a `confidence_temperature` T in the model's config they are calibrated: softmax(log p / T).
+        """
+        hw = working_hw(rgb.shape[:2], mpp, self.mpp, name)
+        working = torch.from_numpy(resample_image(rgb, hw)).permute(2, 0, 1).to(self.device)
+        forward = self._forward(_autocast(self.device, precision))
+        if flips:
+            forward = flip_averaged(forward)
+        if progress is not None:
+            tiles = len(tile_starts(hw[0], tile_px, stride_px)) * len(tile_starts(hw[1], tile_px, stride_px))
+            forward = _reporting(forward, tiles, progress)
+        tiled = tiled_probabilities(forward, working, tile_px, stride_px, batch_size)
+        full = resample_probabilities(tiled, rgb.shape[:2]).clamp_(0, 1)
+        if self.temperature != 1.0:
+            full = apply_temperature(full, self.temperature)
+        return full.cpu().numpy()
+
+    def predict_many(self, paths: Iterable[str | Path], mpp: float | None = None,
+                     **options: Any) -> Iterator[FileResult]:
+        """Predict file after file as the results are asked for; a file that cannot be used yields its error.
+
+        `options`: those of `predict`.
+        """
+        for path in map(Path, paths):
+            try:
+                rgb = read_rgb(path)
+                yield FileResult(path, rgb, self.predict(rgb, mpp, name=str(path), **options))
+            except (ImageError, PixelSizeError) as error:
+                yield FileResult(path, error=str(error))
+
+    def _forward(self, autocast: AbstractContextManager) -> Forward:
+        def forward(tiles: Tensor) -> Tensor:
+            with autocast:
+                return class_probabilities(self.model, self.preprocessing(tiles))
+        return forward
+
+    def _scale_mpp(self, mpp: float | None, name: str) -> float | None:
+        """µm per pixel to scale clean-up by: the stated one, or else the model's own, with a warning."""
+        if mpp is not None:
+            return check_mpp(mpp, name)
+        if self.mpp is not None:
+            warnings.warn(f"{name}: no pixel size given; assuming {self.mpp:g} µm per pixel, as the model "
+                          "was trained at. At another magnification the outlines will be wrong. Sizes in µm "
+                          "are left out",
+                          PixelSizeWarning, stacklevel=3)
+        return self.mpp
+
+
+def _default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _positive_or_none(config: Any, key: str, where: str) -> float | None:
+    value = getattr(config, key, None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ModelError(f"{where}: {key} in config.json must be a positive number or null, got {value!r}")
+    return float(value)
+
+
+def _checked_location(path_or_repo: str | Path, subfolder: str | None) -> str:
+    """The folder or repository id; raises ModelError for a folder without a model, or a path that is none."""
+    path = Path(path_or_repo).expanduser()
+    if path.is_dir():
+        if not (path / (subfolder or "") / "config.json").is_file():
+            raise ModelError(f"{path / (subfolder or '')}: not a model folder (no config.json); give the "
+                             "folder that training wrote, or a Hub repository such as owner/name")
+        return str(path)
+    if path.exists() or not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", str(path_or_repo)):
+        raise ModelError(f"{path_or_repo}: "
+                         f"{'a file, not a model folder' if path.exists() else 'no such folder'}")
+    return str(path_or_repo)
+
+
+def _preprocessing(processor: Any) -> Preprocessing:
+    """Rescaling and normalisation of a transformers image processor; its resizing is replaced by tiles."""
+    mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else (0.0, 1.0)
+    return Preprocessing(rescale=float(processor.rescale_factor) if processor.do_rescale else 1.0,
+                         mean=_per_channel(mean), std=_per_channel(std))
+
+
+def _per_channel(value: Any) -> tuple[float, ...]:
+    return tuple(np.broadcast_to(np.asarray(value, dtype=float), 3).tolist())
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+    half = precision == "bfloat16" or (precision == "auto" and _has_bfloat16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is done in hardware; elsewhere it is emulated, and slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def _area_limit(what: str, area_px: int | None, area_um2: float | None, mpp: float | None, name: str) -> int:
+    if area_px is not None:
+        return area_px
+    if mpp is None and area_um2 is not None:
+        raise PixelSizeError(f"{name}: {what}_um2 needs the image's µm per pixel; give mpp, or {what}_px "
+                             "instead")
+    if mpp is None:
+        return 0
+    return area_in_px(SMALLEST_GLAND_UM2 if area_um2 is None else area_um2, mpp)
+
+
+def _reporting(forward: Forward, tiles: int, progress: Callable[[float], None]) -> Forward:
+    done = 0
+
+    def reported(batch: Tensor) -> Tensor:
+        nonlocal done
+        result = forward(batch)
+        done += len(batch)
+        progress(min(done / tiles, 1.0))
+        return result
+
+    return reported
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from hf_gland.inference.glands import area_in_px, fill_holes, glands_from_probabilities
+
+NAMES = {0: "background", 1: "gland"}
+MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
+
+
+def from_mask(mask, sure=0.9):
+    gland = np.where(mask, sure, 1 - sure).astype(np.float32)
+    return np.stack([1 - gland, gland])
+
+
+def disc(radius, size, centre):
+    y, x = np.mgrid[:size, :size] + 0.5
+    return (x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= radius**2
+
+
+def test_a_disc_is_measured_in_pixels_and_micrometres():
+    (gland,) = glands_from_probabilities(from_mask(disc(30, 100, (40.5, 55.5))), NAMES, mpp=0.5).glands
+    assert gland.id == 1
+    assert (gland.class_id, gland.class_name) == (1, "gland")
+    assert gland.area_px == pytest.approx(np.pi * 30**2, rel=0.01)
+    assert gland.area_um2 == pytest.approx(np.pi * 15**2, rel=0.01)
+    assert gland.perimeter_px == pytest.approx(2 * np.pi * 30, rel=0.02)
+    assert gland.perimeter_um == pytest.approx(2 * np.pi * 15, rel=0.02)
+    assert (gland.centroid_x_px, gland.centroid_y_px) == pytest.approx((40.5, 55.5))
+    assert gland.eccentricity < 0.1
+    assert gland.mean_confidence == gland.lowest_confidence == pytest.approx(0.9)
+    assert not gland.touches_border
+
+
+def test_micrometres_are_left_out_without_a_pixel_size():
+    prediction = glands_from_probabilities(from_mask(np.ones((9, 9), bool)), NAMES)
+    assert prediction.mpp is None
+    (gland,) = prediction.glands
+    assert gland.area_um2 is None
+    assert gland.perimeter_um is None
+    assert gland.touches_border
+
+
+@settings(deadline=None, max_examples=60)
+@given(mask=MASKS, min_area=st.integers(0, 12), max_hole=st.integers(0, 12))
+def test_map_instances_and_table_agree(mask, min_area, max_hole):
+    result = glands_from_probabilities(from_mask(mask), NAMES, min_gland_area_px=min_area,
+                                       max_hole_area_px=max_hole)
+    assert np.array_equal(result.class_map > 0, result.instances > 0)
+    assert [g.id for g in result.glands] == list(range(1, result.instances.max() + 1))
+    for gland in result.glands:
+        region = result.instances == gland.id
+        assert gland.area_px == region.sum() >= min_area
+        assert ndimage.label(region, np.ones((3, 3)))[1] == 1
+        y, x = np.nonzero(region)
+        assert (gland.centroid_x_px, gland.centroid_y_px) == pytest.approx((x.mean() + 0.5, y.mean() + 0.5))
+        assert gland.lowest_confidence == pytest.approx(result.probabilities[1][region].min())
+        assert gland.touches_border == bool(
+            region[0].any() or region[-1].any() or region[:, 0].any() or region[:, -1].any())
+
+
+@settings(deadline=None, max_examples=60)
+@given(mask=MASKS, limit=st.integers(0, 30))
+def test_holes_are_filled_as_by_brute_force(mask, limit):
+    expected = mask.copy()
+    regions, count = ndimage.label(~mask)
+    for region in range(1, count + 1):
+        y, x = np.nonzero(regions == region)
+        inside = y.min() > 0 and x.min() > 0 and y.max() < mask.shape[0] - 1 and x.max() < mask.shape[1] - 1
+        if inside and len(y) <= limit:
+            expected[y, x] = True
+    assert np.array_equal(fill_holes(mask.astype(np.uint8), limit), expected)
+
+
+def test_a_hole_between_two_classes_takes_the_one_around_most_of_it():
+    class_map = np.full((7, 7), 2, np.uint8)
+    class_map[:, 4:] = 1
+    class_map[3, 2:5] = 0
+    assert (fill_holes(class_map, 3)[3, 2:5] == 2).all()
+    assert np.array_equal(fill_holes(class_map, 2), class_map)
+
+
+def test_a_filled_hole_lowers_the_glands_confidence():
+    mask = disc(10, 30, (15, 15))
+    mask[15, 15] = False
+    (gland,) = glands_from_probabilities(from_mask(mask), NAMES, max_hole_area_px=1).glands
+    assert gland.lowest_confidence == pytest.approx(0.1)
+    assert 0.85 < gland.mean_confidence < 0.9
+
+
+def test_the_threshold_moves_the_outline_and_0_5_is_the_likeliest_class():
+    gland = np.linspace(0.01, 0.99, 99, dtype=np.float32).reshape(1, 99)
+    probabilities = np.stack([1 - gland, gland])
+    areas = [glands_from_probabilities(probabilities, NAMES, gland_threshold=t).glands[0].area_px
+             for t in (0.195, 0.495, 0.795)]
+    assert areas == sorted(areas, reverse=True)
+    assert areas[0] == 80
+    default = glands_from_probabilities(probabilities, NAMES)
+    assert default.glands[0].area_px == areas[1] - 1 == 49  # a tie at 0.5 is background
+
+
+def test_of_several_gland_classes_the_likeliest_is_taken_above_the_threshold():
+    probabilities = np.array([0.4, 0.35, 0.25], np.float32).reshape(3, 1, 1)
+    names = {0: "background", 1: "benign", 2: "malignant"}
+    assert not glands_from_probabilities(probabilities, names).glands
+    (gland,) = glands_from_probabilities(probabilities, names, gland_threshold=0.5).glands
+    assert gland.class_name == "benign"
+    assert gland.mean_confidence == pytest.approx(0.35)
+
+
+def test_touching_glands_of_two_classes_stay_apart():
+    probabilities = np.zeros((3, 4, 6), np.float32)
+    probabilities[1, :, :3] = probabilities[2, :, 3:] = 1
+    result = glands_from_probabilities(probabilities, {0: "background", 1: "benign", 2: "malignant"})
+    assert [(g.class_name, g.area_px) for g in result.glands] == [("benign", 12), ("malignant", 12)]
+
+
+def test_unsure_glands_are_dropped_and_the_rest_renumbered():
+    probabilities = from_mask(np.zeros((10, 30), bool))
+    for left, sure in ((2, 0.6), (12, 0.95), (22, 0.7)):
+        probabilities[:, 2:8, left:left + 6] = np.array([1 - sure, sure], np.float32)[:, None, None]
+    result = glands_from_probabilities(probabilities, NAMES, min_mean_confidence=0.65)
+    assert [g.id for g in result.glands] == [1, 2]
+    assert [round(g.mean_confidence, 2) for g in result.glands] == [0.95, 0.7]
+    assert (result.class_map[:, :10] == 0).all()
+
+
+def test_confidence_is_the_highest_probability_whatever_the_clean_up():
+    probabilities = from_mask(disc(3, 9, (4, 4)), sure=0.8)
+    result = glands_from_probabilities(probabilities, NAMES, min_gland_area_px=1000)
+    assert not result.glands
+    assert not result.class_map.any()
+    np.testing.assert_allclose(result.confidence, 0.8, rtol=1e-6)
+
+
+def test_area_in_px():
+    assert area_in_px(200, 0.5) == 800
+    assert area_in_px(200, 0.62) == 520
+
+
+@pytest.mark.parametrize(("shape", "options"), [
+    ((3, 4, 4), {}), ((2, 4), {}), ((2, 4, 4), {"gland_threshold": 1.5}),
+    ((2, 4, 4), {"min_mean_confidence": -1}),
+])
+def test_misshapen_input_is_refused(shape, options):
+    with pytest.raises(ValueError, match=r"probabilities must be|must lie between"):
+        glands_from_probabilities(np.zeros(shape, np.float32), NAMES, **options)

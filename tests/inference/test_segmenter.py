@@ -1,0 +1,225 @@
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSemanticSegmentation, SegformerConfig, SegformerModel
+
+from hf_gland.inference import GlandSegmenter, ImageError, ModelError, PixelSizeError, PixelSizeWarning
+
+
+def picture(hw=(92, 120), box=(20, 60, 30, 100)):
+    """White, with one dark rectangle of rows box[0]:box[1] and columns box[2]:box[3]."""
+    rgb = np.full((*hw, 3), 240, np.uint8)
+    rgb[box[0]:box[1], box[2]:box[3]] = 20
+    return rgb
+
+
+def test_a_dark_rectangle_is_found_where_it_is(dark_is_gland):
+    result = dark_is_gland().predict(picture(), min_gland_area_px=0)
+    assert result.class_map.dtype == np.uint8
+    assert result.probabilities.dtype == result.confidence.dtype == np.float32
+    assert result.instances.dtype == np.int32
+    assert result.class_map.shape == result.confidence.shape == result.instances.shape == (92, 120)
+    assert result.probabilities.shape == (2, 92, 120)
+    np.testing.assert_allclose(result.probabilities.sum(0), 1, atol=1e-5)
+    (gland,) = result.glands
+    assert gland.area_px == pytest.approx(40 * 70, rel=0.03)
+    assert (gland.centroid_x_px, gland.centroid_y_px) == pytest.approx((65, 40), abs=0.5)
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.5, 1.0, 1.3])
+def test_the_result_has_the_pictures_own_size_and_micrometres_at_any_magnification(dark_is_gland, mpp):
+    k = 0.5 / mpp
+    box = [round(v * k) for v in (40, 120, 60, 200)]
+    seen = []
+    segmenter = dark_is_gland(mpp=0.5)
+    segmenter.model.register_forward_hook(lambda module, args, kwargs, out: seen.append(
+        tuple(kwargs["pixel_values"].shape[2:])), with_kwargs=True)
+    result = segmenter.predict(picture((round(180 * k), round(240 * k)), box), mpp)
+    assert result.class_map.shape == (round(180 * k), round(240 * k))
+    assert result.mpp == mpp
+    assert np.abs(np.subtract(seen[0], (180, 240))).max() <= 1  # what the network saw
+    (gland,) = result.glands
+    assert gland.area_um2 == pytest.approx(80 * 140 * 0.25, rel=0.05)
+
+
+def test_a_missing_pixel_size_is_assumed_with_a_warning_and_gives_no_micrometres(dark_is_gland):
+    segmenter = dark_is_gland(mpp=0.5)
+    with pytest.warns(PixelSizeWarning, match=r"scan\.png: no pixel size given; assuming 0\.5"):
+        result = segmenter.predict(picture(), name="scan.png")
+    assert result.mpp is None
+    assert result.glands[0].area_um2 is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dark_is_gland(mpp=None).predict(picture())  # nothing to assume
+        segmenter.predict(picture(), 0.5)
+
+
+def test_small_glands_and_holes_go_by_area_in_either_unit(dark_is_gland):
+    segmenter = dark_is_gland(mpp=0.5)
+    rgb = picture()
+    rgb[36:44, 60:68] = 240  # a hole of about 64 px = 16 µm²
+    rgb[70:80, 8:18] = 20  # a speck of about 100 px = 25 µm²
+
+    def count(**options):
+        result = segmenter.predict(rgb, 0.5, **options)
+        return len(result.glands), int(result.class_map[40, 64])
+
+    assert count() == (1, 1)  # both are smaller than any gland
+    assert count(min_gland_area_um2=5, max_hole_area_um2=5) == (2, 0)
+    assert count(min_gland_area_um2=50, max_hole_area_um2=5) == (1, 0)
+    assert count(min_gland_area_px=20, max_hole_area_px=200) == (2, 1)
+
+
+def test_areas_in_micrometres_need_a_pixel_size(dark_is_gland):
+    with pytest.raises(PixelSizeError, match="needs the image's µm per pixel"):
+        dark_is_gland().predict(picture(), min_gland_area_um2=10)
+    with pytest.raises(PixelSizeError, match="not a plausible pixel size"):
+        dark_is_gland().predict(picture(), 250)
+
+
+def test_temperature_softens_the_confidence_and_nothing_else(dark_is_gland):
+    rgb = np.linspace(60, 200, 60 * 80 * 3).reshape(60, 80, 3).astype(np.uint8)
+    plain, soft = (dark_is_gland(temperature=t).predict(rgb, precision="float32") for t in (1.0, 2.0))
+    expected = np.sqrt(plain.probabilities) / np.sqrt(plain.probabilities).sum(0)
+    np.testing.assert_allclose(soft.probabilities, expected, atol=1e-5)
+    assert np.array_equal(plain.class_map, soft.class_map)
+    assert soft.confidence.mean() < plain.confidence.mean()
+
+
+def test_flips_average_and_tiles_agree_with_one_pass(model_folder):
+    segmenter = GlandSegmenter.from_pretrained(model_folder, device="cpu")
+    rgb = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    options = {"tile_px": 64, "stride_px": 48, "flips": True, "precision": "float32"}
+    plain = segmenter.probabilities(rgb, **options)
+    mirrored = segmenter.probabilities(np.ascontiguousarray(rgb[:, ::-1]), **options)
+    np.testing.assert_allclose(plain, mirrored[:, :, ::-1], atol=1e-5)
+    assert np.abs(plain - segmenter.probabilities(rgb, **{**options, "flips": False})).max() > 1e-4
+
+
+def test_the_whole_path_equals_transformers_by_hand(model_folder):
+    rgb = np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    model = AutoModelForSemanticSegmentation.from_pretrained(model_folder).eval()
+    normal = (rgb / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.2, 0.1]
+    with torch.no_grad():
+        logits = model(pixel_values=torch.tensor(normal, dtype=torch.float32).permute(2, 0, 1)[None]).logits
+    by_hand = torch.nn.functional.interpolate(logits, (64, 96), mode="bilinear").softmax(1)[0].numpy()
+    result = GlandSegmenter.from_pretrained(model_folder, device="cpu").predict(rgb, 0.5, precision="float32")
+    np.testing.assert_allclose(result.probabilities, by_hand, atol=1e-5)
+    assert result.id2label == {0: "background", 1: "gland"}
+
+
+def test_bfloat16_is_close_to_float32(model_folder):
+    rgb = np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    segmenter = GlandSegmenter.from_pretrained(model_folder, device="cpu")
+    exact, half = (segmenter.probabilities(rgb, precision=p) for p in ("float32", "bfloat16"))
+    assert half.dtype == np.float32
+    assert 0 < np.abs(exact - half).max() < 0.05
+    with pytest.raises(ValueError, match="precision must be one of"):
+        segmenter.probabilities(rgb, precision="int4")
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (1, 3000), (3000, 1), (33, 7)])
+def test_extreme_shapes_come_back_at_their_size(model_folder, hw):
+    segmenter = GlandSegmenter.from_pretrained(model_folder, device="cpu")
+    result = segmenter.predict(np.full((*hw, 3), 200, np.uint8), 0.5)
+    assert result.class_map.shape == hw
+    assert np.isfinite(result.probabilities).all()
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_progress_rises_to_one(dark_is_gland, flips):
+    seen = []
+    dark_is_gland().predict(picture((200, 150)), tile_px=64, stride_px=48, batch_size=2, flips=flips,
+                            progress=seen.append)
+    assert seen == sorted(seen)
+    assert len(seen) > 3
+    assert seen[-1] == 1.0
+
+
+def test_many_files_are_read_lazily_and_a_bad_one_does_not_stop_the_rest(dark_is_gland, tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "broken.png", "c.png", "never_asked_for.png")]
+    for path in (paths[0], paths[2]):
+        Image.fromarray(picture()).save(path)
+    paths[1].write_text("no image")
+    results = dark_is_gland(mpp=0.5).predict_many(paths, 0.5)
+    first, second, third = (next(results) for _ in range(3))
+    assert first.path == paths[0]
+    assert first.error is None
+    assert np.array_equal(first.rgb, picture())
+    assert len(first.prediction.glands) == len(third.prediction.glands) == 1
+    assert second.prediction is None
+    assert "broken.png: not an image" in second.error
+
+
+def test_an_unreadable_picture_raises_when_asked_for_alone(dark_is_gland, tmp_path):
+    with pytest.raises(ImageError, match="no such file"):
+        dark_is_gland().predict(tmp_path / "none.png")
+
+
+def test_pixel_size_and_temperature_come_from_the_config(model_folder, tmp_path):
+    assert GlandSegmenter.from_pretrained(model_folder).mpp == 0.5
+    assert GlandSegmenter.from_pretrained(model_folder).temperature == 1.0
+    copy = edited(model_folder, tmp_path / "copy", mpp=None, confidence_temperature=1.7)
+    segmenter = GlandSegmenter.from_pretrained(copy)
+    assert (segmenter.mpp, segmenter.temperature) == (None, 1.7)
+    with pytest.raises(ModelError, match=r"mpp in config\.json must be a positive number"):
+        GlandSegmenter.from_pretrained(edited(model_folder, tmp_path / "bad", mpp="0.5"))
+
+
+def test_the_student_lies_in_a_subfolder(model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "m")
+    edited(model_folder, tmp_path / "m" / "student", mpp=0.25)
+    assert GlandSegmenter.from_pretrained(tmp_path / "m", subfolder="student").mpp == 0.25
+    with pytest.raises(ModelError, match="not a model folder"):
+        GlandSegmenter.from_pretrained(tmp_path / "m", subfolder="teacher")
+
+
+def test_folders_that_are_no_model_are_named(tmp_path, model_folder):
+    with pytest.raises(ModelError, match="not a model folder"):
+        GlandSegmenter.from_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="no such folder"):
+        GlandSegmenter.from_pretrained(tmp_path / "nothing")
+    with pytest.raises(ModelError, match="a file, not a model folder"):
+        GlandSegmenter.from_pretrained(model_folder / "config.json")
+
+
+def test_a_folder_without_safetensors_is_refused(tmp_path, model_folder):
+    copy = shutil.copytree(model_folder, tmp_path / "pickled")
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded as a segmentation model"):
+        GlandSegmenter.from_pretrained(copy)
+
+
+def test_a_damaged_weights_file_is_refused(tmp_path, model_folder):
+    copy = shutil.copytree(model_folder, tmp_path / "damaged")
+    (copy / "model.safetensors").write_bytes((copy / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot be loaded as a segmentation model"):
+        GlandSegmenter.from_pretrained(copy)
+
+
+def test_a_bare_encoder_is_refused_rather_than_given_a_random_head(tmp_path, model_folder):
+    config = SegformerConfig.from_pretrained(model_folder)
+    SegformerModel(config).save_pretrained(tmp_path / "encoder")
+    shutil.copy(model_folder / "preprocessor_config.json", tmp_path / "encoder")
+    with pytest.raises(ModelError, match="a pretrained encoder, not a trained segmentation model"):
+        GlandSegmenter.from_pretrained(tmp_path / "encoder")
+    copy = shutil.copytree(model_folder, tmp_path / "headless")
+    weights = {k: v for k, v in load_file(copy / "model.safetensors").items() if "classifier" not in k}
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="2 weights are missing"):
+        GlandSegmenter.from_pretrained(copy)
+
+
+def edited(folder, to, **values):
+    """A copy of a model folder with `values` in its config.json."""
+    shutil.copytree(folder, to)
+    config = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps({**config, **values}))
+    return to
