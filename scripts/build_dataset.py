@@ -1,99 +1,238 @@
-"""Build a sparsely annotated dataset folder that `datasets.load_dataset` reads.
+"""Build a dataset of sparsely annotated gland images: a folder that `datasets.load_dataset` reads.
 
 examples:
+  python scripts/build_dataset.py synthetic --out data/synthetic
   python scripts/build_dataset.py glas --archive warwick_qu_dataset_released_2016_07_08.zip --out data/glas-20
   python scripts/build_dataset.py glas --archive glas/ --out data/glas-full --style full
+  python scripts/build_dataset.py folder --root my_images --mask-values 0=0,255=1 --mpp 0.5 --out data/mine
+  python scripts/build_dataset.py folder --root my_images --style as-is --out data/mine      (masks drawn sparsely by hand)
 """
 
 import argparse
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from hf_gland.data.build import build_dataset
-from hf_gland.data.glas import GLAS_LICENCE, GLAS_SPLITS, iter_glas, open_glas, read_grades
+from hf_gland.data.build import annotated, build_dataset, load_local
+from hf_gland.data.contact_sheet import style_sheet
+from hf_gland.data.errors import DatasetError
+from hf_gland.data.folder import FolderItem, FolderOptions, read_items, scan_folder
+from hf_gland.data.glas import GLAS_LICENCE, GLAS_SPLITS, VAL_FRACTION, iter_glas, plan_glas
 from hf_gland.data.schema import Sample
-from hf_gland.data.sparsify import BACKGROUNDS, STYLES, SparsifyConfig
+from hf_gland.data.sparsify import BACKGROUNDS, STYLES, SparseAnnotation, SparsifyConfig
 from hf_gland.data.split import split_by_patient
-from hf_gland.labels import BINARY_CLASSES
+from hf_gland.data.synthetic import SPLITS, iter_synthetic
+from hf_gland.labels import BINARY_CLASSES, check_class_names
+
+Pairs = Iterable[tuple[Sample, SparseAnnotation]]
+SHEET_IMAGES = 5
 
 
 def budget(text: str) -> float | int:
-    """`3` is a number of glands, `0.2` and `1.0` are shares."""
+    """`3` is a number of glands; `0.2` and `1.0` are shares."""
     return int(text) if text.isdigit() else float(text)
 
 
-def parser() -> argparse.ArgumentParser:
+def mask_values(text: str) -> dict[int, int]:
+    """`0=0,255=1` as {0: 0, 255: 1}."""
+    pairs = [part.split("=") for part in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs) or len({int(pair[0]) for pair in pairs}) != len(pairs):
+        raise ValueError(text)
+    return {int(value): int(class_id) for value, class_id in pairs}
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sources = top.add_subparsers(dest="source", required=True)
+    commands = top.add_subparsers(dest="command", required=True, metavar="{glas,synthetic,folder}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--out", required=True, type=Path, help="folder to write")
-    common.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
-    common.add_argument("--seed", type=int, default=0, help="of the annotation (default 0)")
-    drawing = SparsifyConfig()
-    common.add_argument("--style", choices=STYLES, default=drawing.style, help="default %(default)s")
-    common.add_argument("--budget", type=budget, default=drawing.budget,
-                        help="share of each image's glands (0.2, 1.0) or a number of glands (3); default %(default)s")
-    common.add_argument("--background", choices=BACKGROUNDS, default=drawing.background, help="default %(default)s")
-    glas = sources.add_parser("glas", parents=[common], help="the GlaS challenge, from the official archive")
+    common.add_argument("--overwrite", action="store_true", help="replace --out if it is a dataset folder already")
+    common.add_argument("--contact-sheet", type=Path, metavar="PNG",
+                        help=f"also draw {SHEET_IMAGES} images of the first split, in every style")
+    drawing = common.add_argument_group("annotation (lengths in px of the image) [default]")
+    default = SparsifyConfig()
+    drawing.add_argument("--budget", type=budget, default=default.budget, help="share of each image's glands (0.2, 1.0) "
+                         "or a number of glands (3); of the image area for roi [%(default)s]")
+    drawing.add_argument("--background", choices=BACKGROUNDS, default=default.background, help="[%(default)s]")
+    drawing.add_argument("--seed", type=int, default=0, help="of the annotation; the splits do not depend on it [0]")
+    for name, text in (("rim_px", "width of the stroma labelled around a gland"), ("stroke_px", "width of a stroke"),
+                       ("strokes", "strokes in stroma"), ("stroke_length", "share of the image's shorter side"),
+                       ("point_px", "diameter of a dot"), ("min_gland_px", "smaller glands are left out, in px of area")):
+        value = getattr(default, name)
+        drawing.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"{text} [%(default)s]")
+
+    glas = commands.add_parser("glas", parents=[common], help="the GlaS challenge, from the official archive")
     glas.add_argument("--archive", required=True, type=Path, help="the official zip, or the folder it extracts to")
     glas.add_argument("--no-verify", action="store_true", help="do not compare files with the official checksums")
-    glas.add_argument("--splits", nargs="+", choices=GLAS_SPLITS, help="default: those the archive holds")
-    glas.add_argument("--val-fraction", type=float, default=0.175,
-                      help="share of the train images held out by patient for validation (0: none; default 0.175)")
-    return top
+    glas.add_argument("--splits", nargs="+", choices=GLAS_SPLITS, help="[those the archive holds]")
+
+    synthetic = commands.add_parser("synthetic", parents=[common], help="drawn H&E-like images, no download")
+    synthetic.add_argument("--splits", nargs="+", choices=list(SPLITS), default=list(SPLITS), help="[all]")
+    synthetic.add_argument("--images", type=int, metavar="N", help="images per split "
+                           f"[{', '.join(f'{s} {n}' for s, n in SPLITS.items())}]")
+    synthetic.add_argument("--size-px", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="[384 512]")
+    synthetic.add_argument("--data-seed", type=int, default=0, help="of the images themselves [0]")
+    synthetic.add_argument("--class-names", nargs="+", default=list(BINARY_CLASSES), metavar="NAME",
+                           help="2, or 3 to tell benign and malignant glands apart [%(default)s]")
+
+    folder = commands.add_parser("folder", parents=[common], help="any folder of images and masks",
+                                 description=sys.modules[FolderOptions.__module__].__doc__,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    folder.add_argument("--root", required=True, type=Path, help="the folder")
+    folder.add_argument("--splits", nargs="+", metavar="SPLIT", help="only these [all there are]")
+    folder.add_argument("--class-names", nargs="+", default=list(BINARY_CLASSES), metavar="NAME",
+                        help="background first [%(default)s]")
+    folder.add_argument("--mask-values", type=mask_values, metavar="0=0,255=1",
+                        help="the masks' numbers and their classes (255 = unlabelled) [numbers are classes]")
+    folder.add_argument("--sparse-masks", type=Path, metavar="DIR",
+                        help="sparse masks drawn by hand; masks/ is then the dense truth, for evaluation only")
+    folder.add_argument("--allow-missing-masks", action="store_true", help="keep images without a mask, unlabelled")
+    folder.add_argument("--mpp", type=float, help="µm per pixel, where metadata.csv gives none [unknown]")
+    folder.add_argument("--patient-pattern", default="", metavar="REGEX",
+                        help="finds the patient in an image id, e.g. '^(P[0-9]+)_' [metadata.csv's patient_id]")
+    folder.add_argument("--source-name", default="", metavar="NAME", help="of the data, kept in each row [folder name]")
+    folder.add_argument("--licence", default="unknown", help="of the images, e.g. cc-by-4.0 [%(default)s]")
+
+    for parser, styles, style in ((glas, STYLES, "glands"), (synthetic, STYLES, "glands"),
+                                  (folder, (*STYLES, "as-is"), None)):
+        parser.add_argument("--style", choices=styles, default=style,
+                            help="[glands]" if style else "as-is: masks/ is sparse already [glands, or as-is with "
+                                                          "--sparse-masks]")
+    for parser, share in ((glas, VAL_FRACTION), (folder, 0.0)):
+        parser.add_argument("--val-fraction", type=float, default=share, metavar="SHARE",
+                            help="of the train images, held out as 'validation' by patient (0: none) [%(default)s]")
+    return top.parse_args(argv)
 
 
-def glas_splits(args: argparse.Namespace) -> tuple[dict[str, Iterable[Sample]], dict[str, Any]]:
-    with open_glas(args.archive) as opened:
-        grades = read_grades(opened, {})
-        present = args.splits or [s for s in GLAS_SPLITS if any(n.startswith(f"{s}_") for n in opened.names)]
-        ids = {split: opened.images(split) for split in present}
-    held: frozenset[str] = frozenset()
-    if "train" in ids and args.val_fraction > 0:
-        held = split_by_patient([grades[i][0] for i in ids["train"]], args.val_fraction,
-                                grades=[grades[i][1] for i in ids["train"]])
+def drawing_config(args: argparse.Namespace) -> SparsifyConfig:
+    return SparsifyConfig(**{f.name: getattr(args, f.name) for f in fields(SparsifyConfig)})
 
-    def samples(split: str, keep: bool | None) -> Iterator[Sample]:
-        stream = iter_glas(args.archive, split, verify=not args.no_verify)
-        for sample in tqdm(stream, total=len(ids[split]), desc=split, unit="image", disable=None):
-            if keep is None or (sample.patient_id in held) == keep:
-                yield sample
 
-    splits: dict[str, Iterable[Sample]] = {}
-    for split in present:
-        if split == "train" and held:
-            splits["train"], splits["validation"] = samples("train", False), samples("train", True)
-        else:
-            splits[split] = samples(split, None)
-    sources: dict[str, Any] = {"validation_patients": sorted(held)}
+def progress(items: Iterable[Any], total: int, split: str) -> Iterator[Any]:
+    yield from tqdm(items, total=total, desc=split, unit="image", disable=None)
+
+
+def glas(args: argparse.Namespace) -> dict[str, Any]:
+    config = drawing_config(args)
+    plan = plan_glas(args.archive, args.splits, val_fraction=args.val_fraction, verify=not args.no_verify)
+
+    def samples(split: str) -> Iterator[Sample]:
+        official = "train" if split == "validation" else split
+        return progress(iter_glas(args.archive, official, image_ids=set(plan[split]), verify=not args.no_verify),
+                        len(plan[split]), split)
+
+    sources: dict[str, Any] = {"files_verified": not args.no_verify}
     if args.archive.is_file():
         with args.archive.open("rb") as stream:
             sources["archive_sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return splits, sources
+    return {"splits": {split: annotated(samples(split), config, args.seed) for split in plan}, "source": "GlaS",
+            "class_names": BINARY_CLASSES, "licence": GLAS_LICENCE, "annotation": config, "sources": sources}
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+def synthetic(args: argparse.Namespace) -> dict[str, Any]:
+    config = drawing_config(args)
+    size = {} if args.size_px is None else {"size_px": tuple(args.size_px)}
+
+    def samples(split: str) -> Iterator[Sample]:
+        stream = iter_synthetic(split, seed=args.data_seed, images=args.images, num_classes=len(args.class_names), **size)
+        return progress(stream, SPLITS[split] if args.images is None else args.images, split)
+
+    return {"splits": {split: annotated(samples(split), config, args.seed) for split in args.splits},
+            "class_names": args.class_names, "source": "synthetic", "licence": "cc0-1.0", "annotation": config,
+            "sources": {"data_seed": args.data_seed}}
+
+
+def folder(args: argparse.Namespace) -> dict[str, Any]:
+    if args.sparse_masks is not None and args.style not in (None, "as-is"):
+        raise DatasetError(f"--sparse-masks are used as they are; they cannot be combined with --style {args.style}")
+    by_hand = args.sparse_masks is not None or args.style == "as-is"
+    args.style = "as-is" if by_hand else args.style or "glands"
+    config = None if by_hand else drawing_config(args)
+    name = args.source_name or args.root.resolve().name
+    options = FolderOptions(
+        num_classes=len(check_class_names(args.class_names)), mask_values=args.mask_values, mpp=args.mpp,
+        as_is=by_hand and args.sparse_masks is None, sparse_masks=args.sparse_masks, source=name,
+        allow_missing_masks=args.allow_missing_masks, patient_pattern=args.patient_pattern)
+    plan = scan_folder(args.root, options)
+    if missing := sorted(set(args.splits or plan) - set(plan)):
+        raise DatasetError(f"{args.root}: has no split '{missing[0]}'; it has {', '.join(sorted(plan))}")
+    plan = hold_out({split: plan[split] for split in args.splits or plan}, args.val_fraction)
+
+    def pairs(split: str) -> Pairs:
+        read = progress(read_items(plan[split], options), len(plan[split]), split)
+        if config is None:
+            return read
+        return annotated((sample for sample, _ in read), config, args.seed)
+
+    return {"splits": {split: pairs(split) for split in plan}, "class_names": args.class_names, "source": name,
+            "licence": args.licence, "annotation": config or {"style": "as-is"}}
+
+
+def hold_out(plan: dict[str, list[FolderItem]], share: float) -> dict[str, list[FolderItem]]:
+    """Move whole patients from train to validation."""
+    if share == 0:
+        return plan
+    if "train" not in plan or "validation" in plan:
+        raise DatasetError("--val-fraction needs a train split and no validation split of its own; "
+                           f"the splits are {', '.join(plan)}")
+    train = plan["train"]
+    if unknown := [item.image for item in train if not item.metadata.patient_id]:
+        raise DatasetError(f"{unknown[0]}: its patient is unknown, so validation cannot be held out by patient; give "
+                           "patient_id in metadata.csv, or --patient-pattern")
+    held = split_by_patient([item.metadata.patient_id for item in train], share,
+                            grades=[item.metadata.grade for item in train])
+    return {"train": [item for item in train if item.metadata.patient_id not in held],
+            "validation": [item for item in train if item.metadata.patient_id in held],
+            **{split: items for split, items in plan.items() if split != "train"}}
+
+
+def draw_sheet(args: argparse.Namespace, config: SparsifyConfig | None) -> None:
+    rows = next(iter(load_local(args.out).values()))
+    chosen = [rows[i * len(rows) // SHEET_IMAGES] for i in range(SHEET_IMAGES)] if len(rows) > SHEET_IMAGES else list(rows)
+    style_sheet(chosen, config, args.seed).save(args.contact_sheet)
+    print(f"contact sheet written to {args.contact_sheet}")
+
+
+def report(provenance: dict[str, Any]) -> None:
+    print(f"{'split':14}{'images':>7}{'patients':>10}{'glands drawn / all':>20}{'labelled %':>12}")
+    for split, s in provenance["splits"].items():
+        glands = f"{s['annotated_glands']} / {'?' if s['total_glands'] is None else s['total_glands']}"
+        print(f"{split:14}{s['images']:7}{s['patients'] or '?':>10}{glands:>20}{100 * s['labelled_fraction']:12.2f}")
+    for pair, patients in provenance["shared_patients"].items():
+        print(f"note: {pair.replace('+', ' and ')} share {len(patients)} patients")
+    print(f"data sha256 {provenance['data_sha256']}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_arguments(argv)
+    builders: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+        "glas": glas, "synthetic": synthetic, "folder": folder}
     try:
-        config = SparsifyConfig(style=args.style, budget=args.budget, background=args.background)
-        splits, sources = glas_splits(args)
-        provenance = build_dataset(splits, args.out, config=config, seed=args.seed, class_names=BINARY_CLASSES,
-                                   source="GlaS", licence=GLAS_LICENCE, sources=sources, overwrite=args.overwrite)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)  # type: ignore[assignment]
+            if args.contact_sheet is not None and not args.contact_sheet.absolute().parent.is_dir():
+                raise DatasetError(f"{args.contact_sheet}: there is no such folder to draw the contact sheet in")
+            recipe = builders[args.command](args)
+            provenance = build_dataset(out=args.out, seed=args.seed, overwrite=args.overwrite, **recipe)
+            report(provenance)
+            print(f"written to {args.out}")
+            if args.contact_sheet is not None:
+                annotation = recipe["annotation"]
+                draw_sheet(args, annotation if isinstance(annotation, SparsifyConfig) else None)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{'split':12}{'images':>8}{'patients':>10}{'glands':>14}{'labelled %':>12}")
-    for split, s in provenance["splits"].items():
-        glands = f"{s['annotated_glands']}/{s['total_glands']}"
-        print(f"{split:12}{s['images']:8}{s['patients']:10}{glands:>14}{100 * s['labelled_fraction']:12.2f}")
-    print(f"data sha256 {provenance['data_sha256']}\nwritten to {args.out}")
+    except KeyboardInterrupt:
+        print(f"stopped; nothing was left at {args.out}", file=sys.stderr)
+        return 130
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

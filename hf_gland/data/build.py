@@ -1,12 +1,16 @@
-"""Samples to a dataset folder on disk: Parquet per split, a card that `load_dataset` understands, provenance."""
+"""Annotated samples to a dataset folder, and back.
 
-import hashlib
+    OUT/README.md                            a card by which `datasets.load_dataset(OUT)` finds every split
+    OUT/provenance.json                      classes, sources, annotation settings, counts, checksum
+    OUT/data/<split>-00000-of-0000N.parquet  rows in the columns of `FEATURES`
+"""
+
 import io
 import json
-import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,50 +21,153 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from hf_gland.data.digest import PIXEL_COLUMNS, combined_digest, row_digest
 from hf_gland.data.errors import DatasetError
+from hf_gland.data.parquet import SplitWriter
 from hf_gland.data.schema import FEATURES, Sample
 from hf_gland.data.sparsify import SparseAnnotation, SparsifyConfig, annotation_rng, sparsify
-from hf_gland.labels import IGNORE_INDEX, check_class_names
+from hf_gland.labels import IGNORE_INDEX, check_class_names, check_mask
 
 PROVENANCE_FILE = "provenance.json"
-ROWS_PER_GROUP = 16
-SHARD_BYTES = 400 * 2**20
+# Licences that the Hub knows by these names; any other goes into the card's text, with `license: other`.
+HUB_LICENCES = ("apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit",
+                "unknown")
 
 
 @dataclass
 class SplitStatistics:
-    """Running counts of one split, as provenance.json reports them."""
+    """Running counts of one split. One image whose glands or marks nobody counted makes their sum unknown (None)."""
 
     images: int = 0
     annotated_glands: int = 0
-    total_glands: int = 0
-    labelled: float = 0.0
+    total_glands: int | None = 0
+    marks: int | None = 0
+    labelled_fractions: list[float] = field(default_factory=list)
     patients: set[str] = field(default_factory=set)
 
     def add(self, sample: Sample, annotation: SparseAnnotation) -> None:
         self.images += 1
         self.annotated_glands += annotation.annotated_glands
-        self.total_glands += annotation.total_glands
-        self.labelled += annotation.labelled_fraction
-        self.patients.add(sample.patient_id)
+        self.total_glands = _sum(self.total_glands, annotation.total_glands)
+        self.marks = _sum(self.marks, annotation.marks)
+        self.labelled_fractions.append(annotation.labelled_fraction)
+        self.patients |= {sample.patient_id} - {""}
 
     def summary(self) -> dict[str, Any]:
+        """The split's entry in provenance.json; labelled_fraction is the mean over images, 0-1."""
         return {"images": self.images, "patients": len(self.patients), "annotated_glands": self.annotated_glands,
-                "total_glands": self.total_glands, "labelled_fraction": round(self.labelled / self.images, 6)}
+                "total_glands": self.total_glands, "marks": self.marks,
+                "labelled_fraction": round(float(np.mean(self.labelled_fractions)), 6)}
 
 
-def annotate(sample: Sample, config: SparsifyConfig, seed: int) -> SparseAnnotation:
-    """The sparse annotation of a sample; an image without a dense mask is wholly unlabelled."""
-    if sample.mask is None:
-        return SparseAnnotation(np.full(sample.image.shape[:2], IGNORE_INDEX, np.uint8), 0, 0, 0.0)
-    return sparsify(sample.mask, sample.instances, config, annotation_rng(seed, sample.image_id))
+def _sum(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b
+
+
+def annotated(samples: Iterable[Sample], config: SparsifyConfig, seed: int,
+              ) -> Iterator[tuple[Sample, SparseAnnotation]]:
+    """Pair each sample with its sparse annotation, a function of (seed, image_id) and the settings.
+
+    An image without a dense mask is left wholly unlabelled, its glands uncounted.
+    """
+    for sample in samples:
+        if sample.mask is None:
+            nothing = np.full(sample.image.shape[:2], IGNORE_INDEX, np.uint8)
+            yield sample, SparseAnnotation(nothing, 0, None, 0.0, 0)
+        else:
+            yield sample, sparsify(sample.mask, sample.instances, config, annotation_rng(seed, sample.image_id))
+
+
+def build_dataset(splits: Mapping[str, Iterable[tuple[Sample, SparseAnnotation]]], out: str | Path, *,
+                  class_names: Sequence[str], source: str, licence: str, annotation: Mapping[str, Any] | SparsifyConfig,
+                  seed: int, sources: Mapping[str, Any] | None = None, overwrite: bool = False) -> dict[str, Any]:
+    """Write the folder `out` and return its provenance. Unless everything was written, `out` is left as it was.
+
+    `splits`: annotated samples by split, each read once and never held all at once; `annotation` and `seed`: how
+    they were annotated, for the record; `sources`: what they were made from (checksums).
+    Raises DatasetError when `out` exists and `overwrite` is false, or is not a dataset folder; when a split is
+    empty, two images share an id, or the disk is full; MaskError for a mask that breaks the label convention.
+    """
+    names, out = check_class_names(class_names), Path(out).absolute()
+    _check_target(out, overwrite)
+    for split in splits:
+        if not re.fullmatch(r"\w+", split) or split == "all":
+            raise DatasetError(f"'{split}' cannot name a split; use letters, digits and _ (and not 'all')")
+    work: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-unfinished-", dir=out.parent))
+        provenance = _write(work, splits, names, {
+            "source": source, "sources": dict(sources or {}), "seed": seed, "licence": licence,
+            "sparsify": asdict(annotation) if isinstance(annotation, SparsifyConfig) else dict(annotation)})
+        work.chmod(0o755)  # mkdtemp makes folders for one user only
+        _swap(work, out)
+    except OSError as error:
+        raise DatasetError(f"{out}: could not be written ({error}); is there space, and permission to write?") from error
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+    return provenance
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise DatasetError(f"{out}: exists already; choose another folder, or pass --overwrite to replace it")
+    if out.exists() and not (out / PROVENANCE_FILE).is_file():
+        raise DatasetError(f"{out}: is not a dataset folder (no {PROVENANCE_FILE}), so it is not overwritten")
+
+
+def _swap(work: Path, out: Path) -> None:
+    """Put `work` in the place of `out`; the old folder is only deleted once the new one is there."""
+    if not out.exists():
+        work.replace(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    try:
+        out.replace(old / "data")
+        try:
+            work.replace(out)
+        except BaseException:
+            (old / "data").replace(out)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(folder: Path, splits: Mapping[str, Iterable[tuple[Sample, SparseAnnotation]]], names: tuple[str, ...],
+           record: Mapping[str, Any]) -> dict[str, Any]:
+    (folder / "data").mkdir()
+    counts: dict[str, SplitStatistics] = {}
+    digests: list[str] = []
+    seen: set[str] = set()
+    for split, pairs in splits.items():
+        counts[split] = SplitStatistics()
+        with SplitWriter(folder / "data", split) as writer:
+            for sample, drawn in pairs:
+                sample.check(len(names))
+                check_mask(drawn.mask, len(names), sample.image_id, image_hw=sample.image.shape[:2])
+                if sample.image_id in seen:
+                    raise DatasetError(f"two images have the id '{sample.image_id}'; ids must differ across all splits")
+                seen.add(sample.image_id)
+                counts[split].add(sample, drawn)
+                row = make_row(sample, drawn)
+                digests.append(row_digest(split, row))
+                writer.write(row | {column: _png(row[column]) for column in PIXEL_COLUMNS})
+        if not counts[split].images:
+            raise DatasetError(f"split '{split}' has no images")
+    provenance = {"class_names": list(names), **record, "splits": {s: c.summary() for s, c in counts.items()},
+                  "shared_patients": shared_patients({s: c.patients for s, c in counts.items()}),
+                  "data_sha256": combined_digest(digests)}
+    (folder / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (folder / "README.md").write_text(dataset_card(provenance), "utf-8")
+    return provenance
 
 
 def make_row(sample: Sample, annotation: SparseAnnotation) -> dict[str, Any]:
-    """One row in the columns of `FEATURES`, images as lossless PNG bytes (instances with 16 bits)."""
+    """One row in the columns of `FEATURES`, its images as arrays (instances uint16)."""
     return {
-        "image": _png(sample.image), "sparse_mask": _png(annotation.mask), "mask": _png(sample.mask),
-        "instances": _png(None if sample.instances is None else sample.instances.astype(np.uint16)),
+        "image": sample.image, "sparse_mask": annotation.mask, "mask": sample.mask,
+        "instances": None if sample.instances is None else sample.instances.astype(np.uint16),
         "image_id": sample.image_id, "patient_id": sample.patient_id, "source": sample.source,
         "grade": sample.grade, "mpp": sample.mpp, "labelled_fraction": annotation.labelled_fraction,
         "annotated_glands": annotation.annotated_glands, "total_glands": annotation.total_glands,
@@ -75,113 +182,35 @@ def _png(pixels: np.ndarray | None) -> dict[str, Any] | None:
     return {"bytes": buffer.getvalue(), "path": None}
 
 
-def row_digest(split: str, sample: Sample, sparse_mask: np.ndarray) -> str:
-    """SHA-256 of one row's decoded pixels and ids: what it says, however it is encoded."""
-    digest = hashlib.sha256()
-    mpp = None if sample.mpp is None else float(np.float32(sample.mpp))  # as the column stores it
-    digest.update(json.dumps([split, sample.image_id, sample.patient_id, sample.source, sample.grade, mpp]).encode())
-    for pixels in (sample.image, sparse_mask, sample.mask, sample.instances):
-        if pixels is None:
-            digest.update(b"null")
-        else:
-            digest.update(f"{pixels.shape}".encode())
-            digest.update(np.ascontiguousarray(pixels.astype("<u2")).tobytes())
-    return digest.hexdigest()
-
-
-def combined_digest(row_digests: Iterable[str]) -> str:
-    """`data_sha256`: of all rows' digests, in an order that does not depend on that of the rows."""
-    return hashlib.sha256("".join(sorted(row_digests)).encode()).hexdigest()
-
-
-def build_dataset(splits: Mapping[str, Iterable[Sample]], out: str | Path, *, config: SparsifyConfig, seed: int,
-                  class_names: Sequence[str], source: str, licence: str, sources: Mapping[str, Any] | None = None,
-                  overwrite: bool = False) -> dict[str, Any]:
-    """Write `out` and return its provenance. Nothing is left at `out` unless everything was written.
-
-    `splits`: samples of each split, read once, in order. `sources`: what the data was made from (checksums).
-    Raises DatasetError: `out` exists and `overwrite` is false, a split is empty, two images share an id.
-    """
-    names, out = check_class_names(class_names), Path(out)
-    if out.exists() and not overwrite:
-        raise DatasetError(f"{out}: exists already; choose another folder, or pass --overwrite to replace it")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        (work / "data").mkdir()
-        statistics, digests = {}, []
-        seen: set[str] = set()
-        for split, samples in splits.items():
-            statistics[split] = _write_split(work / "data", split, samples, config, seed, len(names), seen, digests)
-        provenance = {
-            "class_names": list(names), "source": source, "sources": dict(sources or {}),
-            "sparsify": asdict(config), "seed": seed,
-            "splits": {split: s.summary() for split, s in statistics.items()},
-            "data_sha256": combined_digest(digests), "licence": licence,
-        }
-        (work / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        (work / "README.md").write_text(dataset_card(provenance), "utf-8")
-        work.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(work, out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    return provenance
-
-
-def _write_split(folder: Path, split: str, samples: Iterable[Sample], config: SparsifyConfig, seed: int,
-                 num_classes: int, seen: set[str], digests: list[str]) -> SplitStatistics:
-    statistics, rows = SplitStatistics(), []
-    shards: list[Path] = []
-    writer: pq.ParquetWriter | None = None
-    schema = FEATURES.arrow_schema
-    try:
-        for sample in samples:
-            sample.check(num_classes)
-            if sample.image_id in seen:
-                raise DatasetError(f"two images have the id '{sample.image_id}'; ids must differ across all splits")
-            seen.add(sample.image_id)
-            annotation = annotate(sample, config, seed)
-            statistics.add(sample, annotation)
-            digests.append(row_digest(split, sample, annotation.mask))
-            rows.append(make_row(sample, annotation))
-            if len(rows) == ROWS_PER_GROUP:
-                if writer is None:
-                    shards.append(folder / f"{split}-{len(shards):05d}.parquet")
-                    writer = pq.ParquetWriter(shards[-1], schema)
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                rows = []
-                if shards[-1].stat().st_size > SHARD_BYTES:
-                    writer.close()
-                    writer = None
-        if rows:
-            if writer is None:
-                shards.append(folder / f"{split}-{len(shards):05d}.parquet")
-                writer = pq.ParquetWriter(shards[-1], schema)
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-    finally:
-        if writer is not None:
-            writer.close()
-    if not statistics.images:
-        raise DatasetError(f"split '{split}' has no images")
-    for index, shard in enumerate(shards):
-        os.replace(shard, folder / f"{split}-{index:05d}-of-{len(shards):05d}.parquet")
-    return statistics
+def shared_patients(patients: Mapping[str, set[str]]) -> dict[str, list[str]]:
+    """`{"train+test": [patient ids]}` for every two splits that have a patient in common."""
+    splits = list(patients)
+    pairs = {f"{a}+{b}": sorted(patients[a] & patients[b]) for i, a in enumerate(splits) for b in splits[i + 1:]}
+    return {pair: shared for pair, shared in pairs.items() if shared}
 
 
 def dataset_card(provenance: Mapping[str, Any]) -> str:
-    """README.md whose front matter lets `datasets.load_dataset(folder)` find every split."""
-    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in provenance["splits"])
-    table = "".join(f"| {split} | {s['images']} | {s['patients']} | {s['annotated_glands']} / {s['total_glands']} | "
-                    f"{100 * s['labelled_fraction']:.2f} |\n" for split, s in provenance["splits"].items())
-    return (f"---\ntask_categories:\n- image-segmentation\nconfigs:\n- config_name: default\n  data_files:\n{files}"
-            f"---\n\n# Sparsely annotated glands: {provenance['source']}\n\n"
-            f"Classes: {', '.join(provenance['class_names'])}; 255 in a mask is unlabelled, not background.\n\n"
-            "| split | images | patients | glands annotated / all | pixels labelled (%) |\n|---|---|---|---|---|\n"
-            f"{table}\nLicence: {provenance['licence']}\n\n"
-            f"`{PROVENANCE_FILE}` holds the annotation settings, the sources' checksums and the data's SHA-256.\n")
+    """README.md: front matter with the licence and the data files of every split, then what the data is."""
+    splits, licence = provenance["splits"], provenance["licence"]
+    lines = ["---", f"license: {licence if licence in HUB_LICENCES else 'other'}", "task_categories:",
+             "- image-segmentation", "tags:", "- histopathology", "- weak-supervision", "configs:",
+             "- config_name: default", "  data_files:"]
+    lines += [line for s in splits for line in (f"  - split: {s}", f"    path: data/{s}-*.parquet")]
+    lines += ["---", "", f"# Glands, sparsely annotated: {provenance['source']}", "",
+              f"Classes: {', '.join(f'{i} {name}' for i, name in enumerate(provenance['class_names']))}. "
+              "255 is unlabelled, which is not background.", "",
+              "| split | images | patients | glands annotated | glands | pixels labelled (mean %) |",
+              "| --- | --- | --- | --- | --- | --- |"]
+    lines += [f"| {name} | {s['images']} | {s['patients'] or 'unknown'} | {s['annotated_glands']} | "
+              f"{'unknown' if s['total_glands'] is None else s['total_glands']} | {100 * s['labelled_fraction']:.2f} |"
+              for name, s in splits.items()]
+    if provenance["shared_patients"]:
+        lines += ["", "Patients in two splits: " + "; ".join(
+            f"{pair.replace('+', ' and ')} share {len(ids)}" for pair, ids in provenance["shared_patients"].items()) + "."]
+    settings = ", ".join(f"{name} {value}" for name, value in provenance["sparsify"].items())
+    lines += ["", f"Annotation: {settings}; seed {provenance['seed']}.", "", f"Licence: {licence}.", "",
+              f"Data SHA-256 (pixels and ids): `{provenance['data_sha256']}`. `{PROVENANCE_FILE}` holds the rest.", ""]
+    return "\n".join(lines)
 
 
 def load_provenance(path: str | Path) -> dict[str, Any]:
@@ -191,21 +220,33 @@ def load_provenance(path: str | Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: not a dataset folder ({PROVENANCE_FILE} is missing); "
                            "make one with scripts/build_dataset.py")
     try:
-        return json.loads(file.read_text("utf-8"))
+        provenance = json.loads(file.read_text("utf-8"))
     except ValueError as error:
         raise DatasetError(f"{file}: not valid JSON ({error}); build the dataset again") from error
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("splits"), dict):
+        raise DatasetError(f"{file}: names no splits; build the dataset again")
+    return provenance
 
 
 def load_local(path: str | Path) -> datasets.DatasetDict:
-    """The dataset that `build_dataset` wrote, all splits, in the columns of `FEATURES`."""
-    splits = load_provenance(path)["splits"]
-    for split in splits:
-        if not sorted(Path(path).glob(f"data/{split}-*.parquet")):
-            raise DatasetError(f"{path}: the Parquet files of split '{split}' are missing; build the dataset again")
-    files = {split: [str(f) for f in sorted(Path(path).glob(f"data/{split}-*.parquet"))] for split in splits}
-    for file in sum(files.values(), []):
+    """The dataset that `build_dataset` wrote, all splits, in the columns of `FEATURES`.
+
+    `datasets` keeps an uncompressed copy in its cache (`HF_DATASETS_CACHE`). Raises DatasetError when the folder is
+    not a dataset, or a file is missing or damaged.
+    """
+    files: dict[str, list[str]] = {}
+    for split, counts in load_provenance(path)["splits"].items():
+        shards = sorted(Path(path).glob(f"data/{split}-[0-9]*.parquet"))
         try:
-            pq.read_metadata(file)
+            rows = [pq.read_metadata(shard).num_rows for shard in shards]
         except (pa.ArrowInvalid, OSError) as error:
-            raise DatasetError(f"{file}: damaged ({error}); build the dataset again") from error
-    return datasets.load_dataset("parquet", data_files=files, features=FEATURES)
+            raise DatasetError(f"{path}: a Parquet file of split '{split}' is damaged ({error}); "
+                               "build the dataset again") from error
+        if sum(rows) != counts["images"]:
+            raise DatasetError(f"{path}: split '{split}' has {sum(rows)} rows in {len(shards)} Parquet files but "
+                               f"{PROVENANCE_FILE} says {counts['images']}; build the dataset again")
+        files[split] = [str(shard) for shard in shards]
+    try:
+        return datasets.load_dataset("parquet", data_files=files, features=FEATURES)
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.__cause__ or error}); build the dataset again") from error

@@ -11,7 +11,7 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -22,9 +22,11 @@ from PIL import Image
 
 from hf_gland.data.errors import DatasetError
 from hf_gland.data.schema import Sample
+from hf_gland.data.split import split_by_patient
 
 GLAS_SPLITS = ("train", "testA", "testB")
 GLAS_MPP = 0.62
+VAL_FRACTION = 0.175  # of the train images: 3 of 15 patients, 14 of 85 images, both grades
 GLAS_LICENCE = "GlaS (Warwick-QU): research only, no commercial use; cite Sirinukunwattana et al. 2015 and 2017"
 GRADE_FILE = "Grade.csv"
 MAX_FILE_BYTES = 64 * 2**20  # the largest official file is 1.2 MB: anything far larger is not GlaS
@@ -39,16 +41,17 @@ class GlasArchive:
     names: frozenset[str]
     read: Callable[[str], bytes]
 
+    def splits(self) -> list[str]:
+        """The official splits of which there are images."""
+        return [s for s in GLAS_SPLITS if any((m := _IMAGE.fullmatch(n)) and m[1] == s for n in self.names)]
+
     def images(self, split: str) -> list[str]:
         """Image ids of a split (`train_1`, `train_2`, … in numeric order). Raises DatasetError if it has none."""
-        found: dict[str, list[int]] = {}
-        for name in self.names:
-            if match := _IMAGE.fullmatch(name):
-                found.setdefault(match[1], []).append(int(match[2]))
-        if split not in found:
-            there = ", ".join(f"{name} ({len(found[name])} images)" for name in GLAS_SPLITS if name in found)
-            raise DatasetError(f"{self.path}: the archive holds no '{split}' images; it holds {there or 'none'}")
-        return [f"{split}_{number}" for number in sorted(found[split])]
+        numbers = sorted(int(m[2]) for n in self.names if (m := _IMAGE.fullmatch(n)) and m[1] == split)
+        if not numbers:
+            raise DatasetError(f"{self.path}: the archive holds no '{split}' images; it holds "
+                               f"{', '.join(self.splits()) or 'no GlaS images at all'}")
+        return [f"{split}_{number}" for number in numbers]
 
 
 def known_checksums() -> dict[str, str]:
@@ -119,9 +122,38 @@ def grades_text(grades: Mapping[str, tuple[str, str]]) -> bytes:
     return "".join(f"{i},{patient},{grade}\n" for i, (patient, grade) in sorted(grades.items())).encode()
 
 
-def iter_glas(archive: str | Path, split: str, *, verify: bool = True,
+def plan_glas(archive: str | Path, splits: Sequence[str] | None = None, *, val_fraction: float = VAL_FRACTION,
+              verify: bool = True, checksums: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """Image ids by split: the official `splits` (None: those the archive holds), validation taken out of train.
+
+    `validation` is about `val_fraction` of the train images (0: none), whole patients, both grades, always the
+    same ones. Raises DatasetError for a split that the archive lacks.
+    """
+    with open_glas(archive) as opened:
+        wanted = opened.splits() if splits is None else splits
+        plan = {split: opened.images(split) for split in wanted}
+        grades = read_grades(opened, _table(verify, checksums))
+        missing = [i for ids in plan.values() for i in ids if i not in grades]
+        if missing:
+            raise DatasetError(f"{opened.path}: {GRADE_FILE} has no row for {missing[0]}")
+    if "train" in plan and val_fraction > 0:
+        train = plan["train"]
+        held = split_by_patient([grades[i][0] for i in train], val_fraction, grades=[grades[i][1] for i in train])
+        rest = {split: ids for split, ids in plan.items() if split != "train"}
+        plan = {"train": [i for i in train if grades[i][0] not in held],
+                "validation": [i for i in train if grades[i][0] in held], **rest}
+    return plan
+
+
+def _table(verify: bool, checksums: Mapping[str, str] | None) -> Mapping[str, str]:
+    if not verify:
+        return {}
+    return known_checksums() if checksums is None else checksums
+
+
+def iter_glas(archive: str | Path, split: str, *, image_ids: Collection[str] | None = None, verify: bool = True,
               checksums: Mapping[str, str] | None = None) -> Iterator[Sample]:
-    """The images of one official split (`train`, `testA` or `testB`), in numeric order.
+    """The images of one official split (`train`, `testA` or `testB`), in numeric order; only `image_ids` if given.
 
     mask = 1 where `*_anno.bmp` is above 0, instances = its ids (uint16), 0.62 µm per pixel.
     Each file is compared with `checksums` (default: the official ones) unless `verify` is false; files that the
@@ -129,9 +161,9 @@ def iter_glas(archive: str | Path, split: str, *, verify: bool = True,
     """
     if split not in GLAS_SPLITS:
         raise DatasetError(f"GlaS has no split '{split}'; it has {', '.join(GLAS_SPLITS)}")
-    known = (known_checksums() if checksums is None else checksums) if verify else {}
+    known = _table(verify, checksums)
     with open_glas(archive) as opened:
-        ids = opened.images(split)
+        ids = [i for i in opened.images(split) if image_ids is None or i in image_ids]
         grades = read_grades(opened, known)
         unknown = [i for i in ids if f"{i}.bmp" not in known or f"{i}_anno.bmp" not in known]
         if verify and unknown:

@@ -1,0 +1,39 @@
+"""`data_sha256`: what a dataset says, however it is encoded."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+PIXEL_COLUMNS = ("image", "sparse_mask", "mask", "instances")
+
+
+def row_digest(split: str, row: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of one row: its split, ids, grade, mpp and decoded pixels.
+
+    The columns in `PIXEL_COLUMNS` may be arrays or PIL images (integers below 2^16), or None. Parquet layout, PNG
+    compression and the bit depth of a mask do not matter; one changed pixel does.
+    """
+    mpp = None if row["mpp"] is None else float(np.float32(row["mpp"]))  # as the float32 column gives it back
+    digest = hashlib.sha256(json.dumps(
+        [split, row["image_id"], row["patient_id"], row["source"], row["grade"], mpp]).encode())
+    for column in PIXEL_COLUMNS:
+        if row[column] is None:
+            digest.update(b"null")
+            continue
+        pixels = np.asarray(row[column])
+        digest.update(f"{column}{pixels.shape}".encode())
+        digest.update(np.ascontiguousarray(pixels, "<u2").tobytes())
+    return digest.hexdigest()
+
+
+def combined_digest(row_digests: Iterable[str]) -> str:
+    """SHA-256 (hex) of rows' digests, in an order that does not depend on that of the rows."""
+    return hashlib.sha256("\n".join(sorted(row_digests)).encode()).hexdigest()
+
+
+def dataset_digest(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:
+    """`data_sha256` of a `DatasetDict` (or rows by split); equals the one in its provenance.json if nothing changed."""
+    return combined_digest(row_digest(split, row) for split, rows in splits.items() for row in rows)
