@@ -27,10 +27,14 @@ def allocate(path: Path, num_bytes: int) -> None:
     """Create `path` filled with zeros; raises OSError where the disk has no room, not later on a write."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
-        if num_bytes and hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, num_bytes)
-        else:
-            file.truncate(num_bytes)
+        try:
+            if num_bytes and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
+            else:
+                file.truncate(num_bytes)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror} (the pseudo-masks take {num_bytes / 1e6:.1f} MB)",
+                          str(path)) from error
 
 
 def fill(arrays: Callable[[int], np.ndarray], indices: Iterable[int],

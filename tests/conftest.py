@@ -1,0 +1,37 @@
+"""Shared by all tests: one thread, a cache that goes away, and tiny datasets."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+# Read when torch and datasets are imported, so set before any test module is.
+_CACHE = tempfile.TemporaryDirectory(prefix="hf_gland-tests-")
+os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_DATASETS_CACHE=_CACHE.name,
+                  HF_HUB_DISABLE_TELEMETRY="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory):
+    """A dataset folder of 6 training and 2 validation images, two classes."""
+    from tiny import write_dataset
+
+    return write_dataset(tmp_path_factory.mktemp("data") / "two_classes")
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset_3(tmp_path_factory):
+    """The same with three classes."""
+    from tiny import write_dataset
+
+    return write_dataset(tmp_path_factory.mktemp("data") / "three_classes", num_classes=3)
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator:
+    """`file_size_limit(num_bytes)`: from now on no file can grow beyond that, as if the disk were full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda num_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,0 +1,85 @@
+"""A dataset and a network small enough to train in a second, and the settings that fit them."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_gland.data.build import build_dataset
+from hf_gland.data.schema import Sample
+from hf_gland.data.sparsify import SparseAnnotation
+
+CLASS_NAMES = ("background", "gland", "other gland")
+STAINS = np.array([[228, 170, 200], [110, 60, 140], [60, 120, 110]], float)  # one colour per class: easy to learn
+NETWORK = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2],
+           "decoder_hidden_size": 16}
+NO_DROPOUT = {"drop_path_rate": 0.0, "classifier_dropout_prob": 0.0, "hidden_dropout_prob": 0.0,
+              "attention_probs_dropout_prob": 0.0}
+
+Masks = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
+
+
+def picture(index: int, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two round glands on stroma: image uint8 [H, W, 3], mask uint8 [H, W], instances uint16 [H, W]."""
+    rng = np.random.default_rng([7, index])
+    height, width = 64 + 8 * (index % 3), 80
+    y, x = np.mgrid[:height, :width]
+    mask, instances = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint16)
+    for gland, (cy, cx) in enumerate([(height * 0.3, width * 0.3), (height * 0.7, width * 0.65)], start=1):
+        disc = (y - cy) ** 2 + (x - cx) ** 2 < rng.uniform(11, 15) ** 2
+        mask[disc], instances[disc] = 1 + (gland + index) % (num_classes - 1), gland
+    image = (STAINS[mask] + rng.normal(0, 8, (height, width, 3))).clip(0, 255).astype(np.uint8)
+    return image, mask, instances
+
+
+def one_gland_and_a_strip(mask: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    """The usual sparse labels: gland 1 whole, and stroma along the top."""
+    sparse = np.full(mask.shape, 255, np.uint8)
+    sparse[instances == 1] = mask[instances == 1]
+    sparse[:8] = 0
+    return sparse
+
+
+def dense_truth(mask: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    return mask
+
+
+def no_truth(mask: np.ndarray, instances: np.ndarray) -> None:
+    return None
+
+
+def write_dataset(out: Path, num_classes: int = 2, sparse: Masks = one_gland_and_a_strip, dense: Masks = dense_truth,
+                  mpp: float | None = 0.5, splits: tuple[str, ...] = ("train", "validation")) -> Path:
+    """A dataset folder as `build_dataset` makes it, with the masks that `sparse` and `dense` give."""
+    def rows(split: str) -> Iterator[tuple[Sample, SparseAnnotation]]:
+        for i in range(6 if split == "train" else 2):
+            image, mask, instances = picture(i + 20 * (split != "train"), num_classes)
+            truth, drawn = dense(mask, instances), sparse(mask, instances)
+            sample = Sample(image, truth, None if truth is None else instances, f"{split}-{i}", f"patient-{split}-{i}",
+                            "tiny", mpp=mpp)
+            yield sample, SparseAnnotation(drawn, 1, 2, float((drawn != 255).mean()), 2)
+
+    build_dataset({split: rows(split) for split in splits}, out, class_names=CLASS_NAMES[:num_classes], source="tiny",
+                  licence="mit", annotation={"style": "glands"}, seed=0)
+    return out
+
+
+def tiny_settings(dataset: Path, network: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Settings of a run of a second or so; the teacher follows fast, so that its pseudo-labels are worth something."""
+    return {"dataset": str(dataset), "backbone": "random:segformer", "model_kwargs": json.dumps(NETWORK | (network or {})),
+            "steps": 12, "batch_size": 4, "crop_px": 32, "refresh_tile_px": 64, "learning_rate": 2e-3, "refreshes": 3,
+            "ema_start": 0.5, "ema_end": 0.9, "threshold_start": 0.8, "threshold_end": 0.5, "mixed_precision": "no",
+            "tracker": "none", "validation_split": "", "save_every": 0} | changes
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The records of a run, one per step (validations apart)."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [r for r in records if "loss" in r]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by relative path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
