@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-DIAGONAL_COLOUR, BAR_COLOUR, GAP_COLOUR = "#555555", "#0072B2", "#D55E00"  # Okabe and Ito
+DIAGONAL_COLOUR, BAR_COLOUR, GAP_COLOUR = "#333333", "#56B4E9", "#D55E00"  # Okabe and Ito
 
 
 def reliability_diagram(reliability: dict[str, list[Any]], path: str | os.PathLike[str],

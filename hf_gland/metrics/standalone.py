@@ -1,0 +1,98 @@
+"""Write the `evaluate` module as a folder that needs no installed `hf_gland`: what a metric repository holds.
+
+The files are the package's own, with their imports made relative; nothing is kept twice in this repository.
+"""
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+import hf_gland
+from hf_gland.metrics import gland_segmentation
+
+OWN_IMPORT = re.compile(r"^from (hf_gland(?:\.\w+)*)\.(\w+) import", re.MULTILINE)
+
+README = """\
+---
+title: {name}
+sdk: static
+app_file: index.html
+pinned: false
+license: apache-2.0
+tags:
+- evaluate
+- metric
+- segmentation
+- histopathology
+---
+# {name}
+{description}
+```python
+import evaluate
+
+metric = evaluate.load("<owner>/{name}")
+metric.compute(predictions=class_maps, references=masks, instances=gland_ids)
+```
+```text
+{inputs}
+```
+From hf_gland {version}. Requires evaluate, numpy and scipy.
+
+```bibtex
+{citation}```
+"""
+INDEX = """\
+<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{name}</title>
+<body style="font: 16px/1.5 sans-serif; max-width: 44rem; margin: 2rem auto">
+<h1>{name}</h1>
+<p>{description}</p>
+<pre>import evaluate
+metric = evaluate.load("&lt;owner&gt;/{name}")</pre>
+</body></html>
+"""
+
+
+def write_standalone(folder: str | os.PathLike[str], name: str = "gland_segmentation") -> Path:
+    """Write the module and its pages into `folder` (made if absent) and return the path of its script.
+
+    `evaluate.load(<owner>/<name>)` looks for `<name>.py`, so `name` must be that of the repository. Files are
+    replaced one by one, each whole.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    text = {"name": name, "version": hf_gland.__version__, "description": gland_segmentation.DESCRIPTION,
+            "inputs": gland_segmentation.INPUTS.strip(), "citation": gland_segmentation.CITATION}
+    files = _sources(name) | {"README.md": README.format(**text), "index.html": INDEX.format(**text),
+                              "requirements.txt": "evaluate>=0.4.6\nnumpy>=2.0\nscipy>=1.14\n"}
+    for file_name, content in files.items():
+        part = target / f".{file_name}.part"
+        part.write_text(content, encoding="utf-8")
+        os.replace(part, target / file_name)
+    return target / f"{name}.py"
+
+
+def _sources(name: str) -> dict[str, str]:
+    """{file name: source} of the module and of all it imports from this package."""
+    sources: dict[str, str] = {}
+    pending = [gland_segmentation.__name__]
+    while pending:
+        module = pending.pop()
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            raise FileNotFoundError(f"the source of {module} cannot be found; install hf_gland from files")
+        source = Path(spec.origin).read_text(encoding="utf-8")
+        sources[_stem(module)] = OWN_IMPORT.sub(r"from .\2 import", source)
+        imported = {".".join(match) for match in OWN_IMPORT.findall(source)}
+        pending += [m for m in imported if _stem(m) not in sources]
+    script = sources.pop(_stem(gland_segmentation.__name__))
+    # `evaluate` fetches only the files that the script itself imports, so the script must name them all.
+    named = "".join(f"from .{stem} import __name__ as _{stem}\n" for stem in sorted(sources))
+    first = script.index("from .")
+    return {f"{stem}.py": source for stem, source in sources.items()} | {
+        f"{name}.py": script[:first] + named + script[first:]}
+
+
+def _stem(module: str) -> str:
+    return module.rpartition(".")[2]
