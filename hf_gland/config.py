@@ -140,6 +140,15 @@ class TrainConfig:
             raise ConfigError("model_kwargs must be a JSON object, such as '{\"drop_path_rate\": 0.0}'")
         return overrides
 
+    @property
+    def variant(self) -> str:
+        """The name of the method in tables: full, sparse-only, ours, naive, or what is switched off (no-ema, …)."""
+        if self.mode != "refined":
+            return self.mode
+        off = [name for name, on in (("no-ema", self.ema), ("no-filter", self.confidence_filter),
+                                     ("no-progression", self.progressive), ("no-fusion", self.fusion)) if not on]
+        return "+".join(off) or ("naive" if self.loss == "joint" else "ours")
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 

@@ -10,6 +10,7 @@ as --key value as well, and wins over the file. RUN/model is a plain transformer
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def main() -> int:
     try:
         config = config_from_arguments(arguments, arguments.config)
         accelerator = make_accelerator(config, arguments.out)
-        folder = train(config, arguments.out, accelerator, resume=arguments.resume)
+        note = {"command": shlex.join(["accelerate", "launch", *sys.argv]), "recipe": Path(arguments.config or "none").stem}
+        folder = train(config, arguments.out, accelerator, resume=arguments.resume, note=note)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 130

@@ -17,11 +17,16 @@ from hf_gland.data.schema import FEATURES
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Class names (background first), the training split, and the validation split where there is one."""
+    """Where the data come from, the training split, and the validation split where there is one."""
 
-    class_names: tuple[str, ...]
+    provenance: dict[str, Any]
     train: datasets.Dataset
     validation: datasets.Dataset | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the masks, background first."""
+        return tuple(self.provenance["class_names"])
 
 
 def open_dataset(source: str, config_name: str = "", revision: str = "") -> tuple[datasets.DatasetDict, dict[str, Any]]:
@@ -56,4 +61,4 @@ def open_training_data(config: TrainConfig) -> TrainingData:
     """What `config` names; a validation split that the dataset lacks is an error unless the setting is empty."""
     splits, provenance = open_dataset(config.dataset, config.dataset_config, config.dataset_revision)
     validation = (pick_split(splits, config.validation_split, config.dataset) if config.validation_split else None)
-    return TrainingData(tuple(provenance["class_names"]), pick_split(splits, config.train_split, config.dataset), validation)
+    return TrainingData(provenance, pick_split(splits, config.train_split, config.dataset), validation)

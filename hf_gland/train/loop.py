@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
 from hf_gland.data.store import FlatArrays, TrainingStore, build_store
 from hf_gland.data.training_data import TrainingData, open_training_data
 from hf_gland.labels import IGNORE_INDEX
+from hf_gland.metrics.environment import git_commit, hardware
 from hf_gland.model.student import (
     class_probabilities,
     full_size_logits,
@@ -61,8 +62,11 @@ def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
 
 
-def train(config: TrainConfig, run: Path, accelerator: Accelerator, resume: bool = False) -> Path:
+def train(config: TrainConfig, run: Path, accelerator: Accelerator, *, resume: bool = False,
+          note: Mapping[str, Any] | None = None) -> Path:
     """Train as `config` says into the folder `run`; returns the model folder `run/model`.
+
+    `note`: what the caller wants written into the model's training_metrics.json (the command, the recipe).
 
     Raises CheckpointError, ConfigError, ValueError with a message for the user, or Interrupted when a signal asked the
     run to stop and a checkpoint was saved.
@@ -75,15 +79,17 @@ def train(config: TrainConfig, run: Path, accelerator: Accelerator, resume: bool
     if resume:
         check_same_config(checkpoints[-1], config)
     run.mkdir(parents=True, exist_ok=True)
-    return Training(config, run, accelerator).fit(checkpoints[-1] if resume else None)
+    return Training(config, run, accelerator, note or {}).fit(checkpoints[-1] if resume else None)
 
 
 class Training:
     """A run in progress."""
 
-    def __init__(self, config: TrainConfig, run: Path, accelerator: Accelerator):
+    def __init__(self, config: TrainConfig, run: Path, accelerator: Accelerator, note: Mapping[str, Any]):
         self.config, self.run, self.accelerator = config, run, accelerator
         data = open_training_data(config)
+        self.note = {**note, "variant": config.variant, "data": data.provenance, "commit": git_commit(),
+                     "hardware": hardware(str(accelerator.device)), "processes": accelerator.num_processes}
         self.class_names, self.num_classes = data.class_names, len(data.class_names)
         self.store, self.validation = self._build_stores(data)
         if config.mode != "full":
@@ -254,8 +260,9 @@ class Training:
         if self.accelerator.is_main_process:
             save_model_folder(folder, self.teacher, self.state.student, _typical_size(self.store))
             shutil.copy(self.run / "training_config.json", folder / "training_config.json")
+            shutil.copy(self.metrics_path, folder / "training_log.jsonl")
             (folder / "training_metrics.json").write_text(
-                json.dumps({**self.latest, "train_seconds": round(seconds, 1)}, indent=2) + "\n")
+                json.dumps({**self.latest, "train_seconds": round(seconds, 1), **self.note}, indent=2) + "\n")
             shutil.rmtree(self.run / "store")
             shutil.rmtree(self.run / "bank", ignore_errors=True)
         if self.config.tracker != "none":

@@ -62,7 +62,7 @@ def validate(store: TrainingStore, model: nn.Module, num_classes: int, accelerat
              tile_px: int) -> dict[str, float | None]:
     """Pixel scores (0-100) on labelled pixels only; where dense masks exist, `dense_…` beside them for the record."""
     predict = image_predictor(model, accelerator, tile_px)
-    labelled, dense = SplitEvaluator(num_classes, bootstrap=0), SplitEvaluator(num_classes, bootstrap=0)
+    labelled, dense = (SplitEvaluator(num_classes, bootstrap=0, pixel_only=True) for _ in range(2))
     for index in tqdm(range(len(store)), desc="validating", unit="image", leave=False,
                       disable=not accelerator.is_local_main_process):
         probabilities = predict(store.images[index]).cpu()

@@ -1,0 +1,80 @@
+"""A saved model measured on a split of a dataset in the schema, at the images' own resolution."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from hf_gland.inference.segmenter import SMALLEST_GLAND_UM2, GlandSegmenter
+from hf_gland.metrics.evaluator import SplitEvaluator
+from hf_gland.metrics.results import ResultRecord
+
+Shown = Callable[[Mapping[str, Any], np.ndarray], None]
+
+
+class EvaluationError(ValueError):
+    """A model cannot be measured on a split, or lacks the notes of its training; the message says why."""
+
+
+def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], *, flips: bool = False,
+                  bootstrap: int = 1000, name: str = "split", on_image: Shown | None = None) -> SplitEvaluator:
+    """Predict every row and compare with its dense mask; returns the evaluator that holds all metrics.
+
+    Rows without a dense mask raise EvaluationError. Glands for the object metrics: regions of at least
+    SMALLEST_GLAND_UM2, with holes up to that size filled (in pixels of the first image with a known pixel size; none
+    known: regions as they are). `on_image` gets each row and its probabilities float32 [C, H, W].
+    """
+    evaluator: SplitEvaluator | None = None
+    for row in tqdm(rows, desc=f"evaluating {name}", unit="image", leave=False):
+        if row["mask"] is None:
+            raise EvaluationError(f"{row['image_id']}: has no dense mask to compare with; choose another split")
+        mpp = row["mpp"]
+        if evaluator is None:
+            area_px = round(SMALLEST_GLAND_UM2 / mpp**2) if mpp else 0
+            evaluator = SplitEvaluator(len(segmenter.id2label), bootstrap=bootstrap, min_gland_area_px=area_px,
+                                       max_hole_area_px=area_px)
+        probabilities = segmenter.probabilities(np.asarray(row["image"].convert("RGB")), mpp, flips=flips,
+                                                name=row["image_id"])
+        instances = None if row["instances"] is None else np.asarray(row["instances"])
+        evaluator.update(probabilities, np.asarray(row["mask"]), instances, image_id=row["image_id"])
+        if on_image is not None:
+            on_image(row, probabilities)
+    if evaluator is None:
+        raise EvaluationError(f"{name}: the split is empty")
+    return evaluator
+
+
+def training_notes(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(settings, notes) that training left in a model folder; EvaluationError where they are missing."""
+    try:
+        return (json.loads((model / "training_config.json").read_text("utf-8")),
+                json.loads((model / "training_metrics.json").read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{model}: holds no notes of its training ({error}), so no result record can be made; "
+                              "evaluate a folder written by scripts/train.py") from error
+
+
+def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[str, Any], *, variant: str,
+                  weights: str, flips: bool, evaluate_command: str) -> ResultRecord:
+    """The record of one model on one split, from what training noted and what was measured."""
+    settings, notes = training_notes(model)
+    data = notes["data"]
+    sparsify = data.get("sparsify", {})
+    full = settings["mode"] == "full"
+    return ResultRecord(
+        variant=variant, recipe=notes["recipe"], style="full" if full else sparsify.get("style", "as-is"),
+        background="all" if full else sparsify.get("background", "as-is"),
+        budget=1.0 if full else sparsify.get("budget"), seed=settings["seed"], dataset=data["source"].lower(),
+        train_split=settings["train_split"], test_split=test_split,
+        backbone=Path(settings["backbone"]).name.replace(":", "-"), command=notes["command"], commit=notes["commit"],
+        data_sha256=data["data_sha256"], hardware=notes["hardware"], train_seconds=notes["train_seconds"],
+        metrics=metrics, extra={
+            "weights": weights, "flips": flips, "evaluate_command": evaluate_command, "test_data_sha256": test_sha256,
+            "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),
+            "train_images": data["splits"][settings["train_split"]]["images"],
+            "annotated_glands": data["splits"][settings["train_split"]]["annotated_glands"],
+            "total_glands": data["splits"][settings["train_split"]]["total_glands"],
+            "labelled_fraction": data["splits"][settings["train_split"]]["labelled_fraction"]})
