@@ -140,9 +140,12 @@ class SplitEvaluator:
             match = None
             if instances is not None and not self.pixel_only:
                 labelled = mask != IGNORE_INDEX
+                ids = _numpy(instances)
+                if ids.shape != mask.shape:
+                    raise ValueError(f"the instance map is {ids.shape} but the truth is {mask.shape}")
                 seen = fill_holes(np.where(labelled, prediction, IGNORE_INDEX), self.max_hole_area_px)
                 match = match_objects(gland_instances(seen, self.min_gland_area_px),
-                                      np.where(labelled, _numpy(instances), 0))
+                                      np.where(labelled, ids, 0))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         self._image_ids.append(name)

@@ -1,0 +1,61 @@
+"""Glands of a class map: numbering, size limit and holes."""
+
+import numpy as np
+import pytest
+
+from hf_gland.instances import fill_holes, gland_instances
+
+
+def disc(radius, size=25, hole=0):
+    y, x = np.mgrid[:size, :size] - size // 2
+    far = np.hypot(y, x)
+    return ((far <= radius) & ~(far < hole)).astype(np.uint8)
+
+
+def test_ids_have_no_gaps_and_small_regions_are_dropped():
+    classes = np.array([[1, 0, 2, 2, 0, 1, 1, 255],
+                        [0, 1, 0, 0, 0, 1, 1, 255]], np.uint8)
+    assert gland_instances(classes).tolist() == [[1, 0, 3, 3, 0, 2, 2, 0], [0, 1, 0, 0, 0, 2, 2, 0]]
+    assert gland_instances(classes, min_area_px=3).tolist() == [[0] * 5 + [1, 1, 0]] * 2
+
+
+def test_hole_is_filled_up_to_the_limit_and_not_beyond():
+    ring = disc(9, hole=3)
+    area = int((disc(9) - ring).sum())
+    np.testing.assert_array_equal(fill_holes(ring, area), disc(9))
+    np.testing.assert_array_equal(fill_holes(ring, area - 1), ring)
+    np.testing.assert_array_equal(fill_holes(ring, 0), ring)
+
+
+def test_background_around_and_at_the_border_is_no_hole():
+    ring = disc(11, hole=3)
+    np.testing.assert_array_equal(fill_holes(ring[12:], 10_000), ring[12:])  # cut through the hole
+
+
+def test_hole_takes_the_class_around_it_and_leaves_other_glands_alone():
+    classes = np.where(disc(9, hole=3) == 1, 2, 0).astype(np.uint8)
+    classes[0, 0] = 1
+    classes[12, 12] = 1  # a gland inside the lumen of another stays
+    filled = fill_holes(classes, 100)
+    assert filled[12, 12] == 1
+    assert filled[0, 0] == 1
+    assert (filled == 2).sum() == disc(9).sum() - 1
+    assert filled.dtype == classes.dtype
+
+
+def test_hole_beside_unlabelled_pixels_is_left_open():
+    ring = disc(9, hole=3)
+    ring[12, 14] = 255
+    np.testing.assert_array_equal(fill_holes(ring, 100), ring)
+
+
+@pytest.mark.parametrize("limit", [0, 3, 1000])
+def test_filling_only_turns_background_into_gland(limit):
+    rng = np.random.default_rng(limit)
+    classes = rng.choice(np.array([0, 1, 2, 255], np.uint8), (30, 30), p=[0.4, 0.3, 0.28, 0.02])
+    before = classes.copy()
+    filled = fill_holes(classes, limit)
+    np.testing.assert_array_equal(classes, before)
+    changed = filled != classes
+    assert (classes[changed] == 0).all()
+    assert changed.any() == (limit > 0)
