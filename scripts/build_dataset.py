@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "glas": glas, "synthetic": synthetic, "folder": folder}
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)  # type: ignore[assignment]
+            warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
             if args.contact_sheet is not None and not args.contact_sheet.absolute().parent.is_dir():
                 raise DatasetError(f"{args.contact_sheet}: there is no such folder to draw the contact sheet in")
             recipe = builders[args.command](args)
@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"stopped; nothing was left at {args.out}", file=sys.stderr)
+        print("stopped; --out holds the whole dataset or is as it was", file=sys.stderr)
         return 130
     return 0
 

@@ -76,7 +76,7 @@ class FolderItem:
     metadata: ImageMetadata = field(default_factory=ImageMetadata)
 
 
-def scan_folder(root: str | Path, options: FolderOptions = FolderOptions()) -> dict[str, list[FolderItem]]:  # noqa: B008
+def scan_folder(root: str | Path, options: FolderOptions = FolderOptions()) -> dict[str, list[FolderItem]]:
     """The images of each split, in natural order (2 before 10), with nothing read yet but metadata.csv.
 
     Raises DatasetError naming what is missing, doubled or empty.
@@ -107,7 +107,7 @@ def scan_folder(root: str | Path, options: FolderOptions = FolderOptions()) -> d
     return splits
 
 
-def iter_folder(root: str | Path, split: str, options: FolderOptions = FolderOptions()) -> Iterator[Sample]:  # noqa: B008
+def iter_folder(root: str | Path, split: str, options: FolderOptions = FolderOptions()) -> Iterator[Sample]:
     """The samples of one split; with `as_is` without dense masks. Raises DatasetError / MaskError naming the file."""
     splits = scan_folder(root, options)
     if split not in splits:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from hf_gland.data.strokes import dot, free_path, skeleton_path, thicken
+from hf_gland.data.strokes import depth_inside, dot, free_path, skeleton_path, thicken
 from hf_gland.instances import gland_instances
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX
 
@@ -139,9 +139,9 @@ def _draw(stroma: np.ndarray, ids: np.ndarray, glands: np.ndarray, config: Spars
         box = boxes[gland - 1]
         region = ids[box] == gland
         if config.style == "scribbles":
-            drawn[box] |= thicken(skeleton_path(region), region, config.stroke_px)
+            drawn[box] |= thicken(skeleton_path(region, rng), region, config.stroke_px)
         else:
-            drawn[box] |= thicken(dot(_room(region), math.inf, rng), region, config.point_px)
+            drawn[box] |= thicken(dot(depth_inside(region), math.inf, rng), region, config.point_px)
     return drawn, background_marks + len(chosen)
 
 
@@ -163,10 +163,12 @@ def _stroma_marks(stroma: np.ndarray, ids: np.ndarray, chosen: np.ndarray, confi
     strokes = np.zeros(stroma.shape, bool)
     for _ in range(config.strokes):
         # An annotator spreads strokes out: keep clear of those drawn, while that leaves anywhere to go.
-        free = np.where(ndimage.distance_transform_edt(~strokes) > SPREAD * config.stroke_px, room, 0) \
-            if strokes.any() else room
-        path = free_path(free if free.any() else room, config.stroke_px,
-                         config.stroke_length * min(stroma.shape), rng)
+        free = room
+        if strokes.any():
+            free = np.where(ndimage.distance_transform_edt(~strokes) > SPREAD * config.stroke_px, room, 0)
+        if free.max() < min(config.stroke_px, room.max()):
+            free = room
+        path = free_path(free, config.stroke_px, config.stroke_length * min(stroma.shape), rng)
         strokes |= thicken(path, stroma, config.stroke_px)
     return drawn | strokes, config.strokes
 

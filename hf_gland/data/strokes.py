@@ -25,6 +25,11 @@ def thicken(path: np.ndarray, region: np.ndarray, width_px: float) -> np.ndarray
     return drawn & region
 
 
+def depth_inside(region: np.ndarray) -> np.ndarray:
+    """float [H, W]: distance of each pixel of a region to its outside, the array's border being outside too."""
+    return ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+
+
 def free_path(room: np.ndarray, width_px: float, length_px: float, rng: np.random.Generator) -> np.ndarray:
     """A smooth wandering path (ints [n, 2], one pixel per step) through a region.
 
@@ -61,21 +66,28 @@ def _wander(room: np.ndarray, clear: float, start: int, steps: int, rng: np.rand
     return np.rint(path).astype(int)
 
 
-def skeleton_path(region: np.ndarray) -> np.ndarray:
-    """The middle of the long axis of a region (bool [H, W]) as a path, ints [n, 2], n >= 1.
+def skeleton_path(region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A stroke along the middle of a region (bool [H, W], not empty) as a path, ints [n, 2], n >= 1.
 
     It is the longest shortest path through the region's skeleton, without its outer sixths and smoothed: a
-    hand does not follow the skeleton into the corners. The region must not be empty.
+    hand does not follow the skeleton into the corners. A region too round to have a long axis gets a straight
+    stroke through its innermost point instead, in a random direction.
     """
+    room = depth_inside(region)
+    centre = np.unravel_index(int(room.argmax()), room.shape)
+    angle, radius = rng.uniform(0, math.pi), float(room.max())
     skeleton = skeletonize(region)
-    if not skeleton.any():
-        skeleton = region
-    start = tuple(int(v) for v in np.argwhere(skeleton)[0])
-    end = _farthest(skeleton, start)[-1]
-    path = np.array(_farthest(skeleton, end), float)
-    trimmed = path[len(path) // 6: len(path) - len(path) // 6]
-    smooth = ndimage.gaussian_filter1d(trimmed, 3.0, axis=0, mode="nearest")
-    return np.rint(smooth).astype(int)
+    start = (int(centre[0]), int(centre[1]))
+    if skeleton.any():
+        row, column = np.argwhere(skeleton)[0]
+        start = (int(row), int(column))
+    path = np.array(_farthest(skeleton, _farthest(skeleton, start)[-1]), float)
+    sixth = len(path) // 6
+    path = ndimage.gaussian_filter1d(path[sixth:len(path) - sixth], 3.0, axis=0, mode="nearest")
+    if len(path) < radius:
+        along = np.arange(-0.6 * radius, 0.6 * radius + 1)
+        path = np.array(centre) + along[:, None] * (math.sin(angle), math.cos(angle))
+    return np.rint(path).astype(int)
 
 
 def _farthest(skeleton: np.ndarray, start: tuple[int, int]) -> list[tuple[int, int]]:
