@@ -17,18 +17,18 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
 
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
+import numpy as np
+import pandas as pd
 
-from hf_gland.data.errors import DatasetError  # noqa: E402
-from hf_gland.data.training_data import open_dataset, pick_split  # noqa: E402
-from hf_gland.export.overlay import write_comparison  # noqa: E402
-from hf_gland.inference.evaluation import EvaluationError, evaluate_rows, result_record, training_notes  # noqa: E402
-from hf_gland.inference.segmenter import GlandSegmenter, ModelError  # noqa: E402
-from hf_gland.metrics.reliability_diagram import reliability_diagram  # noqa: E402
-from hf_gland.metrics.result_table import markdown_table  # noqa: E402
-from hf_gland.metrics.results import ResultError  # noqa: E402
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores  # noqa: E402
+from hf_gland.data.errors import DatasetError
+from hf_gland.data.training_data import open_dataset, pick_split
+from hf_gland.export.overlay import write_comparison
+from hf_gland.inference.evaluation import EvaluationError, evaluate_rows, result_record, training_notes
+from hf_gland.inference.segmenter import GlandSegmenter, ModelError
+from hf_gland.metrics.reliability_diagram import reliability_diagram
+from hf_gland.metrics.result_table import markdown_table
+from hf_gland.metrics.results import ResultError
+from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 
 COLUMNS = ("mIoU", "mDice", "gland_iou", "image_dice", "object_f1", "object_dice", "object_hausdorff", "ece", "brier")
 

@@ -16,16 +16,18 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
 
-from hf_gland.config import add_settings, config_from_arguments, recipe_names  # noqa: E402
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores  # noqa: E402
-from hf_gland.train.checkpoint import CheckpointError  # noqa: E402
-from hf_gland.train.loop import Interrupted, make_accelerator, train  # noqa: E402
+from hf_gland.config import add_settings, config_from_arguments, recipe_names
+from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+from hf_gland.train.checkpoint import CheckpointError
+from hf_gland.train.loop import Interrupted, make_accelerator, train
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", metavar="FILE_OR_RECIPE", help=f"settings to start from ({', '.join(recipe_names())})")
-    parser.add_argument("--out", required=True, metavar="RUN", type=Path, help="folder for checkpoints, logs and the model")
+    parser.add_argument("--config", metavar="FILE_OR_RECIPE",
+                        help=f"settings to start from ({', '.join(recipe_names())})")
+    parser.add_argument("--out", required=True, metavar="RUN", type=Path,
+                        help="folder for checkpoints, logs and the model")
     parser.add_argument("--resume", action="store_true", help="continue RUN from its last checkpoint")
     add_settings(parser.add_argument_group("settings [default]"))
     arguments = parser.parse_args()
@@ -34,7 +36,8 @@ def main() -> int:
     try:
         config = config_from_arguments(arguments, arguments.config)
         accelerator = make_accelerator(config, arguments.out)
-        note = {"command": shlex.join(["accelerate", "launch", *sys.argv]), "recipe": Path(arguments.config or "none").stem}
+        note = {"command": shlex.join(["accelerate", "launch", *sys.argv]),
+                "recipe": Path(arguments.config or "none").stem}
         folder = train(config, arguments.out, accelerator, resume=arguments.resume, note=note)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)

@@ -6,7 +6,7 @@ Reading a crop from here costs microseconds, where decoding a PNG costs millisec
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,8 @@ from hf_gland.labels import IGNORE_INDEX, check_mask
 class FlatArrays:
     """N uint8 arrays [planes, H_i, W_i] one after the other in one file; `self[i]` is a memory-mapped view."""
 
-    def __init__(self, path: Path, planes: int, sizes: list[tuple[int, int]], mode: str = "r"):
+    def __init__(self, path: Path, planes: int, sizes: list[tuple[int, int]],
+                 mode: Literal["r", "r+"] = "r"):
         self.planes, self.sizes = planes, sizes
         self.offsets = np.concatenate([[0], np.cumsum([planes * h * w for h, w in sizes])]).astype(np.int64)
         self.flat = np.memmap(path, np.uint8, mode, shape=(int(self.offsets[-1]),))

@@ -1,12 +1,15 @@
 """The teacher: an exponential moving average of the student, never trained, always in eval mode."""
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def make_teacher(student: nn.Module) -> nn.Module:
+
+def make_teacher(student: Network) -> Network:
     """A frozen copy of `student` in eval mode."""
     teacher = copy.deepcopy(student).eval()
     return teacher.requires_grad_(False)

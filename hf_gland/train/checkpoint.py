@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 from torch.optim import Optimizer
+from transformers import PreTrainedModel
 
 from hf_gland.config import TrainConfig, make_config
 
@@ -36,8 +37,8 @@ class CheckpointError(RuntimeError):
 class TrainingState:
     """Everything of a run that changes from step to step."""
 
-    student: nn.Module
-    teacher: nn.Module
+    student: PreTrainedModel
+    teacher: PreTrainedModel
     optimizer: Optimizer
     step: int  # optimiser steps taken
     bank: Path | None = None
@@ -51,7 +52,7 @@ def checkpoint_paths(run: Path) -> list[Path]:
 
 def optimizer_tensors(optimizer: Optimizer, student: nn.Module) -> dict[str, torch.Tensor]:
     """The optimiser's per-parameter state as `<key>/<parameter name>` tensors."""
-    names = {p: n for n, p in student.named_parameters()}
+    names: dict[Any, str] = {p: n for n, p in student.named_parameters()}
     return {f"{key}/{names[p]}": torch.as_tensor(value).contiguous()
             for p, state in optimizer.state.items() for key, value in state.items()}
 
@@ -80,7 +81,7 @@ def save_checkpoint(run: Path, state: TrainingState, config: TrainConfig, scaler
         save_model(state.teacher, str(part / "teacher.safetensors"))
         save_file(optimizer_tensors(state.optimizer, state.student), str(part / "optimizer.safetensors"))
         if state.bank is not None:
-            _link_or_copy(state.bank, part / "bank.u8")
+            link_or_copy(state.bank, part / "bank.u8")
         (part / "training_config.json").write_text(config.to_json())
         (part / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         (part / "state.json").write_text(json.dumps(
@@ -122,7 +123,8 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
                               "resume, or another --out to start afresh")
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that is never written again a second place: a hard link, or a copy across file systems."""
     try:
         os.link(source, target)
     except OSError:

@@ -40,6 +40,7 @@ from hf_gland.train.checkpoint import (
     TrainingState,
     check_same_config,
     checkpoint_paths,
+    link_or_copy,
     load_checkpoint,
     save_checkpoint,
 )
@@ -115,6 +116,8 @@ class Training:
             scaler = load_checkpoint(checkpoint, state, config)
             if accelerator.scaler is not None and scaler:
                 accelerator.scaler.load_state_dict(scaler)
+            if state.bank is not None:
+                self._adopt_bank(state.bank)
         if accelerator.is_main_process:
             cut_metrics(self.metrics_path, state.step)
             (self.run / "training_config.json").write_text(config.to_json())
@@ -133,23 +136,16 @@ class Training:
                     continue
                 self._run_until(end, bar, stop)
                 if end in refreshes and state.step == end:
-                    self._refresh()
+                    self.refresh()
         bar.close()
         return self._finish(time.perf_counter() - started)
 
     def _run_until(self, end: int, bar: tqdm, stop: list[int]) -> None:
         """Steps up to (not including) step `end`, all with the same bank."""
-        config, accelerator, state = self.config, self.accelerator, self.state
-        pseudo_bank = FlatArrays(state.bank, self.num_classes, self.store.sizes) if state.bank else None
-        crops = CropDataset(
-            self.store, seed=config.seed, crop_px=config.crop_px, scale_min=config.scale_min,
-            scale_max=config.scale_max, stain_jitter=config.stain_jitter, brightness_jitter=config.brightness_jitter,
-            blur_px=config.blur_px, bank=pseudo_bank, weak=config.refresh == "every_step")
-        draws = ShardedDraws(config.seed, len(self.store), config.batch_size, end, state.step, accelerator.process_index,
-                             accelerator.num_processes, config.gradient_accumulation)
-        batches = iter(crop_loader(crops, draws, config.num_workers, accelerator.device.type == "cuda"))
+        config, state = self.config, self.state
+        batches = self.batches(end)
         while state.step < end:
-            record = self._step(batches)
+            record = self.step(batches)
             bar.update()
             bar.set_postfix_str(f"loss {record['loss']:.3f} τ {min(record['thresholds']):.2f} "
                                 f"α {record['ema_decay']:.4f} coverage {record['coverage']:.2f}", refresh=False)
@@ -162,7 +158,19 @@ class Training:
                 self._save()
                 raise Interrupted(f"stopped at step {state.step}; continue with --resume")
 
-    def _step(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Any]:
+    def batches(self, end: int) -> Iterator[dict[str, Tensor]]:
+        """This process's micro-batches from the present step up to (not including) step `end`, from the present bank."""
+        config, accelerator, state = self.config, self.accelerator, self.state
+        pseudo_bank = FlatArrays(state.bank, self.num_classes, self.store.sizes) if state.bank else None
+        crops = CropDataset(
+            self.store, seed=config.seed, crop_px=config.crop_px, scale_min=config.scale_min,
+            scale_max=config.scale_max, stain_jitter=config.stain_jitter, brightness_jitter=config.brightness_jitter,
+            blur_px=config.blur_px, bank=pseudo_bank, weak=config.refresh == "every_step" and config.mode == "refined")
+        draws = ShardedDraws(config.seed, len(self.store), config.batch_size, end, state.step, accelerator.process_index,
+                             accelerator.num_processes, config.gradient_accumulation)
+        return iter(crop_loader(crops, draws, config.num_workers, accelerator.device.type == "cuda"))
+
+    def step(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Any]:
         """One optimiser step: predict, fuse, loss, backward; then the teacher follows."""
         config, accelerator, state = self.config, self.accelerator, self.state
         values = step_values(config, state.step, self.num_classes,
@@ -226,15 +234,25 @@ class Training:
         self.accelerator.log(scalars, step=self.state.step)
         return record
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Make the pseudo-masks anew from the teacher as it is now."""
         path = self.run / "bank" / f"step-{self.state.step:06d}.u8"
         histograms = refresh_bank(path, self.store, self.teacher, self.num_classes, self.accelerator,
                                   self.config.refresh_tile_px)
         old, self.state.bank = self.state.bank, path
         self.state.histograms = histograms.tolist()
-        if old is not None and old.parent == path.parent and self.accelerator.is_main_process:
+        if old not in (None, path) and self.accelerator.is_main_process:
             old.unlink()
+
+    def _adopt_bank(self, checkpointed: Path) -> None:
+        """Take the bank out of the checkpoint, which is dropped in time, into the run."""
+        path = self.run / "bank" / "resumed.u8"
+        if self.accelerator.is_main_process:
+            path.parent.mkdir(exist_ok=True)
+            path.unlink(missing_ok=True)
+            link_or_copy(checkpointed, path)
+        self.accelerator.wait_for_everyone()
+        self.state.bank = path
 
     def _validate(self) -> None:
         if self.validation is None:
