@@ -8,20 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from hf_gland.data.synthetic_lookalikes import LOOKALIKES
 from hf_gland.data.synthetic_shapes import Array, outline, skeleton
 
 MPP = 0.62
 BENIGN, MALIGNANT = 1, 2
-
-# Radius range in px and relative frequency of each look-alike (all of them background).
-LOOKALIKES: dict[str, tuple[float, float, float]] = {
-    "vessel": (12, 30, 3),
-    "artery": (16, 34, 3),
-    "fat": (14, 34, 2),
-    "follicle": (22, 60, 3),
-    "hole": (12, 36, 2),
-    "cuffed_vessel": (18, 34, 3),
-}
+MIN_BODY_PX = 500
 
 
 @dataclass(frozen=True)
@@ -57,27 +49,27 @@ def draw_architecture(rng: np.random.Generator, malignant: bool) -> Architecture
         radius_px=rng.uniform(32, 50) if malignant else rng.uniform(32, 46),
         halo_px=float(rng.choice([0, 0, 4, 9])),
         goblets=rng.uniform(0, 0.4) if malignant else rng.uniform(0.35, 1.0),
-        cytoplasm_hema=rng.uniform(0.14, 0.40) if malignant else rng.uniform(0.08, 0.28),
-        cytoplasm_eosin=rng.uniform(0.30, 0.75),
-        nuclear_hema=rng.uniform(0.75, 1.15),
+        cytoplasm_hema=rng.uniform(0.10, 0.40) if malignant else rng.uniform(0.06, 0.28),
+        cytoplasm_eosin=rng.uniform(0.25, 0.80),
+        nuclear_hema=rng.uniform(0.70, 1.15),
     )
 
 
 def place(rng: np.random.Generator, shape: tuple[int, int], plan: Architecture, glands: bool) -> Layout:
     """Lay out a field: look-alikes are given room first, then glands fill what `plan.fill` asks for.
 
-    The first gland lies in the middle whatever stands there, so a field with `glands` always shows one. A gland
-    that meets another keeps the free part of its shape: with `plan.gap_px` 0 the two then touch.
+    The first gland lies in the middle, so a field with `glands` always shows one. A gland that meets another
+    keeps the free part of its shape: with `plan.gap_px` 0 the two then touch.
     """
     ids, classes = np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
     blocked = np.zeros(shape, bool)
     lookalikes: list[tuple[str, float, float, float]] = []
     middle = np.zeros(shape, bool)
-    if glands:
+    while glands and not ids.any():  # a gland too small to show is drawn again
         _add_gland(rng, plan, (shape[0] // 2, shape[1] // 2), ids, classes, blocked, crowding=1.0)
         middle = ids > 0
-    density = rng.uniform(0.8, 2.2) if glands else 5.0
-    for _ in range(round(density * shape[0] * shape[1] / 60_000)):
+    per_mpx = rng.uniform(25, 70) if glands else 100
+    for _ in range(round(per_mpx * 1e-6 * ids.size)):
         _add_lookalike(rng, lookalikes, blocked, middle)
     for _ in range(int(shape[0] * shape[1] / 3500) if glands else 0):
         if np.count_nonzero(ids) > plan.fill * ids.size:
@@ -87,12 +79,12 @@ def place(rng: np.random.Generator, shape: tuple[int, int], plan: Architecture, 
     return Layout(ids, classes, lookalikes)
 
 
-def _add_lookalike(rng: np.random.Generator, lookalikes: list[tuple[str, float, float, float]], blocked: Array,
-                   middle: Array) -> None:
-    weights = np.array([frequency for _, _, frequency in LOOKALIKES.values()], float)
+def _add_lookalike(rng: np.random.Generator, lookalikes: list[tuple[str, float, float, float]],
+                   blocked: Array, middle: Array) -> None:
+    """Add one look-alike at random, unless its disc is blocked or meets the gland in the `middle`."""
+    weights = np.array([kind.frequency for kind in LOOKALIKES.values()])
     kind = str(rng.choice(list(LOOKALIKES), p=weights / weights.sum()))
-    low, high, _ = LOOKALIKES[kind]
-    r = float(rng.uniform(low, high))
+    r = float(rng.uniform(*LOOKALIKES[kind].radius_px))
     y, x = (float(rng.uniform(0, n)) for n in blocked.shape)
     yy, xx = np.ogrid[: blocked.shape[0], : blocked.shape[1]]
     room = (yy - y) ** 2 + (xx - x) ** 2 < (r + 6) ** 2
@@ -101,8 +93,8 @@ def _add_lookalike(rng: np.random.Generator, lookalikes: list[tuple[str, float, 
         lookalikes.append((kind, y, x, r))
 
 
-def _add_gland(rng: np.random.Generator, plan: Architecture, centre: tuple[int, int], ids: Array, classes: Array,
-               blocked: Array, crowding: float) -> None:
+def _add_gland(rng: np.random.Generator, plan: Architecture, centre: tuple[int, int], ids: Array,
+               classes: Array, blocked: Array, crowding: float) -> None:
     """Add one gland at `centre`, unless more than the share `crowding` of its shape is blocked already."""
     malignant = plan.malignant and rng.random() > 0.12
     filled, y0, x0 = _gland_shape(rng, plan.radius_px, malignant)
@@ -112,12 +104,12 @@ def _add_gland(rng: np.random.Generator, plan: Architecture, centre: tuple[int, 
     filled = filled[box[0].start - top:box[0].stop - top, box[1].start - left:box[1].stop - left]
     if np.count_nonzero(filled & blocked[box]) > crowding * np.count_nonzero(filled):
         return
-    free = ndimage.binary_opening(filled & ~blocked[box], iterations=5)
+    free = ndimage.binary_opening(filled & ~blocked[box], iterations=4)
     parts, count = ndimage.label(free)
     if not count:
         return
     body = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    if np.count_nonzero(body) < 900:
+    if np.count_nonzero(body) < MIN_BODY_PX:
         return
     ids[box][body] = ids.max() + 1
     classes[box][body] = MALIGNANT if malignant else BENIGN
@@ -129,13 +121,15 @@ def _add_gland(rng: np.random.Generator, plan: Architecture, centre: tuple[int, 
 
 
 def _gland_shape(rng: np.random.Generator, radius_px: float, malignant: bool) -> tuple[Array, int, int]:
-    r = radius_px * rng.uniform(0.7, 1.25)
     if malignant:
-        axis = skeleton(rng, r * rng.uniform(0.2, 3.0), r * rng.uniform(0.6, 0.95), rng.uniform(-2.5, 2.5), 0.3,
-                        branches=int(rng.integers(0, 4)))
-        return outline(rng, axis, rng.uniform(2, 5), rng.uniform(14, 30))
+        r = radius_px * rng.uniform(0.4, 1.25)
+        axis = skeleton(rng, r * rng.uniform(0.2, 3.0), r * rng.uniform(0.6, 0.95), rng.uniform(-2.5, 2.5),
+                        waist=0.3, branches=int(rng.integers(0, 4)))
+        return outline(rng, axis, rng.uniform(2, 6), rng.uniform(10, 30))
+    r = radius_px * rng.uniform(0.65, 1.25)
     if rng.random() < 0.6:  # cut across
         axis = skeleton(rng, r * rng.uniform(0, 0.6), r, 0, 0.05)
     else:  # cut lengthwise
-        axis = skeleton(rng, r * rng.uniform(1.5, 4.0), r * rng.uniform(0.6, 0.8), rng.uniform(-1.2, 1.2), 0.12)
+        axis = skeleton(rng, r * rng.uniform(1.5, 4.0), r * rng.uniform(0.6, 0.8), rng.uniform(-1.2, 1.2),
+                        waist=0.12)
     return outline(rng, axis, rng.uniform(0.8, 2.5), 30)

@@ -6,6 +6,7 @@ Everything is computed elementwise (no matrix product), so no figure depends on 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
+from skimage.measure import find_contours
 
 Array = np.ndarray
 
@@ -53,7 +54,8 @@ def skeleton(rng: np.random.Generator, length_px: float, radius_px: float, bend:
     discs = [np.stack([y - y.mean(), x - x.mean(), radius], 1)]
     for _ in range(branches):
         start = discs[0][rng.integers(steps)]
-        limb = skeleton(rng, length_px * rng.uniform(0.3, 0.6), radius_px * rng.uniform(0.6, 0.9), bend, waist)
+        limb = skeleton(rng, length_px * rng.uniform(0.3, 0.6), radius_px * rng.uniform(0.6, 0.9), bend,
+                        waist)
         limb[:, :2] += start[:2] - limb[0, :2]
         discs.append(limb)
     return np.concatenate(discs).astype(np.float32)
@@ -84,7 +86,7 @@ def outline(rng: np.random.Generator, discs: Array, roughness_px: float,
 
 def stamp(target: Array, y: Array, x: Array, long_px: ArrayLike, short_px: ArrayLike, angle: ArrayLike,
           value: ArrayLike, hollow: ArrayLike = 0.0) -> None:
-    """Draw N soft-edged ellipses into `target` (contiguous float32 [H, W]); the larger value wins at each pixel.
+    """Draw N soft-edged ellipses into `target` (contiguous float32 [H, W]), the larger value winning.
 
     Centre `y`, `x` [N]; the others [N] or scalars: half axes in px, angle of the long axis in radians from +x
     towards +y, peak value, and `hollow` 0..1, how much paler the middle is than the rim.
@@ -96,7 +98,7 @@ def stamp(target: Array, y: Array, x: Array, long_px: ArrayLike, short_px: Array
     table = table[:, (table[0] > -reach) & (table[0] < height + reach) & (table[1] > -reach)
                   & (table[1] < width + reach)]
     flat = target.reshape(-1)
-    for low, high in ((0, 4), (4, 6), (6, 9), (9, 14), (14, np.inf)):  # by size, so that small stamps stay cheap
+    for low, high in ((0, 4), (4, 6), (6, 9), (9, 14), (14, np.inf)):  # by size: small stamps stay cheap
         group = table[:, (table[2] >= low) & (table[2] < high)][:, :, None, None]
         if not group.size:
             continue
@@ -113,3 +115,24 @@ def stamp(target: Array, y: Array, x: Array, long_px: ArrayLike, short_px: Array
         drawn = cover * peak * (1 - pale * np.clip(1 - rho2, 0, 1))
         keep = (cover > 0) & (iy >= 0) & (iy < height) & (ix >= 0) & (ix < width)
         np.maximum.at(flat, (iy * width + ix)[keep], drawn[keep])
+
+
+def points_at_depth(rng: np.random.Generator, depth: Array, level_px: float,
+                    spacing_px: float) -> tuple[Array, Array]:
+    """Points (y [N], x [N]) about `spacing_px` apart along the lines where `depth` [h, w] is `level_px`."""
+    points = [np.zeros((0, 2))]
+    for line in find_contours(depth, level_px):
+        arc = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+        at = np.arange(rng.uniform(0, spacing_px), arc[-1], spacing_px)
+        at = at + rng.normal(0, 0.12 * spacing_px, len(at))
+        points.append(np.stack([np.interp(at, arc, line[:, 0]), np.interp(at, arc, line[:, 1])], 1))
+    y, x = np.concatenate(points).T
+    return y, x
+
+
+def value_at(field: Array, y: Array, x: Array) -> Array:
+    """The value of `field` [h, w] at the pixel of each point [N]; beyond the border, the border's."""
+    h, w = field.shape
+    iy, ix = np.rint(y).astype(int), np.rint(x).astype(int)
+    values: Array = field[np.clip(iy, 0, h - 1), np.clip(ix, 0, w - 1)]
+    return values
