@@ -1,0 +1,23 @@
+"""Writing a file so that nobody ever sees half of it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Let `write` fill a hidden sibling of `path`, then rename it; a failure leaves `path` as it was.
+
+    The folder is made if need be. Returns the path.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target

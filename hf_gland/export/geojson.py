@@ -1,0 +1,95 @@
+"""Glands as GeoJSON annotations that QuPath (0.4 or newer) opens.
+
+Coordinates are pixels of the image from its top left corner, y downwards, as QuPath counts them.
+"""
+
+import json
+import math
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from hf_gland.export.files import write_atomically
+from hf_gland.export.polygons import Polygon, region_polygons
+from hf_gland.inference.glands import Gland, GlandPrediction
+from hf_gland.labels import class_colour
+
+# Ids of annotations are derived from this, so that exporting the same glands twice gives the same ids.
+NAMESPACE = uuid.UUID("8d3f0f5e-4a53-5d0c-9a1c-6f0f2f7f3b11")
+
+
+def glands_to_geojson(prediction: GlandPrediction, image_name: str,
+                      simplify_px: float = 0.0) -> dict[str, Any]:
+    """One annotation per gland, as a GeoJSON FeatureCollection.
+
+    Outlines follow the pixel edges exactly: they enclose the gland's own number of pixels. With
+    `simplify_px` > 0 each is thinned by Douglas and Peucker's method, moving by at most that many pixels
+    and keeping its holes; areas then differ slightly, the measurements stay those of the pixels, and
+    neighbours may overlap by as much. `image_name` enters the annotations' ids, which are the same whenever
+    the same glands are exported.
+    """
+    if not 0 <= simplify_px < math.inf:
+        raise ValueError(f"simplify_px must be 0 or a positive number of pixels, got {simplify_px}")
+    boxes = ndimage.find_objects(prediction.instances)
+    features = []
+    for gland in prediction.glands:
+        box = boxes[gland.id - 1]
+        offset = np.array([box[1].start, box[0].start])
+        polygons = [[ring + offset for ring in polygon]
+                    for polygon in region_polygons(prediction.instances[box] == gland.id)]
+        features.append(_feature(gland, _geometry(polygons, simplify_px), image_name))
+    return {"type": "FeatureCollection", "features": features}
+
+
+def write_geojson(path: str | Path, collection: Mapping[str, Any]) -> Path:
+    """Write a FeatureCollection, atomically; in ASCII (µ escaped), so that no reader's encoding matters."""
+    text = json.dumps(collection, separators=(",", ":"), allow_nan=False) + "\n"
+    return write_atomically(path, lambda file: file.write(text.encode("ascii")))
+
+
+def _feature(gland: Gland, geometry: dict[str, Any], image_name: str) -> dict[str, Any]:
+    identity = json.dumps([image_name, gland.class_name, geometry["coordinates"]])
+    measurements = {
+        "Area px^2": gland.area_px, "Area µm^2": gland.area_um2,
+        "Perimeter px": gland.perimeter_px, "Perimeter µm": gland.perimeter_um,
+        "Eccentricity": gland.eccentricity, "Mean confidence": gland.mean_confidence,
+        "Lowest confidence": gland.lowest_confidence, "Touches image border": int(gland.touches_border),
+    }
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(NAMESPACE, identity)),
+        "geometry": geometry,
+        "properties": {
+            "objectType": "annotation",
+            "name": f"{gland.class_name} {gland.id}",
+            "classification": {"name": gland.class_name, "color": list(class_colour(gland.class_id))},
+            "isLocked": False,
+            "measurements": {key: value for key, value in measurements.items() if value is not None},
+        },
+    }
+
+
+def _geometry(polygons: list[Polygon], simplify_px: float) -> dict[str, Any]:
+    coordinates = [[ring.tolist() for ring in polygon] for polygon in polygons]
+    if simplify_px > 0:
+        coordinates = _simplified(coordinates, simplify_px)
+    if len(coordinates) == 1:
+        return {"type": "Polygon", "coordinates": coordinates[0]}
+    return {"type": "MultiPolygon", "coordinates": coordinates}
+
+
+def _simplified(coordinates: list[list[list]], tolerance_px: float) -> list[list[list]]:
+    """The same polygons with fewer vertices, or as they are where thinning would make them overlap."""
+    import shapely  # only here: exact outlines need no geometry library
+
+    parts = [shapely.Polygon(rings[0], rings[1:]).simplify(tolerance_px, preserve_topology=True)
+             for rings in coordinates]
+    if not shapely.MultiPolygon(parts).is_valid:
+        return coordinates
+    oriented = [shapely.geometry.polygon.orient(part) for part in parts]
+    return [[[list(xy) for xy in ring.coords] for ring in (part.exterior, *part.interiors)]
+            for part in oriented]

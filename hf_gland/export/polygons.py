@@ -1,0 +1,110 @@
+"""Between pixel regions and polygons, exactly.
+
+Vertices lie on pixel corners (pixel (row, column) covers x from column to column + 1, y from row to row +
+1), so a traced polygon has the area of its region to the pixel, and filling it gives the same region back.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+Ring = np.ndarray  # [n + 1, 2] of (x, y), the last vertex repeating the first
+Polygon = list[Ring]  # the outer ring, then the holes
+
+
+def region_polygons(region: np.ndarray) -> list[Polygon]:
+    """The outline of a bool [H, W] region along its pixel edges.
+
+    One polygon per 4-connected part, in raster order: parts that touch only at a corner become separate
+    polygons, since a ring through that corner twice would not be valid. Rings are int64, closed and simple;
+    seen with y upwards, outer rings run counter-clockwise and holes clockwise (RFC 7946), so `ring_area` is
+    positive for the former, negative for the latter, and all areas add up to the number of pixels.
+    """
+    parts, _ = ndimage.label(region)
+    polygons = []
+    for index, box in enumerate(ndimage.find_objects(parts), start=1):
+        offset = np.array([box[1].start, box[0].start])
+        polygons.append([ring + offset for ring in _rings(parts[box] == index)])
+    return polygons
+
+
+def ring_area(ring: np.ndarray) -> float:
+    """Signed area of a closed ring [n + 1, 2] of (x, y) by the shoelace formula."""
+    x, y = ring.astype(np.float64).T
+    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
+
+
+def fill_polygon(rings: Sequence[np.ndarray], hw: tuple[int, int]) -> np.ndarray:
+    """The pixels whose centre lies inside, bool [H, W].
+
+    `rings`: float [n, 2] of (x, y) in pixels from the top left corner, closed or not, in any direction.
+    Inside is by the even-odd rule over all rings, so holes are left out. What lies beyond the image is cut
+    off.
+    """
+    height, width = hw
+    flips = np.zeros((height, width + 1), np.int32)
+    for ring in rings:
+        start = np.asarray(ring, np.float64)
+        end = np.roll(start, -1, axis=0)
+        # rows whose centre y + ½ lies in [y0, y1) of an edge, whichever way it runs
+        first, last = (np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64)
+                       for edge in (np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])))
+        counts = last - first
+        edge = np.repeat(np.arange(len(start)), counts)
+        row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+        share = (row + 0.5 - start[edge, 1]) / (end[edge, 1] - start[edge, 1])
+        x = start[edge, 0] + share * (end[edge, 0] - start[edge, 0])
+        column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
+        np.add.at(flips, (row, column), 1)
+    return (np.cumsum(flips[:, :width], axis=1) % 2).astype(bool)
+
+
+def _rings(part: np.ndarray) -> list[Ring]:
+    """The closed rings of a 4-connected region, the outer one first.
+
+    A corner of the outline has one horizontal and one vertical edge. Along a grid line the corners pair up,
+    two by two, into edges, so sorting finds every edge at once. Where four edges meet (pixels touching at a
+    corner), the corner counts twice, and its edges join so that the touching pixels lie on the same side:
+    then no ring of a 4-connected region passes a corner twice.
+    """
+    padded = np.pad(part, 1)
+    above_left, above_right = padded[:-1, :-1], padded[:-1, 1:]
+    below_left, below_right = padded[1:, :-1], padded[1:, 1:]
+    crossing = (above_left == below_right) & (above_right == below_left) & (above_left != above_right)
+    corner = above_left ^ above_right ^ below_left ^ below_right
+    y, x = np.nonzero(corner | crossing)
+    double = crossing[y, x]
+    y, x, falling = (np.repeat(v, 1 + double) for v in (y, x, above_left[y, x] & double))
+    node = np.arange(len(y))
+    second = np.zeros(len(y), bool)
+    second[1:] = (y[1:] == y[:-1]) & (x[1:] == x[:-1])
+
+    # Of a double corner the first node holds the edge to the left, the second that to the right. The edge
+    # upwards goes with the left one where the touching pixels rise to the right, else with the right one.
+    along = np.lexsort((second ^ falling, y, x))
+    vertical = np.empty_like(node)
+    vertical[along[0::2]], vertical[along[1::2]] = along[1::2], along[0::2]
+
+    # Horizontal edges join nodes 2k and 2k + 1. Those above the region run to the right.
+    left = node[0::2]
+    below_inside = below_right[y[left], x[left]]
+    start = np.where(below_inside, left, left + 1)
+    end = np.where(below_inside, left + 1, left)
+    following = (vertical[end] // 2).tolist()  # the edge that starts where the vertical one from here ends
+
+    rings: list[Ring] = []
+    seen = np.zeros(len(left), bool)
+    for first in range(len(left)):
+        if seen[first]:
+            continue
+        edges, edge = [], first
+        while not seen[edge]:
+            seen[edge] = True
+            edges.append(edge)
+            edge = following[edge]
+        nodes = np.stack([start[edges], end[edges]], axis=1).ravel()
+        nodes = np.append(nodes, nodes[0])
+        rings.append(np.stack([x[nodes], y[nodes]], axis=1))
+    # Raster order meets the outer ring first: its topmost edge lies above those of all holes.
+    return rings

@@ -1,0 +1,193 @@
+import json
+import uuid
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from hf_gland.export.geojson import glands_to_geojson, write_geojson
+from hf_gland.export.geojson_masks import GeoJsonError, GeoJsonWarning, masks_from_geojson
+from hf_gland.labels import class_colour
+
+CLASS_IDS = {"background": 0, "benign": 1, "malignant": 2, "Ignore*": 255}
+CLASS_MAPS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 16), st.integers(1, 16)), elements=st.integers(0, 2))
+
+
+def square(left, top, side, label="gland"):
+    ring = [[left, top], [left + side, top], [left + side, top + side], [left, top + side], [left, top]]
+    properties = {"objectType": "annotation"} | ({"classification": {"name": label}} if label else {})
+    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": properties}
+
+
+def collection(*features):
+    return {"type": "FeatureCollection", "features": list(features)}
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(class_map=CLASS_MAPS)
+def test_every_gland_comes_back_pixel_by_pixel(predicted, class_map):
+    prediction = predicted(class_map, mpp=0.5)
+    features = glands_to_geojson(prediction, "a.png")["features"]
+    assert len(features) == len(prediction.glands)
+    for feature, gland in zip(features, prediction.glands, strict=True):
+        geometry = shapely.geometry.shape(feature["geometry"])
+        assert geometry.is_valid
+        assert geometry.area == gland.area_px
+        assert geometry.area * 0.5**2 == feature["properties"]["measurements"]["Area µm^2"]
+        assert (geometry.centroid.x, geometry.centroid.y) == pytest.approx((gland.centroid_x_px, gland.centroid_y_px))
+    instances, classes = masks_from_geojson(json.loads(json.dumps(collection(*features))), class_map.shape, CLASS_IDS,
+                                            outside=0)
+    assert np.array_equal(classes, prediction.class_map)
+    assert np.array_equal(instances, prediction.instances)
+
+
+def test_a_feature_is_what_qupath_expects(tmp_path, two_glands):
+    path = write_geojson(tmp_path / "a.geojson", glands_to_geojson(two_glands, "a.png"))
+    read = json.loads(path.read_text("ascii"))
+    assert read["type"] == "FeatureCollection"
+    ring, block = read["features"]
+    assert ring["type"] == "Feature"
+    uuid.UUID(ring["id"])
+    outer, hole = ring["geometry"]["coordinates"]
+    assert outer == [[4, 5], [16, 5], [16, 15], [4, 15], [4, 5]]
+    assert hole[0] == hole[-1]
+    assert shapely.Polygon(hole).area == 8
+    assert shapely.LinearRing(outer).is_ccw
+    assert not shapely.LinearRing(hole).is_ccw
+    properties = block["properties"]
+    assert properties["objectType"] == "annotation"
+    assert properties["classification"] == {"name": "malignant", "color": list(class_colour(2))}
+    assert properties["isLocked"] is False
+    assert properties["measurements"]["Area px^2"] == 36
+    assert properties["measurements"]["Area µm^2"] == 9
+    assert properties["measurements"]["Perimeter µm"] == properties["measurements"]["Perimeter px"] / 2
+    assert all(isinstance(value, int | float) for value in properties["measurements"].values())
+
+
+def test_micrometres_are_left_out_where_unknown(predicted):
+    (feature,) = glands_to_geojson(predicted(np.ones((4, 4), np.uint8)), "a.png")["features"]
+    assert not [key for key in feature["properties"]["measurements"] if "µm" in key]
+
+
+def test_ids_are_the_same_every_time_and_differ_between_images(two_glands):
+    ids = [[f["id"] for f in glands_to_geojson(two_glands, name)["features"]] for name in ("a.png", "a.png", "b.png")]
+    assert ids[0] == ids[1]
+    assert len({*ids[0], *ids[2]}) == 4
+
+
+def test_pixels_that_touch_at_a_corner_are_one_gland_of_two_polygons(predicted):
+    (feature,) = glands_to_geojson(predicted(np.eye(2, dtype=np.uint8)), "a.png")["features"]
+    assert feature["geometry"]["type"] == "MultiPolygon"
+    assert len(feature["geometry"]["coordinates"]) == 2
+
+
+def test_simplified_outlines_have_fewer_points_stay_near_and_keep_holes(predicted):
+    y, x = np.mgrid[:120, :120]
+    radius = np.hypot(y - 60, x - 60)
+    prediction = predicted(((radius < 50) & (radius > 15)).astype(np.uint8))
+    exact, thinned = (glands_to_geojson(prediction, "a.png", s)["features"][0] for s in (0, 1.0))
+    shapes = [shapely.geometry.shape(f["geometry"]) for f in (exact, thinned)]
+    assert shapely.get_num_coordinates(shapes[1]) < shapely.get_num_coordinates(shapes[0]) / 3
+    assert shapes[1].is_valid
+    assert len(shapes[1].interiors) == 1
+    assert shapely.LinearRing(thinned["geometry"]["coordinates"][0]).is_ccw
+    assert shapely.hausdorff_distance(*shapes) <= 1.0 + 1e-9
+    assert shapes[1].area == pytest.approx(shapes[0].area, rel=0.02)
+    assert thinned["properties"]["measurements"] == exact["properties"]["measurements"]
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(class_map=CLASS_MAPS, tolerance=st.floats(0.1, 5))
+def test_simplified_outlines_are_always_valid(predicted, class_map, tolerance):
+    for feature in glands_to_geojson(predicted(class_map), "a.png", tolerance)["features"]:
+        geometry = shapely.geometry.shape(feature["geometry"])
+        assert geometry.is_valid
+        assert geometry.area > 0
+
+
+@pytest.mark.parametrize("tolerance", [-1, float("nan"), float("inf")])
+def test_a_senseless_tolerance_is_refused(two_glands, tolerance):
+    with pytest.raises(ValueError, match="simplify_px"):
+        glands_to_geojson(two_glands, "a.png", tolerance)
+
+
+def test_what_nobody_drew_is_unlabelled_unless_told_otherwise():
+    _, classes = masks_from_geojson(collection(square(2, 3, 4)), (10, 10))
+    assert sorted(np.unique(classes)) == [1, 255]
+    assert (classes[3:7, 2:6] == 1).all()
+    _, classes = masks_from_geojson(collection(square(2, 3, 4)), (10, 10), outside=0)
+    assert (classes == 1).sum() == 16
+    assert (classes == 0).sum() == 84
+
+
+def test_stroma_and_ignore_regions_are_no_glands_and_the_smaller_annotation_wins():
+    drawn = collection(square(3, 3, 2, "IGNORE*"), square(2, 2, 4, "Gland"), square(0, 0, 10, "background"))
+    instances, classes = masks_from_geojson(drawn, (12, 12))
+    assert (classes == 0).sum() == 100 - 16
+    assert (classes == 1).sum() == 16 - 4
+    assert (classes[3:5, 3:5] == 255).all()
+    assert np.array_equal(instances == 1, classes == 1)
+    assert instances.max() == 1
+
+
+def test_a_file_a_list_and_a_single_feature_are_all_read(tmp_path):
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps(collection(square(1, 1, 3))), "utf-8")
+    expected = masks_from_geojson(path, (6, 6))
+    for source in (str(path), [square(1, 1, 3)], square(1, 1, 3), collection(square(1, 1, 3, label=None))):
+        for got, want in zip(masks_from_geojson(source, (6, 6)), expected, strict=True):
+            assert np.array_equal(got, want)
+
+
+def test_annotations_of_a_slide_are_mapped_to_a_region():
+    instances, _ = masks_from_geojson(collection(square(1000, 2000, 40)), (50, 60), origin_px=(960, 1920), downsample=4)
+    y, x = np.nonzero(instances)
+    assert (x.min(), x.max() + 1, y.min(), y.max() + 1) == (10, 20, 20, 30)
+
+
+def test_annotations_beyond_the_border_are_cut_off_and_ids_have_no_gaps():
+    drawn = collection(square(-50, -50, 10), square(-2, -2, 4), square(8, 8, 100))
+    instances, _ = masks_from_geojson(drawn, (10, 10))
+    assert (instances == 1).sum() == 4
+    assert (instances == 2).sum() == 4
+    assert instances.max() == 2
+
+
+def test_annotations_of_another_image_and_shapes_without_area_are_warned_about():
+    with pytest.warns(GeoJsonWarning, match="no annotation lies inside"):
+        masks_from_geojson(collection(square(500, 500, 10)), (10, 10))
+    line = {"type": "Feature", "geometry": {"type": "LineString", "coordinates": [[0, 0], [5, 5]]}, "properties": {}}
+    with pytest.warns(GeoJsonWarning, match="LineString geometries enclose no area"):
+        instances, _ = masks_from_geojson(collection(square(0, 0, 3), line), (10, 10))
+    assert (instances == 1).sum() == 9
+
+
+@pytest.mark.parametrize(("source", "message"), [
+    ({"type": "FeatureCollection"}, "holds no list of features"),
+    (collection("x"), "feature 1 is not a GeoJSON object"),
+    (collection(square(0, 0, 3), square(0, 0, 3, "Tumour")), "feature 2 is classified as 'Tumour'"),
+    (collection({"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, float("nan")], [1, 1]]]}}), "malformed"),
+    (collection({"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}}), "malformed"),
+    (collection({"geometry": {"type": "Polygon", "coordinates": [[0, 0], [1, 1]]}}), "malformed"),
+    (collection({"geometry": {"type": "MultiPolygon", "coordinates": None}}), "malformed"),
+])
+def test_bad_geojson_is_named(source, message):
+    with pytest.raises(GeoJsonError, match=message):
+        masks_from_geojson(source, (5, 5))
+
+
+def test_an_unclassified_annotation_needs_a_single_gland_class():
+    with pytest.raises(GeoJsonError, match="no classification, and there are 2 gland classes"):
+        masks_from_geojson(collection(square(0, 0, 3, None)), (5, 5), CLASS_IDS)
+
+
+@pytest.mark.parametrize("content", ["", "not json", '{"type": "FeatureColl'])
+def test_an_unreadable_file_is_named(tmp_path, content):
+    (tmp_path / "a.geojson").write_text(content)
+    with pytest.raises(GeoJsonError, match=r"a\.geojson: not GeoJSON"):
+        masks_from_geojson(tmp_path / "a.geojson", (5, 5))
+    with pytest.raises(GeoJsonError, match=r"none\.geojson: cannot be read"):
+        masks_from_geojson(tmp_path / "none.geojson", (5, 5))

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from hf_gland.export.polygons import fill_polygon, region_polygons, ring_area
+
+REGIONS = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
+
+
+@settings(deadline=None, max_examples=300)
+@given(region=REGIONS)
+def test_any_region_gives_valid_polygons_of_its_area_that_fill_to_it_again(region):
+    polygons = region_polygons(region)
+    filled = np.zeros_like(region)
+    for rings in polygons:
+        for ring in rings:
+            assert (ring[0] == ring[-1]).all()
+            assert len({tuple(v) for v in ring[:-1].tolist()}) == len(ring) - 1 >= 4  # simple
+        assert ring_area(rings[0]) > 0
+        assert all(ring_area(hole) < 0 for hole in rings[1:])
+        assert shapely.is_valid(shapely.Polygon(rings[0], rings[1:]))
+        part = fill_polygon(rings, region.shape)
+        assert not (filled & part).any()
+        filled |= part
+        assert sum(map(ring_area, rings)) == part.sum()
+    assert np.array_equal(filled, region)
+    assert shapely.is_valid(shapely.MultiPolygon([(p[0], p[1:]) for p in polygons]))
+    assert len(polygons) == ndimage.label(region)[1]
+
+
+def test_a_rectangle_has_four_corners_at_pixel_edges():
+    region = np.zeros((6, 9), bool)
+    region[2:5, 3:7] = True
+    ((ring,),) = region_polygons(region)
+    assert ring.tolist() == [[3, 2], [7, 2], [7, 5], [3, 5], [3, 2]]
+
+
+def test_a_hole_is_kept_and_pixels_touching_at_a_corner_become_two_polygons():
+    region = np.ones((5, 5), bool)
+    region[2, 1:4] = False
+    ((outer, hole),) = region_polygons(region)
+    assert ring_area(outer) == 25
+    assert ring_area(hole) == -3
+    first, second = region_polygons(np.eye(2, dtype=bool))
+    assert (ring_area(first[0]), ring_area(second[0])) == (1, 1)
+
+
+def test_two_holes_that_touch_at_a_corner_stay_two():
+    region = np.ones((4, 4), bool)
+    region[1, 1] = region[2, 2] = False
+    ((_, *holes),) = region_polygons(region)
+    assert [ring_area(hole) for hole in holes] == [-1, -1]
+
+
+def test_an_empty_region_has_no_polygon():
+    assert region_polygons(np.zeros((3, 3), bool)) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(corners=st.lists(st.tuples(st.floats(-5, 15), st.floats(-5, 15)), min_size=3, max_size=7))
+def test_filling_takes_the_pixels_whose_centre_is_inside(corners):
+    ring = np.array(corners)
+    filled = fill_polygon([ring], (9, 10))
+    for row, column in np.ndindex(9, 10):
+        x, y = column + 0.5, row + 0.5
+        crossings, near = 0, False
+        for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
+            if (y0 <= y) != (y1 <= y):
+                at = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+                crossings += at <= x
+                near |= abs(at - x) < 1e-9
+        assert near or filled[row, column] == crossings % 2
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_direction_and_closing_do_not_matter(closed):
+    ring = np.array([[1, 1], [6, 2], [4, 7]] + [[1, 1]] * closed, float)
+    assert np.array_equal(fill_polygon([ring], (9, 9)), fill_polygon([ring[::-1]], (9, 9)))
+    assert fill_polygon([ring], (9, 9)).any()
