@@ -106,7 +106,7 @@ def _draw_stain(rng: np.random.Generator, shifted: bool) -> Stain:
     u = rng.random(5)
     if shifted:
         strength = np.where(rng.random(2) < 0.5, 1.3 + 0.4 * u[2:4], -0.3 - 0.4 * u[2:4])
-        u = np.concatenate([1.5 + 0.7 * u[:2], strength, 1.2 + 0.3 * u[4:]])
+        u = np.concatenate([1.4 + 0.6 * u[:2], strength, 1.2 + 0.3 * u[4:]])
 
     def between(low: list[float], high: list[float], t: float) -> Array:
         return np.array(low) + (np.array(high) - np.array(low)) * t
