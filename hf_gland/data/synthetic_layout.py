@@ -13,7 +13,8 @@ from hf_gland.data.synthetic_shapes import Array, outline, skeleton
 
 MPP = 0.62
 BENIGN, MALIGNANT = 1, 2
-MIN_BODY_PX = 500
+MIN_BODY_PX = 500  # area under which a gland is not drawn
+SLIVER_PX = 8  # parts of a gland narrower than this are cut off where it meets another
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,11 @@ def _add_gland(rng: np.random.Generator, plan: Architecture, centre: tuple[int, 
     filled = filled[box[0].start - top:box[0].stop - top, box[1].start - left:box[1].stop - left]
     if np.count_nonzero(filled & blocked[box]) > crowding * np.count_nonzero(filled):
         return
-    free = ndimage.binary_opening(filled & ~blocked[box], iterations=4)
-    parts, count = ndimage.label(free)
-    if not count:
+    core = ndimage.distance_transform_edt(filled & ~blocked[box]) > SLIVER_PX / 2
+    if not core.any():
         return
+    free = ndimage.distance_transform_edt(~core) <= SLIVER_PX / 2
+    parts, _ = ndimage.label(free)
     body = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
     if np.count_nonzero(body) < MIN_BODY_PX:
         return

@@ -74,11 +74,12 @@ def _paint_stroma(rng: np.random.Generator, stains: Stains, ids: Array, plan: Ar
     outside = (ndimage.distance_transform_edt(ids == 0) if ids.any() else np.full(shape, 99.0))
     outside = outside.astype(np.float32)
     across = _fibre_field(rng, shape, outside, float(mixed("wrap").mean()))
-    fibre = _fibres(rng, shape, across)
+    fibrils, bundles = _fibres(rng, across, (1.8,)), _fibres(rng, across, (4.5, 11.0))
+    fibre = 0.6 * fibrils + 0.6 * bundles
     fine = smooth_noise(rng, shape, 2.2)
     patchy = smooth_noise(rng, shape, 50)
     solid = 1 + 0.2 * fibre + 0.13 * fine + 0.12 * patchy
-    strands = 1.25 * np.exp(-((fibre / 0.3) ** 2)) * np.clip(0.8 + 0.4 * patchy, 0, 1) + 0.12
+    strands = 1.25 * np.exp(-(((0.6 * bundles + 0.15 * fibrils) / 0.25) ** 2)) * np.clip(0.8 + 0.4 * patchy, 0, 1) + 0.12
     loose = np.clip(mixed("loose") + 0.25 * smooth_noise(rng, shape, 35), 0, 1)
     white = np.clip(1.5 * (-fibre - 1.15 + 0.35 * smooth_noise(rng, shape, 30) + 0.4 * loose), 0, 1)
     if plan.halo_px:
@@ -104,15 +105,15 @@ def _fibre_field(rng: np.random.Generator, shape: tuple[int, int], outside: Arra
     return field + np.float32(40 * wrap) * np.exp(-outside / 15)
 
 
-def _fibres(rng: np.random.Generator, shape: tuple[int, int], across: Array) -> Array:
-    """Streaks of about unit variance that are nearly constant along the level lines of `across`."""
-    total = np.zeros(shape, np.float32)
-    for period_px, weight in ((1.8, 0.6), (4.5, 0.7), (11.0, 0.4)):
+def _fibres(rng: np.random.Generator, across: Array, periods_px: tuple[float, ...]) -> Array:
+    """Sum of streaks [H, W], one set per width, nearly constant along the level lines of `across`."""
+    total = np.zeros_like(across)
+    for period_px in periods_px:
         table = rng.standard_normal(2049).astype(np.float32)
-        where = (across + 2.5 * period_px * smooth_noise(rng, shape, 9 * period_px)) / period_px % 2047
+        where = (across / period_px + 2.5 * smooth_noise(rng, across.shape, 9 * period_px)) % 2047
         low = where.astype(np.int64)
         part = where - low
-        total += weight * (table[low] * (1 - part) + table[low + 1] * part)
+        total += table[low] * (1 - part) + table[low + 1] * part
     return total
 
 
