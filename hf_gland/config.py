@@ -50,19 +50,19 @@ class TrainConfig:
     confidence_filter: bool = _setting(True, "only pixels above the threshold become pseudo-labels (off: τ = 0)")
     progressive: bool = _setting(True, "threshold widens and refreshes grow rarer (off: both constant)")
     fusion: bool = _setting(True, "ground truth overrides the teacher (off: the teacher alone after warm-up)")
-    warmup_fraction: float = _setting(0.25, "share of the steps on sparse labels alone")
+    warmup_fraction: float = _setting(0.4, "share of the steps on sparse labels alone")
     threshold: str = _setting("cosine", "how τ moves: cosine or linear from start to end; adaptive: per class, the "
                               "quantile of the teacher's confidence that lets a growing share pass",
                               ("cosine", "linear", "adaptive"))
     threshold_start: float = _setting(0.95, "τ when warm-up ends")
-    threshold_end: float = _setting(0.60, "τ at the last step; never below 0.5")
+    threshold_end: float = _setting(0.80, "τ at the last step; never below 0.5")
     adaptive_share_start: float = _setting(0.2, "adaptive threshold: share of each class that passes after warm-up")
     adaptive_share_end: float = _setting(0.9, "adaptive threshold: share of each class that passes at the end")
     ema_start: float = _setting(0.99, "teacher decay α at the first step")
     ema_end: float = _setting(0.999, "teacher decay α at the last step")
     refresh: str = _setting("bank", "bank: pseudo-masks of whole images, refreshed ever more rarely; every_step: online "
                             "teacher on the weak view", ("bank", "every_step"))
-    refreshes: int = _setting(5, "bank: how often the pseudo-masks are made anew in a run")
+    refreshes: int = _setting(4, "bank: how often the pseudo-masks are made anew in a run")
     refresh_growth: float = _setting(1.6, "bank: factor by which the gap between refreshes grows")
     loss: str = _setting("separate", "separate: truth (CE + λ Dice) and pseudo-labels (weighted CE) apart; joint: one "
                          "CE + λ Dice on their union, as the paper writes it", ("separate", "joint"))
@@ -73,7 +73,7 @@ class TrainConfig:
                                       "where nothing is labelled as background", ("none", "assume"))
     assumed_weight: float = _setting(0.1, "weight of an assumed background pixel when training starts, against 1 for a "
                                      "labelled one")
-    assumed_weight_end: float = _setting(0.0, "the same from the end of warm-up on")
+    assumed_weight_end: float = _setting(0.05, "the same from the end of warm-up on, where the teacher is not sure")
 
     # Optimisation
     steps: int = _setting(600, "optimiser steps")
