@@ -20,14 +20,14 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
 
-import torch  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import torch
+from tqdm import tqdm
 
-from hf_gland.config import TrainConfig, add_settings, config_from_arguments  # noqa: E402
-from hf_gland.metrics.environment import git_commit, hardware  # noqa: E402
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores  # noqa: E402
-from hf_gland.refine import schedules  # noqa: E402
-from hf_gland.train.loop import Training, make_accelerator  # noqa: E402
+from hf_gland.config import TrainConfig, add_settings, config_from_arguments
+from hf_gland.metrics.environment import git_commit, hardware
+from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+from hf_gland.refine import schedules
+from hf_gland.train.loop import Training, make_accelerator
 
 BLOCKS, BLOCK_STEPS, REFRESH_REPEATS = 8, 5, 3
 

@@ -1,0 +1,152 @@
+"""Rerun the comparison of methods: a grid of variants × annotations × budgets × seeds, one command, resumable.
+
+  python scripts/ablate.py --archive GLAS.zip --out runs/ablation --config bench --backbone nvidia/mit-b0 \\
+      --variants ours sparse-only full --backgrounds rim+scribble --budgets 0.2 --seeds 0 1 2
+
+Each cell is the build_dataset, train and evaluate command that a user would type, run one after the other; cells whose
+result record is there already are skipped, so an interrupted grid goes on where it stopped. Records are kept in
+--results; `python scripts/report.py` makes tables and pictures from them.
+"""
+
+import argparse
+import itertools
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+SCRIPTS = Path(os.path.relpath(Path(__file__).parent))
+# What tells each method from "ours"; the paper's own schedule for its naive reading.
+VARIANTS: dict[str, dict[str, str]] = {
+    "ours": {},
+    "sparse-only": {"mode": "sparse-only"},
+    "full": {"mode": "full"},
+    "naive": {"loss": "joint", "warmup_fraction": "0.25", "threshold_end": "0.6"},
+    "no-ema": {"no-ema": ""},
+    "no-filter": {"no-confidence_filter": ""},
+    "no-progression": {"no-progressive": ""},
+    "no-fusion": {"no-fusion": ""},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the grid."""
+
+    variant: str
+    style: str
+    background: str
+    budget: str
+    seed: int
+
+    @property
+    def annotation(self) -> str:
+        return f"{self.style}-{self.background}-{self.budget}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}_{self.annotation}_seed{self.seed}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", type=Path, required=True, help="the official GlaS zip or folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for datasets, runs and logs")
+    parser.add_argument("--results", type=Path, default=Path("hub_cards/results"), help="folder for the result records")
+    parser.add_argument("--config", default="bench", help="recipe or settings file of every run [bench]")
+    parser.add_argument("--backbone", help="Hub id or folder (default: the recipe's)")
+    parser.add_argument("--variants", nargs="+", default=["ours", "sparse-only", "full"], choices=VARIANTS)
+    parser.add_argument("--styles", nargs="+", default=["glands"], choices=["glands", "points", "scribbles", "roi"])
+    parser.add_argument("--backgrounds", nargs="+", default=["rim+scribble"],
+                        choices=["rim+scribble", "rim", "scribble", "none"])
+    parser.add_argument("--budgets", nargs="+", default=["0.2"], help="shares (0.2) or numbers (1) of glands per image")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--splits", nargs="+", default=["testA"], help="splits to measure on")
+    parser.add_argument("--val-fraction", default="0", help="share of the train images held out by patient; 0 trains on "
+                        "all, as the challenge does")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time; cores are shared among them [1]")
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands")
+    arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error("--jobs must be at least 1")
+    cells = [Cell(*values) for values in itertools.product(
+        arguments.variants, arguments.styles, arguments.backgrounds, arguments.budgets, arguments.seeds)]
+    for cell in cells if not arguments.dry_run else []:  # datasets first, so that parallel cells share them
+        if not dataset_folder(arguments, cell).exists():
+            execute(build_command(arguments, cell), arguments.out / "logs" / f"dataset_{cell.annotation}.log", {})
+    failed = []
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for cell, message in tqdm(zip(cells, pool.map(lambda c: run_cell(arguments, c), cells), strict=True),
+                                  total=len(cells), desc="cells", unit="run"):
+            if message:
+                failed.append(cell.name)
+                tqdm.write(f"{cell.name}: {message}", file=sys.stderr)
+    if failed:
+        print(f"error: {len(failed)} of {len(cells)} cells failed: {', '.join(failed)}", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
+    """Train and measure one cell; returns what went wrong, or nothing."""
+    run = arguments.out / "runs" / cell.name
+    commands = [train_command(arguments, cell, run), evaluate_command(arguments, cell, run)]
+    if arguments.dry_run:
+        tqdm.write("\n".join(shlex.join(c) for c in [build_command(arguments, cell), *commands]))
+        return ""
+    log = arguments.out / "logs" / f"{cell.name}.log"
+    threads = max((os.cpu_count() or 1) // arguments.jobs, 1)
+    for done, command in zip((run / "model", run / "evaluation"), commands, strict=True):
+        if not done.exists():
+            try:
+                execute(command, log, {"HF_GLAND_THREADS": str(threads)})
+            except subprocess.CalledProcessError:
+                return f"failed; see {log}"
+    return ""
+
+
+def dataset_folder(arguments: argparse.Namespace, cell: Cell) -> Path:
+    return arguments.out / "datasets" / cell.annotation
+
+
+def build_command(arguments: argparse.Namespace, cell: Cell) -> list[str]:
+    return [sys.executable, str(SCRIPTS / "build_dataset.py"), "glas", "--archive", str(arguments.archive),
+            "--out", str(dataset_folder(arguments, cell)), "--style", cell.style, "--background", cell.background,
+            "--budget", cell.budget, "--val-fraction", arguments.val_fraction]
+
+
+def train_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[str]:
+    settings = dict(VARIANTS[cell.variant])
+    if cell.background in ("rim", "none") and cell.variant != "full" and (
+            cell.background == "none" or cell.variant not in ("sparse-only", "naive")):
+        settings["warmup_background"] = "assume"  # no stroma is labelled away from the glands
+    command = [sys.executable, str(SCRIPTS / "train.py"), "--config", arguments.config,
+               "--dataset", str(dataset_folder(arguments, cell)), "--out", str(run), "--seed", str(cell.seed)]
+    if arguments.backbone:
+        command += ["--backbone", arguments.backbone]
+    if arguments.val_fraction == "0":
+        command += ["--validation_split", ""]
+    for key, value in settings.items():
+        command += [f"--{key}", value] if value else [f"--{key}"]
+    return command + (["--resume"] if any(run.glob("checkpoints/step-*")) else [])
+
+
+def evaluate_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[str]:
+    return [sys.executable, str(SCRIPTS / "evaluate.py"), str(run / "model"), str(dataset_folder(arguments, cell)),
+            "--split", *arguments.splits, "--out", str(run / "evaluation"), "--results", str(arguments.results),
+            "--variant", cell.variant]
+
+
+def execute(command: list[str], log: Path, environment: dict[str, str]) -> None:
+    """Run a command with its output in `log`; raises CalledProcessError."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a") as file:
+        subprocess.run(command, check=True, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **environment})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
