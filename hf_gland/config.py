@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,6 +107,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{f.name} must be a finite number; got {value}")
             choices = f.metadata["choices"]
             if choices and getattr(self, f.name) not in choices:
                 raise ConfigError(f"{f.name} must be one of {', '.join(choices)}; got {getattr(self, f.name)!r}")
@@ -128,6 +132,9 @@ class TrainConfig:
             raise ConfigError(f"scales must satisfy 0 < scale_min <= scale_max; got {self.scale_min}, {self.scale_max}")
         if self.learning_rate <= 0 or self.head_lr_factor <= 0:
             raise ConfigError("learning_rate and head_lr_factor must be positive")
+        if self.threshold == "adaptive" and self.refresh == "every_step":
+            raise ConfigError("threshold adaptive takes its quantiles from the pseudo-mask bank, which refresh every_step "
+                              "does without; choose threshold cosine or linear, or refresh bank")
         self.model_overrides()
 
     def model_overrides(self) -> dict[str, Any]:
@@ -185,11 +192,14 @@ def read_config_file(source: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{source}: not a .toml or .json file, nor one of the recipes {', '.join(recipe_names())}")
     try:
         text = path.read_text("utf-8")
-        return tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise ConfigError(f"{path}: not valid {path.suffix[1:].upper()}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must hold one object of settings, such as {{\"steps\": 600}}")
+    return values
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

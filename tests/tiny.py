@@ -12,7 +12,7 @@ from hf_gland.data.schema import Sample
 from hf_gland.data.sparsify import SparseAnnotation
 
 CLASS_NAMES = ("background", "gland", "other gland")
-STAINS = np.array([[228, 170, 200], [110, 60, 140], [60, 120, 110]], float)  # one colour per class: easy to learn
+STAINS = np.array([[228, 170, 200], [110, 60, 140], [60, 120, 110]], float)  # one per class: easy to learn
 NETWORK = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2],
            "decoder_hidden_size": 16}
 NO_DROPOUT = {"drop_path_rate": 0.0, "classifier_dropout_prob": 0.0, "hidden_dropout_prob": 0.0,
@@ -50,28 +50,30 @@ def no_truth(mask: np.ndarray, instances: np.ndarray) -> None:
     return None
 
 
-def write_dataset(out: Path, num_classes: int = 2, sparse: Masks = one_gland_and_a_strip, dense: Masks = dense_truth,
-                  mpp: float | None = 0.5, splits: tuple[str, ...] = ("train", "validation")) -> Path:
+def write_dataset(out: Path, num_classes: int = 2, sparse: Masks = one_gland_and_a_strip,
+                  dense: Masks = dense_truth, mpp: float | None = 0.5,
+                  splits: tuple[str, ...] = ("train", "validation")) -> Path:
     """A dataset folder as `build_dataset` makes it, with the masks that `sparse` and `dense` give."""
     def rows(split: str) -> Iterator[tuple[Sample, SparseAnnotation]]:
         for i in range(6 if split == "train" else 2):
             image, mask, instances = picture(i + 20 * (split != "train"), num_classes)
             truth, drawn = dense(mask, instances), sparse(mask, instances)
-            sample = Sample(image, truth, None if truth is None else instances, f"{split}-{i}", f"patient-{split}-{i}",
-                            "tiny", mpp=mpp)
+            sample = Sample(image, truth, None if truth is None else instances, f"{split}-{i}",
+                            f"patient-{split}-{i}", "tiny", mpp=mpp)
             yield sample, SparseAnnotation(drawn, 1, 2, float((drawn != 255).mean()), 2)
 
-    build_dataset({split: rows(split) for split in splits}, out, class_names=CLASS_NAMES[:num_classes], source="tiny",
-                  licence="mit", annotation={"style": "glands"}, seed=0)
+    build_dataset({split: rows(split) for split in splits}, out, class_names=CLASS_NAMES[:num_classes],
+                  source="tiny", licence="mit", annotation={"style": "glands"}, seed=0)
     return out
 
 
 def tiny_settings(dataset: Path, network: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """Settings of a run of a second or so; the teacher follows fast, so that its pseudo-labels are worth something."""
-    return {"dataset": str(dataset), "backbone": "random:segformer", "model_kwargs": json.dumps(NETWORK | (network or {})),
-            "steps": 12, "batch_size": 4, "crop_px": 32, "refresh_tile_px": 64, "learning_rate": 2e-3, "refreshes": 3,
-            "ema_start": 0.5, "ema_end": 0.9, "threshold_start": 0.8, "threshold_end": 0.5, "mixed_precision": "no",
-            "tracker": "none", "validation_split": "", "save_every": 0} | changes
+    """Settings of a run of about a second; the teacher follows fast, so its pseudo-labels are worth something."""
+    return {"dataset": str(dataset), "backbone": "random:segformer",
+            "model_kwargs": json.dumps(NETWORK | (network or {})), "steps": 12, "batch_size": 4, "crop_px": 32,
+            "refresh_tile_px": 64, "learning_rate": 2e-3, "refreshes": 3, "ema_start": 0.5, "ema_end": 0.9,
+            "threshold_start": 0.8, "threshold_end": 0.5, "mixed_precision": "no", "tracker": "none",
+            "validation_split": "", "save_every": 0} | changes
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

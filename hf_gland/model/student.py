@@ -44,10 +44,16 @@ def load_student(backbone: str, class_names: Sequence[str], mpp: float | None,
         else:
             model = AutoModelForSemanticSegmentation.from_pretrained(
                 backbone, use_safetensors=True, ignore_mismatched_sizes=True, **labels)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # each family refuses settings, and safetensors damaged files, in a way of its own
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BackboneError(
-            f"backbone {backbone!r} cannot be loaded: {str(error).splitlines()[0]}. Give a Hub id or a folder with "
-            "config.json and model.safetensors of a semantic-segmentation family, or random:segformer") from error
+            f"backbone {backbone!r} cannot be loaded: {reason}. Give a Hub id or a folder with config.json and "
+            "model.safetensors of a semantic-segmentation family, or random:segformer") from error
+    known = type(model.config)()
+    unknown = sorted(key for key in overrides or {} if not hasattr(known, key))
+    if unknown:
+        raise BackboneError(f"backbone {backbone!r} has no setting {', '.join(unknown)}; model_kwargs takes those of "
+                            f"transformers' {type(known).__name__}")
     model.config.mpp = mpp
     return model.float()
 
@@ -84,15 +90,20 @@ def save_model_folder(folder: Path, teacher: PreTrainedModel, student: PreTraine
     """Write a plain transformers repository: the teacher as its model, the student in `student/`.
 
     `input_hw`: the size (px, at the training mpp) to which the plain transformers pipeline resizes an image, which
-    should be that of a typical training image. Written beside `folder` first and renamed when whole.
+    should be that of a typical training image. Written beside `folder` first and renamed when whole; raises OSError
+    where it cannot be written, and leaves what was there.
     """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     processor = SegformerImageProcessorPil(
         do_resize=True, size={"height": input_hw[0], "width": input_hw[1]}, do_rescale=True, do_normalize=True,
         image_mean=list(IMAGENET_MEAN), image_std=list(IMAGENET_STD), do_reduce_labels=False)
-    for model, target in ((teacher, part), (student, part / "student")):
-        model.save_pretrained(target)
-        processor.save_pretrained(target)
+    try:
+        for model, target in ((teacher, part), (student, part / "student")):
+            model.save_pretrained(target)
+            processor.save_pretrained(target)
+    except Exception as error:  # safetensors reports a full disk with an exception class of its own
+        shutil.rmtree(part, ignore_errors=True)
+        raise OSError(f"{folder}: the model could not be written ({error}); free some disk space") from error
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)

@@ -29,7 +29,8 @@ def test_every_level_survives():
 def test_fill_writes_the_images_asked_for_and_counts_their_confidences(classes):
     rng = np.random.default_rng(0)
     sizes = [(5, 7), (4, 4), (6, 3)]
-    predictions = [torch.from_numpy(rng.dirichlet(np.ones(classes), size).transpose(2, 0, 1)).float() for size in sizes]
+    predictions = [torch.from_numpy(rng.dirichlet(np.ones(classes), size).transpose(2, 0, 1)).float()
+                   for size in sizes]
     arrays = [np.zeros((classes, *size), np.uint8) for size in sizes]
     histograms = fill(arrays.__getitem__, [0, 2], predictions.__getitem__, classes)
     assert not arrays[1].any()

@@ -13,7 +13,8 @@ def labels(seed, classes, labelled):
 
 
 @settings(deadline=None, max_examples=50)
-@given(seed=st.integers(0, 10**6), classes=st.integers(2, 5), truth_share=st.floats(0, 1), pseudo_share=st.floats(0, 1))
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 5), truth_share=st.floats(0, 1),
+       pseudo_share=st.floats(0, 1))
 def test_truth_wins_and_the_teacher_fills_the_rest(seed, classes, truth_share, pseudo_share):
     truth, pseudo = labels(seed, classes, truth_share), labels(seed + 1, classes, pseudo_share)
     fused = fuse(truth, pseudo)

@@ -11,7 +11,7 @@ SEEDS = st.integers(0, 10**6)
 
 
 def random_batch(seed, labelled=0.4):
-    """float64 logits [B, C, H, W] and a target with unlabelled pixels; any number of classes, some of them absent."""
+    """Logits [B, C, H, W] and a target with unlabelled pixels, for 2 to 5 classes, of which one is absent."""
     torch.manual_seed(seed)
     batch, classes = 1 + seed % 3, 2 + seed % 4
     target = torch.randint(0, classes, (batch, 5, 7))
@@ -59,7 +59,8 @@ def test_what_lies_under_unlabelled_pixels_changes_neither_value_nor_gradient(lo
     assert not gradient[hidden].any()
 
 
-@pytest.mark.parametrize(("loss", "by_hand"), [(cross_entropy_sum, cross_entropy_by_hand), (dice_sum, dice_by_hand)])
+@pytest.mark.parametrize(("loss", "by_hand"), [(cross_entropy_sum, cross_entropy_by_hand),
+                                               (dice_sum, dice_by_hand)])
 @settings(deadline=None, max_examples=25)
 @given(seed=SEEDS)
 def test_equals_the_loss_on_the_labelled_pixels_alone(loss, by_hand, seed):
@@ -113,7 +114,8 @@ def test_pixel_weights_scale_the_sum_and_the_count():
     labelled = target != IGNORE_INDEX
     torch.testing.assert_close(total, (per_pixel * weight)[labelled].sum())
     torch.testing.assert_close(count, weight[labelled].sum())
-    assert torch.equal(cross_entropy_sum(logits, target, torch.ones(target.shape))[0], cross_entropy_sum(logits, target)[0])
+    ones = torch.ones(target.shape)
+    assert torch.equal(cross_entropy_sum(logits, target, ones)[0], cross_entropy_sum(logits, target)[0])
 
 
 def test_dice_is_near_zero_for_a_perfect_answer_and_one_for_the_opposite():

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from hf_gland.refine.schedules import (
 )
 
 
-@pytest.mark.parametrize(("steps", "share", "expected"), [(600, 0.25, 150), (10, 0.0, 0), (10, 1.0, 10), (3, 0.5, 2)])
+@pytest.mark.parametrize(("steps", "share", "expected"),
+                         [(600, 0.25, 150), (10, 0.0, 0), (10, 1.0, 10), (3, 0.5, 2)])
 def test_warmup_is_a_share_of_the_steps(steps, share, expected):
     assert warmup_steps(steps, share) == expected
 
@@ -27,7 +29,7 @@ def test_refined_progress_runs_from_0_to_1_over_the_refined_steps(steps, share):
     warmup = warmup_steps(steps, share)
     progress = [refined_progress(step, warmup, steps) for step in range(steps)]
     assert all(p == 0 for p in progress[:warmup + 1])
-    assert all(0 <= a <= b <= 1 for a, b in zip(progress, progress[1:], strict=False))
+    assert all(0 <= a <= b <= 1 for a, b in pairwise(progress))
     if steps - warmup >= 2:
         assert progress[-1] == 1
         assert len(set(progress[warmup:])) == steps - warmup  # it moves at every step
@@ -67,7 +69,8 @@ def test_learning_rate_rises_to_its_peak_then_falls_towards_0(steps, share):
 
 
 @settings(deadline=None, max_examples=80)
-@given(warmup=st.integers(0, 50), length=st.integers(1, 2000), refreshes=st.integers(1, 12), growth=st.floats(1, 2.5))
+@given(warmup=st.integers(0, 50), length=st.integers(1, 2000), refreshes=st.integers(1, 12),
+       growth=st.floats(1, 2.5))
 def test_refreshes_start_after_warmup_and_grow_rarer(warmup, length, refreshes, growth):
     steps = refresh_steps(warmup, warmup + length, refreshes, growth)
     assert steps[0] == warmup
@@ -102,8 +105,9 @@ def test_quantile_thresholds_are_the_highest_that_let_the_share_pass(seed, share
     histograms = rng.integers(0, 40, (3, 256)) * (rng.random((3, 256)) < 0.1)
     histograms[:, 128] += 1
     for counts, threshold in zip(histograms, quantile_thresholds(histograms, share, floor), strict=True):
-        candidates = [(level - 0.5) / 255 for level in range(256) if passing_share(counts, (level - 0.5) / 255) >= share]
-        assert threshold == pytest.approx(max(floor, max(candidates)), abs=1e-12)
+        levels = [(level - 0.5) / 255 for level in range(256)]
+        highest = max(level for level in levels if passing_share(counts, level) >= share)
+        assert threshold == pytest.approx(max(floor, highest), abs=1e-12)
 
 
 def test_quantile_thresholds_treat_classes_apart():

@@ -1,0 +1,62 @@
+import os
+import sys
+
+import pytest
+import torch
+from processes import start
+
+from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_cores_are_shared_among_the_processes_of_a_machine(threads, monkeypatch):
+    monkeypatch.delenv("HF_GLAND_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert use_all_cores() == torch.get_num_threads() == 6
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert use_all_cores() == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "40")
+    assert use_all_cores() == 1
+
+
+def test_a_number_in_the_environment_wins(threads, monkeypatch):
+    monkeypatch.setenv("HF_GLAND_THREADS", "2")
+    assert use_all_cores() == torch.get_num_threads() == 2
+
+
+def train_a_little():
+    """Page faults of a loop that allocates and frees large blocks, once with and once without the setting."""
+    import resource
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            torch.ones(4 * 2**20).mul(2)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    usual = faults()
+    set_up = keep_freed_memory()
+    faults()  # the blocks that will be kept are touched for the first time
+    print(set_up, usual, faults())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is a Linux C library")
+def test_freed_memory_is_used_again_instead_of_faulted_in_anew():
+    process = start(train_a_little)
+    assert process.wait() == 0, process.stderr
+    set_up, usual, kept = process.stdout.split()
+    if set_up == "False":
+        pytest.skip("the C library is not glibc")
+    assert int(kept) * 10 < int(usual)
+
+
+def test_other_systems_are_left_alone(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert keep_freed_memory() is False
