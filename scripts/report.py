@@ -28,7 +28,8 @@ def main() -> int:
         text = arguments.readme.read_text("utf-8")
         before, rest = text.split(START)
         _, after = rest.split(END)
-        updated = before + START + "\n" + results_section(records, json.loads(arguments.references.read_text())) + END + after
+        section = results_section(records, json.loads(arguments.references.read_text("utf-8")))
+        updated = f"{before}{START}\n{section}{END}{after}"
     except (ResultError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
