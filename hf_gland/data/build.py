@@ -238,12 +238,17 @@ def load_local(path: str | Path) -> datasets.DatasetDict:
     for split, counts in load_provenance(path)["splits"].items():
         shards = sorted(Path(path).glob(f"data/{split}-[0-9]*.parquet"))
         try:
-            rows = [pq.read_metadata(shard).num_rows for shard in shards]
+            metadata = [pq.read_metadata(shard) for shard in shards]
         except (pa.ArrowInvalid, OSError) as error:
             raise DatasetError(f"{path}: a Parquet file of split '{split}' is damaged ({error}); "
                                "build the dataset again") from error
-        if sum(rows) != counts["images"]:
-            raise DatasetError(f"{path}: split '{split}' has {sum(rows)} rows in {len(shards)} Parquet files but "
+        for shard, about in zip(shards, metadata, strict=True):
+            # `datasets` would fill a column that is not there with nulls, and an image with no mask is valid.
+            if absent := sorted(set(FEATURES) - set(about.schema.to_arrow_schema().names)):
+                raise DatasetError(f"{shard}: lacks the columns {', '.join(absent)}; build the dataset again")
+        rows = sum(about.num_rows for about in metadata)
+        if rows != counts["images"]:
+            raise DatasetError(f"{path}: split '{split}' has {rows} rows in {len(shards)} Parquet files but "
                                f"{PROVENANCE_FILE} says {counts['images']}; build the dataset again")
         files[split] = [str(shard) for shard in shards]
     try:

@@ -1,8 +1,8 @@
 """GlaS (MICCAI 2015 gland segmentation challenge, Warwick-QU): read from the official archive.
 
-Sirinukunwattana et al., "Gland segmentation in colon histology images: The GlaS challenge contest", Medical Image
-Analysis 35 (2017) 489-502. Research only, no commercial use: this project ships checksums, never the images.
-The official train and test parts share patients; `Grade.csv` says which.
+Sirinukunwattana et al., "Gland segmentation in colon histology images: The GlaS challenge contest", Medical
+Image Analysis 35 (2017) 489-502. Research only, no commercial use: this project ships checksums, never the
+images. The official train and test parts share patients; `Grade.csv` says which.
 """
 
 import csv
@@ -85,7 +85,7 @@ def open_glas(archive: str | Path) -> Iterator[GlasArchive]:
 
 def _wanted(filename: str) -> bool:
     name = Path(filename).name
-    return name.endswith(".bmp") and not name.startswith(".") or name == GRADE_FILE
+    return (name.endswith(".bmp") and not name.startswith(".")) or name == GRADE_FILE
 
 
 def _bounded(path: Path, name: str, size_bytes: int, read: Callable[[], bytes]) -> bytes:

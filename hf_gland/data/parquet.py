@@ -1,5 +1,6 @@
 """Rows to Parquet files that `datasets` reads back with every column type intact."""
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,7 +64,5 @@ class SplitWriter:
             for index, shard in enumerate(self._shards):
                 shard.replace(self._folder / f"{self._split}-{index:05d}-of-{len(self._shards):05d}.parquet")
             return
-        try:
+        with contextlib.suppress(OSError):  # the error that brought us here says more than one about closing a file
             self._close()
-        except OSError:
-            pass  # the error that brought us here says more than one about closing a file nobody will keep

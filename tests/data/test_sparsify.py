@@ -1,5 +1,6 @@
 import math
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_a_larger_budget_labels_all_that_a_smaller_one_does(style: str) -> None:
     mask, instances = tissue(7, classes=3, glands=12)
     labelled = [sparsify(mask, instances, SparsifyConfig(style=style, budget=budget, min_gland_px=1),
                          annotation_rng(0, "image")).mask != IGNORE_INDEX for budget in (0.1, 0.4, 0.8, 1.0)]
-    for small, large in zip(labelled, labelled[1:], strict=False):
+    for small, large in pairwise(labelled):
         assert (small <= large).all()
         assert small.sum() < large.sum()
 
