@@ -35,8 +35,6 @@ class TrainConfig:
     dataset_revision: str = _setting("", "branch, tag or commit of a Hub dataset (empty: its main branch)")
     train_split: str = _setting("train", "split to learn from")
     validation_split: str = _setting("validation", "patient-held-out split to watch (empty: none)")
-    adapt_dataset: str = _setting("", "images without labels to adapt to, in the same schema (folder or Hub id)")
-    adapt_split: str = _setting("train", "split of adapt_dataset")
     mpp: float = _setting(0.0, "training pixel size in µm; images are resampled to it (0: keep each image's own pixels)")
     missing_mpp: float = _setting(0.0, "pixel size in µm to assume for images that state none (0: an error if mpp is set)")
 
