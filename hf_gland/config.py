@@ -114,8 +114,8 @@ class TrainConfig:
         at_least = {"steps": 1, "batch_size": 1, "gradient_accumulation": 1, "crop_px": 32, "refreshes": 1,
                     "keep_last": 1, "refresh_tile_px": 64, "mpp": 0, "missing_mpp": 0, "num_workers": 0,
                     "validate_every": 0, "panels_every": 0, "save_every": 0, "max_grad_norm": 0, "dice_weight": 0,
-                    "pseudo_weight": 0, "assumed_weight": 0, "assumed_weight_end": 0, "refresh_growth": 1, "seed": 0, "stain_jitter": 0,
-                    "brightness_jitter": 0, "blur_px": 0, "weight_decay": 0}
+                    "pseudo_weight": 0, "assumed_weight": 0, "assumed_weight_end": 0, "refresh_growth": 1, "seed": 0,
+                    "stain_jitter": 0, "brightness_jitter": 0, "blur_px": 0, "weight_decay": 0}
         for name, low in at_least.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} must be at least {low}; got {getattr(self, name)}")

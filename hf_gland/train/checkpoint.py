@@ -3,7 +3,7 @@
 RUN/checkpoints/step-000400/
     student.safetensors  teacher.safetensors  optimizer.safetensors
     bank.u8              the pseudo-masks in use (a hard link where the file system has them)
-    state.json           step, gradient scaler, the bank's confidence histograms
+    state.json           step, gradient scaler, the bank's confidence histograms, seconds spent
     training_config.json metrics.json
 
 No random state is kept: every random draw is a function of (seed, step) or (seed, epoch, index).
@@ -43,6 +43,7 @@ class TrainingState:
     step: int  # optimiser steps taken
     bank: Path | None = None
     histograms: list[list[int]] | None = None
+    seconds: float = 0.0  # wall-clock time of all the steps taken, over interruptions
 
 
 def checkpoint_paths(run: Path) -> list[Path]:
@@ -85,7 +86,7 @@ def save_checkpoint(run: Path, state: TrainingState, config: TrainConfig, scaler
         (part / "training_config.json").write_text(config.to_json())
         (part / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         (part / "state.json").write_text(json.dumps(
-            {"step": state.step, "scaler": scaler, "histograms": state.histograms}))
+            {"step": state.step, "scaler": scaler, "histograms": state.histograms, "seconds": state.seconds}))
         shutil.rmtree(final, ignore_errors=True)
         os.replace(part, final)
     except Exception as error:  # safetensors reports a full disk with an exception class of its own
@@ -108,7 +109,7 @@ def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> di
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); delete this folder and --resume takes the checkpoint "
                               "before it") from error
-    state.step, state.histograms = saved["step"], saved["histograms"]
+    state.step, state.histograms, state.seconds = saved["step"], saved["histograms"], saved["seconds"]
     state.bank = path / "bank.u8" if (path / "bank.u8").exists() else None
     return saved["scaler"]
 

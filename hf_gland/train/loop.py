@@ -123,7 +123,7 @@ class Training:
             (self.run / "training_config.json").write_text(config.to_json())
         if config.tracker != "none":
             accelerator.init_trackers("hf_gland", config=json.loads(config.to_json()))
-        started = time.perf_counter()
+        self.started = time.perf_counter() - state.seconds
         warmup = schedules.warmup_steps(config.steps, config.warmup_fraction)
         refreshes = (schedules.refresh_steps(warmup, config.steps, config.refreshes,
                                              config.refresh_growth if config.progressive else 1.0)
@@ -138,7 +138,7 @@ class Training:
                 if end in refreshes and state.step == end:
                     self.refresh()
         bar.close()
-        return self._finish(time.perf_counter() - started)
+        return self._finish()
 
     def _run_until(self, end: int, bar: tqdm, stop: list[int]) -> None:
         """Steps up to (not including) step `end`, all with the same bank."""
@@ -265,13 +265,15 @@ class Training:
         self.accelerator.log({k: v for k, v in record.items() if isinstance(v, float)}, step=self.state.step)
 
     def _save(self) -> None:
+        self.state.seconds = time.perf_counter() - self.started
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
             save_checkpoint(self.run, self.state, self.config, scaler, self.latest)
         self.accelerator.wait_for_everyone()
 
-    def _finish(self, seconds: float) -> Path:
+    def _finish(self) -> Path:
         """Validate, save the last checkpoint and the model folder."""
+        seconds = time.perf_counter() - self.started
         self._validate()
         self._save()
         folder = self.run / "model"
