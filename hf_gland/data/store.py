@@ -69,11 +69,26 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
                 missing_mpp: float | None, *, dense_as_labels: bool = False, progress: bool = True) -> TrainingStore:
     """Decode dataset rows into `folder`. With `dense_as_labels` the dense mask is the supervision ("full").
 
-    Masks are checked; MaskError / ValueError name the image. `index.json` is written last: without it the store is
-    not there.
+    Masks are checked; MaskError / ValueError name the image, OSError the folder. `index.json` is written last:
+    without it the store is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
+    try:
+        index = _decode(rows, folder, num_classes, mpp, missing_mpp, dense_as_labels, progress)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise  # not about these files
+        raise OSError(error.errno, f"{error.strerror} (the decoded images need room there)", str(folder)) from error
+    if not index["sizes"]:
+        raise ValueError("the training split is empty; nothing to learn from")
+    (folder / "index.json").write_text(json.dumps(index))
+    return TrainingStore(folder)
+
+
+def _decode(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: int, mpp: float | None,
+            missing_mpp: float | None, dense_as_labels: bool, progress: bool) -> dict[str, list]:
+    """Write the pixels of `rows` one after the other; returns what `index.json` is to hold."""
     sizes, image_ids, dense_known = [], [], []
     with (open(folder / "images.u8", "wb") as images, open(folder / "sparse.u8", "wb") as sparse,
           open(folder / "dense.u8", "wb") as dense):
@@ -99,7 +114,4 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
             sizes.append(hw)
             image_ids.append(name)
             dense_known.append(row["mask"] is not None)
-    if not sizes:
-        raise ValueError("the training split is empty; nothing to learn from")
-    (folder / "index.json").write_text(json.dumps({"sizes": sizes, "image_ids": image_ids, "dense_known": dense_known}))
-    return TrainingStore(folder)
+    return {"sizes": sizes, "image_ids": image_ids, "dense_known": dense_known}

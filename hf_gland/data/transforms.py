@@ -90,6 +90,6 @@ def photometric(image: Tensor, rng: np.random.Generator, stain: float, brightnes
         table = ((np.arange(256) - mean) * contrast + mean + offset).clip(0, 255).round().astype(np.uint8)
         pixels = table[pixels]
     if blur_px and rng.random() < 0.5:
-        sigma = rng.uniform(0.1, blur_px)
+        sigma = rng.uniform(min(0.1, blur_px), blur_px)
         pixels = ndimage.gaussian_filter(pixels, (sigma, sigma, 0), truncate=2.5)
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))

@@ -1,0 +1,159 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_gland.data.build import load_local
+from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader, draw_keys, epoch_order
+from hf_gland.data.store import FlatArrays, build_store
+
+SIZES = st.integers(1, 40)
+SEEDS = st.integers(0, 10**6)
+
+
+@pytest.fixture(scope="module")
+def store(tiny_dataset, tmp_path_factory):
+    return build_store(load_local(tiny_dataset)["train"], tmp_path_factory.mktemp("store"), 2, None, None, progress=False)
+
+
+@pytest.fixture(scope="module")
+def bank(store, tmp_path_factory):
+    """A bank in which each pixel of class 1 holds the red of the image there, and class 0 the rest to 255."""
+    path = tmp_path_factory.mktemp("bank") / "bank.u8"
+    red = [store.images[i][:1] for i in range(len(store))]
+    path.write_bytes(b"".join(np.concatenate([255 - r, r]).tobytes() for r in red))
+    return FlatArrays(path, 2, store.sizes)
+
+
+def crops(store, **changes):
+    options = {"seed": 3, "crop_px": 32, "scale_min": 0.75, "scale_max": 1.33, "stain_jitter": 0.15,
+               "brightness_jitter": 0.15, "blur_px": 1.0}
+    return CropDataset(store, **options | changes)
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(torch.as_tensor(first[k]), torch.as_tensor(second[k]))
+                                                 for k in first)
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=SEEDS, epoch=st.integers(0, 100), size=SIZES)
+def test_an_epoch_visits_every_image_once(seed, epoch, size):
+    assert sorted(epoch_order(seed, epoch, size)) == list(range(size))
+
+
+def test_the_order_changes_with_the_seed_and_the_epoch():
+    orders = {tuple(epoch_order(seed, epoch, 30)) for seed in range(4) for epoch in range(4)}
+    assert len(orders) == 16
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=SEEDS, size=SIZES, first=st.integers(0, 100), count=st.integers(1, 30), cut=st.integers(0, 30))
+def test_the_stream_of_draws_can_be_taken_in_any_pieces(seed, size, first, count, cut):
+    whole = draw_keys(seed, size, first, count)
+    cut = min(cut, count)
+    assert whole == draw_keys(seed, size, first, cut) + draw_keys(seed, size, first + cut, count - cut)
+    assert whole == [(d // size, epoch_order(seed, d // size, size)[d % size]) for d in range(first, first + count)]
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=SEEDS, size=SIZES, world=st.integers(1, 4), accumulation=st.integers(1, 3), share=st.integers(1, 3),
+       steps=st.integers(1, 5))
+def test_processes_and_accumulation_share_out_the_same_draws_in_the_same_step(seed, size, world, accumulation, share, steps):
+    batch = world * accumulation * share
+    alone = list(ShardedDraws(seed, size, batch, steps))
+    assert [key for step in alone for key in step] == draw_keys(seed, size, 0, batch * steps)
+    shared = [list(ShardedDraws(seed, size, batch, steps, rank=r, world=world, accumulation=accumulation))
+              for r in range(world)]
+    for rank in shared:
+        assert [len(micro) for micro in rank] == [share] * (steps * accumulation)
+    for step in range(steps):
+        micros = range(step * accumulation, (step + 1) * accumulation)
+        assert [key for m in micros for r in range(world) for key in shared[r][m]] == alone[step]
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS, size=SIZES, resumed=st.integers(0, 6), accumulation=st.integers(1, 2), rank=st.integers(0, 1))
+def test_a_resumed_run_continues_where_it_was(seed, size, resumed, accumulation, rank):
+    options = {"rank": rank, "world": 2, "accumulation": accumulation}
+    whole = list(ShardedDraws(seed, size, 4, 6, **options))
+    rest = ShardedDraws(seed, size, 4, 6, first_step=resumed, **options)
+    assert list(rest) == whole[resumed * accumulation:]
+    assert len(rest) == len(list(rest))
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused_with_the_numbers():
+    with pytest.raises(ValueError, match=r"batch_size 6 must be a multiple of .*\(2 × 2\)"):
+        ShardedDraws(0, 10, 6, 1, world=2, accumulation=2)
+
+
+def test_a_crop_depends_on_its_key_and_the_seed_alone(store):
+    dataset = crops(store)
+    wanted = dataset[(4, 2)]
+    for key in ((0, 0), (9, 5), (4, 3)):
+        dataset[key]
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - global state must not matter
+    assert same(dataset[(4, 2)], wanted)
+    assert same(crops(store)[(4, 2)], wanted)
+    for other in (dataset[(5, 2)], dataset[(4, 3)], crops(store, seed=4)[(4, 2)]):
+        assert not torch.equal(other["strong"], wanted["strong"])
+
+
+def test_what_a_crop_holds(store, bank):
+    item = crops(store, bank=bank, weak=True)[(0, 1)]
+    assert {k: (v.dtype, tuple(v.shape)) for k, v in item.items() if k != "index"} == {
+        "strong": (torch.uint8, (3, 32, 32)), "weak": (torch.uint8, (3, 32, 32)), "sparse": (torch.uint8, (32, 32)),
+        "dense": (torch.uint8, (32, 32)), "bank": (torch.uint8, (2, 32, 32))}
+    assert item["index"] == 1
+    assert set(crops(store)[(0, 1)]) == {"index", "strong", "sparse", "dense"}
+
+
+def test_image_truth_and_bank_go_through_one_geometry(store, bank):
+    for index in range(len(store)):
+        item = crops(store, bank=bank, weak=True, scale_min=1.0, scale_max=1.0)[(7, index)]
+        assert torch.equal(item["bank"][1], item["weak"][0])
+        assert torch.equal(item["bank"][0], 255 - item["weak"][0])
+        # The image's colour is a function of its class, so the truth must sit on the colour it was drawn from.
+        assert ((item["weak"][0] < 165) == (item["dense"] == 1)).float().mean() > 0.99
+        labelled = item["sparse"] != 255
+        assert torch.equal(item["sparse"][labelled], item["dense"][labelled])
+
+
+def test_strong_and_weak_differ_in_colour_only(store):
+    item = crops(store, weak=True)[(1, 2)]
+    assert not torch.equal(item["strong"], item["weak"])
+    plain = crops(store, weak=True, stain_jitter=0, brightness_jitter=0, blur_px=0)[(1, 2)]
+    assert torch.equal(plain["strong"], plain["weak"])
+    assert torch.equal(plain["weak"], item["weak"])
+    assert torch.equal(plain["sparse"], item["sparse"])
+
+
+def test_beyond_the_image_nothing_is_labelled_and_the_teacher_is_silent(store, bank):
+    item = crops(store, crop_px=128, scale_min=1.0, scale_max=1.0, bank=bank, weak=True)[(0, 0)]
+    height, width = store.sizes[0]
+    beyond = item["dense"] == 255
+    assert int((~beyond).sum()) == height * width
+    assert (item["sparse"][beyond] == 255).all()
+    assert (item["bank"][:, beyond] == 0).all()
+    assert (item["bank"].int().sum(0)[~beyond] == 255).all()
+    assert (item["weak"][:, beyond] > 0).any()
+
+
+def test_any_number_of_workers_gives_the_same_batches(store, bank):
+    dataset = crops(store, bank=bank)
+    batches = [list(crop_loader(dataset, ShardedDraws(1, len(store), 4, 5), workers, False)) for workers in (0, 2)]
+    assert len(batches[0]) == len(batches[1]) == 5
+    assert all(same(a, b) for a, b in zip(*batches, strict=True))
+    assert not any(same(a, b) for a, b in pairwise(batches[0]))
+    assert batches[0][0]["strong"].shape == (4, 3, 32, 32)
+
+
+def test_starting_a_loader_does_not_disturb_the_random_state(store):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    next(iter(crop_loader(crops(store), ShardedDraws(1, len(store), 2, 3), 0, False)))
+    assert torch.equal(torch.get_rng_state(), before)
