@@ -57,6 +57,28 @@ def training_notes(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                               "evaluate a folder written by scripts/train.py") from error
 
 
+def training_curve(log: Path, points: int = 40) -> dict[str, list[float | None]]:
+    """A training log (one JSON per line) as at most `points` means over equal runs of steps, for plots.
+
+    Keys: step (the last of each run), threshold (lowest over classes), ema_decay, coverage (0-1), pseudo_accuracy (0-1,
+    None where nothing was labelled by the teacher), loss. Raises EvaluationError.
+    """
+    try:
+        records = [record for line in log.read_text("utf-8").splitlines() if "loss" in (record := json.loads(line))]
+        groups = [g for g in np.array_split(np.arange(len(records)), min(points, len(records))) if len(g)]
+        curve: dict[str, list[float | None]] = {"step": [records[g[-1]]["step"] for g in groups]}
+        for key in ("threshold", "ema_decay", "coverage", "pseudo_accuracy", "loss"):
+            means: list[float | None] = []
+            for group in groups:
+                members = [min(records[i]["thresholds"]) if key == "threshold" else records[i][key] for i in group]
+                known = [m for m in members if m is not None]
+                means.append(round(float(np.mean(known)), 5) if known else None)
+            curve[key] = means
+        return curve
+    except (OSError, ValueError, KeyError) as error:
+        raise EvaluationError(f"{log}: not a training log ({error})") from error
+
+
 def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[str, Any], *, variant: str,
                   weights: str, flips: bool, evaluate_command: str) -> ResultRecord:
     """The record of one model on one split, from what training noted and what was measured."""
@@ -73,7 +95,7 @@ def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[
         data_sha256=data["data_sha256"], hardware=notes["hardware"], train_seconds=notes["train_seconds"],
         metrics=metrics, extra={
             "weights": weights, "flips": flips, "evaluate_command": evaluate_command, "test_data_sha256": test_sha256,
-            "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),
+            "curve": training_curve(model / "training_log.jsonl"), "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),
             "train_images": data["splits"][settings["train_split"]]["images"],
             "annotated_glands": data["splits"][settings["train_split"]]["annotated_glands"],
             "total_glands": data["splits"][settings["train_split"]]["total_glands"],
