@@ -95,7 +95,8 @@ def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[
         data_sha256=data["data_sha256"], hardware=notes["hardware"], train_seconds=notes["train_seconds"],
         metrics=metrics, extra={
             "weights": weights, "flips": flips, "evaluate_command": evaluate_command, "test_data_sha256": test_sha256,
-            "curve": training_curve(model / "training_log.jsonl"), "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),
+            "curve": training_curve(model / "training_log.jsonl"),
+            "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),
             "train_images": data["splits"][settings["train_split"]]["images"],
             "annotated_glands": data["splits"][settings["train_split"]]["annotated_glands"],
             "total_glands": data["splits"][settings["train_split"]]["total_glands"],
