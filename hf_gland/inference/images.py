@@ -1,6 +1,7 @@
 """Any picture a user may hold, as the uint8 RGB array a network expects, or an error that says why not."""
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,34 @@ def read_rgb(source: ImageSource, *, name: str | None = None, max_pixels: int = 
                          f"{', '.join(s[1:] for s in IMAGE_SUFFIXES)}") from error
     except PermissionError as error:
         raise ImageError(f"{label}: no permission to read it") from error
+
+
+def find_images(sources: Iterable[str | Path], leave_out: Path | None = None) -> dict[Path, Path]:
+    """Each image file named or found below a named folder, with the name its results go by.
+
+    Folders are searched to any depth for IMAGE_SUFFIXES, hidden files and the folder `leave_out` excepted.
+    The name is the path without its suffix: relative to the folder that was searched, or the bare name of a
+    file named outright. Raises ImageError for a folder without images, or for two images that would go by
+    the same name.
+    """
+    stems: dict[Path, Path] = {}
+    for source in map(Path, sources):
+        found = [source]
+        if source.is_dir():
+            found = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES
+                     and path.is_file() and not path.name.startswith(".")
+                     and (leave_out is None or not path.resolve().is_relative_to(leave_out.resolve()))]
+            if not found:
+                raise ImageError(f"{source}: holds no image ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})")
+        for path in found:
+            name = path.relative_to(source) if source.is_dir() else Path(path.name)
+            stems.setdefault(path, name.with_suffix(""))
+    first: dict[Path, Path] = {}
+    for path, stem in stems.items():
+        if first.setdefault(stem, path) != path:
+            raise ImageError(f"{first[stem]} and {path} would both be written as {stem}; rename one, or predict "
+                             "them apart")
+    return stems
 
 
 def _rgb_from_pil(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A trained model and what it takes to use it on a picture: pixel size, tiles, precision, clean-up."""
 
+import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -181,6 +182,14 @@ class GlandSegmenter:
                 yield FileResult(path, rgb, self.predict(rgb, mpp, name=str(path), **options))
             except (ImageError, PixelSizeError) as error:
                 yield FileResult(path, error=str(error))
+
+    def weights_sha256(self) -> str:
+        """Checksum of all weights and buffers: equal for equal models, wherever they were loaded from."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def _forward(self, autocast: AbstractContextManager) -> Forward:
         def forward(tiles: Tensor) -> Tensor:

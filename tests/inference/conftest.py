@@ -1,9 +1,7 @@
-import json
-
 import pytest
 import torch
+from tiny_model import save_tiny_model
 from torch import nn
-from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
 from hf_gland.inference.segmenter import GlandSegmenter, Preprocessing
 
@@ -27,15 +25,5 @@ def dark_is_gland():
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
-    """A random SegFormer small enough for tests, saved as training saves one, for 0.5 µm per pixel."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = SegformerConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32], decoder_hidden_size=16,
-                             num_attention_heads=[1, 1, 2, 2], id2label={0: "background", 1: "gland"},
-                             label2id={"background": 0, "gland": 1})
-    model = SegformerForSemanticSegmentation(config)
-    model.config.mpp = 0.5
-    model.save_pretrained(folder)
-    SegformerImageProcessorPil(image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.2, 0.1]).save_pretrained(folder)
-    assert json.loads((folder / "config.json").read_text())["mpp"] == 0.5
-    return folder
+    """A saved model with random weights, for 0.5 µm per pixel."""
+    return save_tiny_model(tmp_path_factory.mktemp("model"), mpp=0.5)

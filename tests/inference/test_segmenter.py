@@ -180,6 +180,17 @@ def test_the_student_lies_in_a_subfolder(model_folder, tmp_path):
         GlandSegmenter.from_pretrained(tmp_path / "m", subfolder="teacher")
 
 
+def test_equal_weights_have_equal_checksums_wherever_they_lie(model_folder, tmp_path):
+    sums = [GlandSegmenter.from_pretrained(folder).weights_sha256()
+            for folder in (model_folder, edited(model_folder, tmp_path / "copy", mpp=None))]
+    assert sums[0] == sums[1]
+    copy = shutil.copytree(model_folder, tmp_path / "changed")
+    weights = load_file(copy / "model.safetensors")
+    weights["decode_head.classifier.bias"] += 1e-3
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert GlandSegmenter.from_pretrained(copy).weights_sha256() != sums[0]
+
+
 def test_folders_that_are_no_model_are_named(tmp_path, model_folder):
     with pytest.raises(ModelError, match="not a model folder"):
         GlandSegmenter.from_pretrained(tmp_path)
