@@ -9,8 +9,8 @@ from hf_gland.metrics.results import REQUIRED_METRICS, ResultError, ResultRecord
 def record(variant, seed, extra=None, **metrics):
     return ResultRecord(variant=variant, recipe="bench", style="glands", background="rim", budget=0.2,
                         seed=seed, dataset="synthetic", train_split="train", test_split="testA",
-                        backbone="mit-b0", command="x", commit="c", data_sha256="0" * 64, hardware="h", train_seconds=1.0,
-                        metrics=dict.fromkeys(REQUIRED_METRICS, 10.0) | metrics, extra=extra or {})
+                        backbone="mit-b0", command="x", commit="c", data_sha256="0" * 64, hardware="h",
+                        train_seconds=1.0, metrics=dict.fromkeys(REQUIRED_METRICS, 10.0) | metrics, extra=extra or {})
 
 
 RECORDS = [
