@@ -1,10 +1,13 @@
-"""The `evaluate` module, loaded the ways users load it: from the package and as a folder on its own."""
+"""The `evaluate` module, loaded the ways users load it: from the package, as a folder, from a repository."""
 
+import hashlib
+import http.server
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 
 import evaluate
 import numpy as np
@@ -71,9 +74,31 @@ def test_mismatched_inputs_are_refused(metric, images):
         metric.compute(predictions=[1 - p for p in predictions], references=references, probabilities=probs)
 
 
-def test_standalone_folder_needs_no_installed_package(tmp_path, images):
-    script = write_standalone(tmp_path / "my_metric", "my_metric")
-    assert script == tmp_path / "my_metric" / "my_metric.py"
+@pytest.fixture
+def repository(tmp_path):
+    """(endpoint, folder): a server that answers for the files of the Space `someone/my_metric`, main branch."""
+    folder = write_standalone(tmp_path / "my_metric", "my_metric").parent
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def translate_path(self, path):
+            name = path.partition("/spaces/someone/my_metric/resolve/main/")[2].partition("?")[0]
+            return str(folder / (name or "absent"))  # 404 for any other repository or revision
+
+        def end_headers(self):
+            self.send_header("ETag", f'"{hashlib.sha1(self.path.encode()).hexdigest()}"')
+            super().end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+
+
+def test_standalone_module_needs_no_installed_package(tmp_path, images, repository):
+    endpoint, folder = repository
     probs, predictions, references, instances = ([a.tolist() for a in column] for column in
                                                  zip(*images, strict=True))
     (tmp_path / "inputs.json").write_text(json.dumps({
@@ -81,18 +106,20 @@ def test_standalone_folder_needs_no_installed_package(tmp_path, images):
         "bootstrap": 20}))
     program = ("import json, sys; sys.modules['hf_gland'] = None\n"
                "import evaluate\n"
-               "metric = evaluate.load('my_metric')\n"
-               "print(json.dumps(metric.compute(**json.load(open('inputs.json')))))")
-    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_EVALUATE_OFFLINE": "1",
-                                "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True,
-                          text=True, timeout=120, check=False)
+               "inputs = json.load(open('inputs.json'))\n"
+               "print(json.dumps([evaluate.load(path).compute(**inputs) for path in sys.argv[1:]]))")
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": endpoint,
+                                "HF_UPDATE_DOWNLOAD_COUNTS": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run([sys.executable, "-c", program, str(folder), "someone/my_metric"], cwd=tmp_path,
+                          env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    found, full = json.loads(done.stdout.splitlines()[-1]), expected(images, bootstrap=20)
-    assert found.keys() == full.keys()
-    assert found.pop("reliability")["pixels"] == full.pop("reliability")["pixels"]
+    from_folder, from_repository = json.loads(done.stdout.splitlines()[-1])
+    assert from_folder == from_repository
+    full = expected(images, bootstrap=20)
+    assert from_folder.keys() == full.keys()
+    assert from_folder.pop("reliability")["pixels"] == full.pop("reliability")["pixels"]
     for key, value in full.items():
-        assert found[key] == pytest.approx(value), key  # as lists, probabilities become float64
+        assert from_folder[key] == pytest.approx(value), key  # as lists, probabilities become float64
 
 
 def test_standalone_folder_is_whole_and_names_no_absolute_import(tmp_path):
