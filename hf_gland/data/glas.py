@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from hf_gland.data.errors import DatasetError
+from hf_gland.data.image_files import DECODING_ERRORS
 from hf_gland.data.schema import Sample
 from hf_gland.data.split import split_by_patient
 
@@ -192,7 +193,7 @@ def _picture(archive: GlasArchive, name: str, checksums: Mapping[str, str]) -> I
     try:
         picture = Image.open(io.BytesIO(data), formats=["BMP"])
         picture.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DECODING_ERRORS as error:
         raise DatasetError(f"{archive.path}: {name} is not a readable BMP image ({error})") from error
     return picture
 

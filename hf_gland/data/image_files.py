@@ -1,5 +1,6 @@
 """Pictures and label maps from files, with every way a file can be unusable told apart."""
 
+import struct
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from hf_gland.labels import MaskError
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 100_000_000  # 300 MB as RGB; whole slides are cut into tiles first
+# What Pillow raises on damaged files, found by changing their bytes (UnidentifiedImageError is an OSError).
+DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, OverflowError, struct.error,
+                   Image.DecompressionBombError)
 _ORIENTATION_TAG = 0x0112
 _IMAGE_MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK")
 _LABEL_MODES = ("L", "P", "1", "I;16", "I;16B", "I")
@@ -84,6 +88,6 @@ def _open(path: Path) -> Image.Image:
         raise DatasetError(f"{path}: not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
     except DatasetError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except DECODING_ERRORS as error:
         raise DatasetError(f"{path}: damaged or cut short ({error}); export or copy it again") from error
     return picture

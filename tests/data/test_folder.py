@@ -244,6 +244,25 @@ def test_files_that_are_no_images(root: Path, part: str, content: bytes | None, 
         samples(root)
 
 
+@pytest.mark.parametrize(("suffix", "how"), [
+    (".png", {}), (".jpg", {}), (".bmp", {}), (".tif", {}), (".tif", {"compression": "tiff_lzw"})])
+@pytest.mark.filterwarnings("ignore")  # Pillow grumbles about damaged tags
+def test_a_damaged_file_is_read_or_named_but_never_crashes(tmp_path: Path, suffix: str, how: dict) -> None:
+    rng = np.random.default_rng(5)
+    file = save(tmp_path / f"a{suffix}", picture(0), **how)
+    whole, outcomes = file.read_bytes(), set()
+    for _ in range(80):
+        damaged = bytearray(whole[:int(rng.integers(1, len(whole)))] if rng.random() < 0.2 else whole)
+        for place in rng.integers(0, min(len(damaged), 200), 2):
+            damaged[place] = rng.integers(256)
+        file.write_bytes(damaged)
+        try:
+            outcomes.add(read_image(file).dtype == np.uint8)
+        except DatasetError as error:
+            outcomes.add(str(file) in str(error))
+    assert outcomes == {True}
+
+
 def test_turned_and_many_paged_files_are_refused(root: Path) -> None:
     turned = Image.Exif()
     turned[0x0112] = 3
