@@ -8,40 +8,10 @@ import os
 import re
 from pathlib import Path
 
-import hf_gland
 from hf_gland.metrics import gland_segmentation
 
 OWN_IMPORT = re.compile(r"^from (hf_gland(?:\.\w+)*)\.(\w+) import", re.MULTILINE)
 
-README = """\
----
-title: {name}
-sdk: static
-app_file: index.html
-pinned: false
-license: apache-2.0
-tags:
-- evaluate
-- metric
-- segmentation
-- histopathology
----
-# {name}
-{description}
-```python
-import evaluate
-
-metric = evaluate.load("<owner>/{name}")
-metric.compute(predictions=class_maps, references=masks, instances=gland_ids)
-```
-```text
-{inputs}
-```
-From hf_gland {version}. Requires evaluate, numpy and scipy.
-
-```bibtex
-{citation}```
-"""
 INDEX = """\
 <!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{name}</title>
@@ -55,17 +25,16 @@ metric = evaluate.load("&lt;owner&gt;/{name}")</pre>
 
 
 def write_standalone(folder: str | os.PathLike[str], name: str = "gland_segmentation") -> Path:
-    """Write the module and its pages into `folder` (made if absent) and return the path of its script.
+    """Write the module and a start page into `folder` (made if absent) and return the path of its script.
 
     `evaluate.load(<owner>/<name>)` looks for `<name>.py`, so `name` must be that of the repository. Files are
     replaced one by one, each whole.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    text = {"name": name, "version": hf_gland.__version__, "description": gland_segmentation.DESCRIPTION,
-            "inputs": gland_segmentation.INPUTS.strip(), "citation": gland_segmentation.CITATION}
-    files = _sources(name) | {"README.md": README.format(**text), "index.html": INDEX.format(**text),
-                              "requirements.txt": "evaluate>=0.4.6\nnumpy>=2.0\nscipy>=1.14\n"}
+    index = INDEX.format(name=name, description=gland_segmentation.DESCRIPTION)
+    requirements = "evaluate>=0.4.6\nnumpy>=2.0\nscipy>=1.14\n"
+    files = _sources(name) | {"index.html": index, "requirements.txt": requirements}
     for file_name, content in files.items():
         part = target / f".{file_name}.part"
         part.write_text(content, encoding="utf-8")
