@@ -189,6 +189,14 @@ def test_specks_are_neither_drawn_nor_counted() -> None:
     assert result.mask[40, 40] == IGNORE_INDEX
 
 
+@pytest.mark.parametrize(("min_gland_px", "glands"), [(20, 1), (21, 0)])
+def test_the_least_area_of_a_gland_is_inclusive(min_gland_px: int, glands: int) -> None:
+    mask = np.zeros((30, 30), np.uint8)
+    mask[3:7, 3:8] = 1
+    result = sparsify(mask, None, SparsifyConfig(min_gland_px=min_gland_px), annotation_rng(0, "a"))
+    assert (result.total_glands, result.annotated_glands) == (glands, glands)
+
+
 def test_instances_left_on_stroma_or_unlabelled_pixels_do_not_count() -> None:
     mask, instances = np.zeros((30, 30), np.uint8), np.full((30, 30), 7, np.uint16)
     mask[:10] = 1
