@@ -7,7 +7,13 @@ from typing import Any
 
 import datasets
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from hf_gland.config import TrainConfig
 from hf_gland.data.build import PROVENANCE_FILE, load_local, load_provenance
@@ -29,16 +35,37 @@ class TrainingData:
         return tuple(self.provenance["class_names"])
 
 
-def open_dataset(source: str, config_name: str = "", revision: str = "") -> tuple[datasets.DatasetDict, dict[str, Any]]:
-    """All splits and the provenance of a dataset folder, or of a Hub dataset. Raises DatasetError."""
+def open_dataset(source: str, config_name: str = "", revision: str = "", *,
+                 streaming: bool = False) -> tuple[datasets.DatasetDict, dict[str, Any]]:
+    """All splits and the provenance of a dataset folder, or of a Hub dataset. Raises DatasetError.
+
+    `config_name`: "" for the default configuration. `streaming`: read the rows of a Hub dataset over the network as they
+    are asked for, once, instead of keeping a copy on disk (then the splits are `IterableDataset`s).
+    """
     if not source:
         raise DatasetError("no dataset given; pass --dataset with a folder made by build_dataset, or a Hub dataset id")
     if Path(source).exists() or source.startswith((".", "/", "~")):
         return load_local(Path(source).expanduser()), load_provenance(Path(source).expanduser())
+    named = f"{config_name}/" if config_name not in ("", "default") else ""
     try:
         provenance = json.loads(Path(hf_hub_download(
-            source, PROVENANCE_FILE, repo_type="dataset", revision=revision or None)).read_text("utf-8"))
-        splits = datasets.load_dataset(source, config_name or None, revision=revision or None)
+            source, f"{named}{PROVENANCE_FILE}", repo_type="dataset", revision=revision or None)).read_text("utf-8"))
+        if provenance.get("form") == "masks-only":
+            raise DatasetError(f"{source}: holds annotations without their images, as their licence asks. Join them with "
+                               "the official archive first: python scripts/publish.py join --help")
+        splits = datasets.load_dataset(source, config_name or provenance.get("configuration"), revision=revision or None,
+                                       streaming=streaming)
+    except DatasetError:
+        raise
+    except RevisionNotFoundError as error:
+        raise DatasetError(f"{source}: has no branch, tag or commit '{revision}'; check the revision") from error
+    except RepositoryNotFoundError as error:
+        raise DatasetError(f"{source}: neither a folder nor a dataset on the Hub; check the name, or, if it is private, that "
+                           "the token (`hf auth login`, HF_TOKEN) may read it") from error
+    except RemoteEntryNotFoundError as error:
+        raise DatasetError(f"{source}: has no {named}{PROVENANCE_FILE}: " + (
+            f"either no configuration is named '{config_name}', or it" if named else "it") + " was not published by "
+            "scripts/publish.py") from error
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
         raise DatasetError(f"{source}: neither a folder nor a readable Hub dataset "
                            f"({str(error).splitlines()[0]})") from error
@@ -46,13 +73,16 @@ def open_dataset(source: str, config_name: str = "", revision: str = "") -> tupl
 
 
 def pick_split(splits: datasets.DatasetDict, split: str, source: str) -> datasets.Dataset:
-    """One split, with the columns of the schema and at least one row; raises DatasetError naming what there is."""
+    """One split, with the columns of the schema and, unless it is streamed, a row at least.
+
+    Raises DatasetError naming what there is.
+    """
     if split not in splits:
         raise DatasetError(f"{source}: has no split '{split}'; it has {', '.join(sorted(splits))}")
     missing = sorted(set(FEATURES) - set(splits[split].column_names))
     if missing:
         raise DatasetError(f"{source}: split '{split}' lacks the columns {', '.join(missing)}; make it with build_dataset")
-    if len(splits[split]) == 0:
+    if isinstance(splits[split], datasets.Dataset) and len(splits[split]) == 0:
         raise DatasetError(f"{source}: split '{split}' is empty")
     return splits[split]
 

@@ -44,6 +44,7 @@ def publish_folder(folder: Path, repo: str, repo_type: RepoType, *, message: str
     Makes the repository and the branch where they do not exist. A repository that holds something else is refused
     unless `overwrite`. Raises HubError; until the commit nothing of the repository has changed.
     """
+    check_place(repo, repo_type, revision)
     with explained(repo, repo_type, revision):
         api = HfApi()
         card = (folder / "README.md").read_text("utf-8")
@@ -77,14 +78,6 @@ def explained(repo: str, repo_type: str, revision: str = "main") -> Iterator[Non
 def open_repository(api: HfApi, repo: str, repo_type: RepoType, card: str, *, private: bool, revision: str,
                     overwrite: bool, space_sdk: str | None = None) -> str:
     """The commit that branch `revision` is at, made together with the repository where need be. Raises HubError."""
-    if not re.fullmatch(r"[^/\s]+/[^/\s]+", repo):
-        raise HubError(f"{repo}: a repository is named owner/name, such as {repo.strip('/').split('/')[-1] or 'glands'} "
-                       "under your user name")
-    if get_token() is None:
-        raise no_token()
-    if re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise HubError(f"{revision}: is a commit; --revision names the branch to publish to, --tag the result")
-    _check_no_namesake(api, repo, repo_type)
     api.create_repo(repo, repo_type=repo_type, private=private or None, exist_ok=True, space_sdk=space_sdk)
     info = api.repo_info(repo, repo_type=repo_type)
     if private and not info.private:
@@ -99,10 +92,25 @@ def open_repository(api: HfApi, repo: str, repo_type: RepoType, card: str, *, pr
     return str(info.sha)
 
 
+def check_place(repo: str, repo_type: RepoType, revision: str = "main") -> None:
+    """Raise HubError where nothing could be published: no token, no valid name, or the name of something else.
+
+    A model, say, is not started under the name of a dataset: links and commands would be mixed up.
+    """
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", repo):
+        raise HubError(f"{repo}: a repository is named owner/name, such as your user name, '/' and "
+                       f"'{repo.strip('/').split('/')[-1] or 'glands'}'")
+    if get_token() is None:
+        raise no_token()
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise HubError(f"{revision}: is a commit; --revision names the branch to publish to, --tag the result")
+    api = HfApi()
+    with explained(repo, repo_type, revision):
+        if not exists(api, repo, repo_type):
+            _check_no_namesake(api, repo, repo_type)
+
+
 def _check_no_namesake(api: HfApi, repo: str, repo_type: RepoType) -> None:
-    """Refuse to start, say, a model under the name of a dataset: links and commands would be mixed up."""
-    if exists(api, repo, repo_type):
-        return
     for other in REPO_TYPES:
         if other != repo_type and exists(api, repo, other):
             raise HubError(f"{repo}: is a {other} repository, and a {repo_type} is to be published; give another --repo. "

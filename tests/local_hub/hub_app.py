@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import yaml
 from hub_store import HubError, Store, is_large
@@ -213,10 +214,10 @@ def make_app(folder: Path, tokens: Mapping[str, Mapping[str, Any]]) -> Starlette
         return JSONResponse(sorted(entries, key=lambda e: e["path"]))
 
     async def paths_info(request: Request) -> Response:
-        key, body = readable(request), await request.json()
+        key, form = readable(request), parse_qs((await request.body()).decode())
         oid, commit = store.resolve(key, request.path_params["revision"])
         entries: list[dict[str, Any]] = []
-        for path in body["paths"] if isinstance(body["paths"], list) else [body["paths"]]:
+        for path in form["paths"]:
             if path in commit["files"]:
                 entries.append({"type": "file", "path": path, **tree_fields(commit["files"][path])})
             elif any(p.startswith(f"{path}/") for p in commit["files"]):

@@ -1,0 +1,156 @@
+"""The dataset card's metadata and tables, all from the configurations' provenance."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetInfo, Features
+from datasets.info import DatasetInfosDict
+from datasets.utils.metadata import MetadataConfigs
+from huggingface_hub import DatasetCardData
+
+from hf_gland.hub.cards import count, render_card, table
+from hf_gland.hub.citations import PAPER_BIBTEX, data_bibtex
+from hf_gland.hub.dataset_source import DEFAULT_CONFIG, Configuration
+from hf_gland.hub.licences import HUB_LICENCES
+from hf_gland.hub.metadata import TASK
+from hf_gland.hub.repository import OWN_TAG
+from hf_gland.labels import IGNORE_INDEX
+
+MEANINGS = {
+    "image": "RGB image", "sparse_mask": f"the supervision: class ids, {IGNORE_INDEX} = unlabelled, which is not background",
+    "mask": "dense truth, for evaluation only; null where unknown",
+    "instances": "gland ids, none = zero, for object metrics; null where unknown",
+    "image_id": "name of the image, unique over all splits", "patient_id": "what splits are grouped by; empty if unknown",
+    "source": "data source", "grade": "benign or malignant where known",
+    "mpp": "µm per pixel; null where unknown", "labelled_fraction": "share of the pixels that are labelled",
+    "annotated_glands": "glands with a labelled pixel", "total_glands": "glands in the image; null where unknown",
+    "image_sha256": "checksum of the image's size and pixels, by which the joining checks it",
+}
+SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+def dataset_card(configurations: Sequence[Configuration], repo: str, *, features: Mapping[str, Features],
+                 sizes: Mapping[str, Mapping[str, Mapping[str, int]]], picture: str, picture_caption: str, joined: bool,
+                 templates: Path) -> str:
+    """README.md of the dataset's repository.
+
+    `features` by configuration (the preview among them); `sizes`: by configuration and split, `rows`, `bytes` (decoded
+    columns) and `file_bytes`; `joined`: published without images, to be joined with the archive. Raises HubError.
+    """
+    first = configurations[0].provenance
+    licence = first["licence"]
+    known = licence in HUB_LICENCES
+    images = sum(split["images"] for split in first["splits"].values())
+    card_data = DatasetCardData(
+        license=licence if known else "other", license_name=None if known else "as-the-source",
+        license_link=None if known else "LICENSE.md", task_categories=[TASK],
+        tags=[OWN_TAG, "histopathology", "weak-supervision", "medical-imaging"], pretty_name=repo.split("/")[-1],
+        size_categories=next((name for limit, name in SIZE_CATEGORIES if images < limit), None))
+    _describe_files(card_data, [c.name for c in configurations], {c.name: c.prefix for c in configurations}, features, sizes)
+    values = {
+        "title": repo.split("/")[-1], "configuration_count": str(len(configurations)),
+        "plural": "" if len(configurations) == 1 else "s",
+        "form": ("The images are **not** in this repository, as their licence forbids it: join them on your machine."
+                 if joined else ""),
+        "picture": picture, "picture_caption": picture_caption,
+        "usage": _usage(repo, configurations, joined),
+        "configurations_table": configurations_table(configurations),
+        "statistics_table": statistics_table(configurations), "columns_table": _columns_table(
+            features[configurations[0].name]).rstrip("\n"),
+        "split_note": split_note(first), "source": first["source"], "provenance_note": _provenance_note(first, joined),
+        "checksums_table": table(["configuration", "SHA-256 of the data" + (", once joined" if joined else "")],
+                                 [[c.name, f"`{c.provenance['data_sha256']}`"] for c in configurations], 2),
+        "licence": f"{licence}.", "paper_bibtex": PAPER_BIBTEX, "data_bibtex": data_bibtex(first["source"]),
+    }
+    return render_card("dataset", card_data, values, templates)
+
+
+def _describe_files(card_data: DatasetCardData, names: Sequence[str], prefixes: Mapping[str, str],
+                    features: Mapping[str, Features], sizes: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+    """`configs` and `dataset_info`, as `datasets` writes them itself when it pushes a dataset."""
+    infos, configs = {}, {}
+    for name, splits in sizes.items():
+        infos[name] = DatasetInfo(
+            features=features[name], dataset_size=sum(s["bytes"] for s in splits.values()),
+            splits={split: {"name": split, "num_bytes": s["bytes"], "num_examples": s["rows"], "dataset_name": None}
+                    for split, s in splits.items()},
+            download_size=sum(s["file_bytes"] for s in splits.values()))
+        configs[name] = {"data_files": [{"split": split, "path": f"{prefixes.get(name, name)}/{split}-*.parquet"}
+                                        for split in splits]}
+        if name == names[0] and len(sizes) > 1:
+            configs[name]["default"] = True  # type: ignore[assignment]
+    DatasetInfosDict(infos).to_dataset_card_data(card_data)
+    MetadataConfigs(configs).to_dataset_card_data(card_data)
+
+
+def configurations_table(configurations: Sequence[Configuration]) -> str:
+    rows = []
+    for c in configurations:
+        sparsify, splits = c.provenance["sparsify"], c.provenance["splits"].values()
+        drawn, total = sum(s["annotated_glands"] for s in splits), [s["total_glands"] for s in splits]
+        weight = sum(s["images"] for s in splits)
+        labelled = 100 * sum(s["labelled_fraction"] * s["images"] for s in splits) / weight
+        unused = sparsify["style"] in ("full", "as-is")
+        rows.append([c.name, sparsify["style"], "–" if unused else sparsify.get("budget", "–"),
+                     "–" if unused or sparsify["style"] == "roi" else sparsify.get("background", "–"),
+                     f"{drawn} of {sum(total) if None not in total else 'unknown'}", f"{labelled:.2f}"])
+    return table(["configuration", "style", "budget per image", "background", "glands annotated", "pixels labelled (%)"],
+                 rows, 4)
+
+
+def statistics_table(configurations: Sequence[Configuration]) -> str:
+    rows: list[list[Any]] = []
+    for c in configurations:
+        rows += [[c.name, name, s["images"], s["patients"] or "unknown", s["annotated_glands"],
+                  "unknown" if s["total_glands"] is None else s["total_glands"], f"{100 * s['labelled_fraction']:.2f}"]
+                 for name, s in c.provenance["splits"].items()]
+    return table(["configuration", "split", "images", "patients", "glands annotated", "glands", "pixels labelled (mean %)"],
+                 rows, 2)
+
+
+def split_note(provenance: Mapping[str, Any]) -> str:
+    shared = provenance.get("shared_patients", {})
+    if not any(s["patients"] for s in provenance["splits"].values()):
+        return "no, as the patients are unknown; images of one patient may be in several splits."
+    if not shared:
+        return "no patient is in two splits."
+    pairs = "; ".join(f"`{a}` and `{b}` share {count(len(ids), 'patient')}"
+                      for (a, b), ids in ((pair.split("+"), ids) for pair, ids in shared.items()))
+    return f"{pairs} (the source's own test splits); no other two splits share one."
+
+
+def _columns_table(features: Features) -> str:
+    def kind(feature: Any) -> str:
+        if hasattr(feature, "mode"):
+            return f"Image ({feature.mode})" if feature.mode else "Image (16 bit)"
+        return str(feature.dtype)
+
+    return "".join(f"| `{name}` | {kind(feature)} | {MEANINGS[name]} |\n" for name, feature in features.items())
+
+
+def _usage(repo: str, configurations: Sequence[Configuration], joined: bool) -> str:
+    name = configurations[0].name
+    named = "" if name == DEFAULT_CONFIG else f', "{name}"'
+    option = "" if name == DEFAULT_CONFIG else f" --config {name}"
+    if joined:
+        return ("Get the official archive from its owners, then, with hf_gland installed:\n\n```bash\n"
+                f"python scripts/publish.py join --from {repo}{option} --archive ARCHIVE.zip --out data/{name}\n"
+                f"accelerate launch scripts/train.py --dataset data/{name} --out runs/first\n```\n\n"
+                "Every image is compared with the checksum of the one that was annotated.")
+    option = "" if name == DEFAULT_CONFIG else f" --dataset_config {name}"
+    return (f'```python\nfrom datasets import load_dataset\n\nrows = load_dataset("{repo}"{named}, split="train")\n```\n\n'
+            f"```bash\naccelerate launch scripts/train.py --dataset {repo}{option} --out runs/first\n```")
+
+
+def _provenance_note(provenance: Mapping[str, Any], joined: bool) -> str:
+    sources = provenance.get("sources", {})
+    notes = []
+    if "archive_sha256" in sources:
+        notes.append(f"Archive SHA-256: `{sources['archive_sha256']}`.")
+    if sources.get("files_verified"):
+        notes.append("Every file was compared with the official release.")
+    if joined:
+        notes.append("This repository holds the sparse masks, the splits and checksums; dense masks and gland ids come from "
+                     "the archive too.")
+    return " ".join(notes)

@@ -1,0 +1,174 @@
+"""The model card's metadata and the sentences that carry its figures, all from result records and training notes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from hf_gland.hub.cards import (
+    CODE_LICENCE,
+    INTERVALS,
+    SHOWN_METRICS,
+    count,
+    duration,
+    measurement_name,
+    metric_heading,
+    render_card,
+    results_table,
+)
+from hf_gland.hub.citations import PAPER_BIBTEX, data_bibtex
+from hf_gland.hub.licences import Licence
+from hf_gland.hub.metadata import TASK
+from hf_gland.hub.model_source import ModelSource
+from hf_gland.hub.repository import OWN_TAG
+from hf_gland.metrics.result_table import SETTINGS, markdown_table
+from hf_gland.metrics.results import ResultRecord
+
+# Identifiers under which the Hub files a metric; for the others our own keys serve.
+METRIC_TYPES = {"mIoU": "mean_iou"}
+COMPARED = ("mIoU", "mDice", "gland_iou", "object_f1", "object_dice", "object_hausdorff", "ece")
+STYLES = {"glands": "whole glands outlined", "points": "a dot in some glands", "scribbles": "a stroke in some glands",
+          "roi": "one rectangle labelled in full", "full": "every pixel labelled"}
+
+
+def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence, base_model: str, templates: Path,
+               dataset_repo: str = "", metric_repo: str = "", comparison: Sequence[ResultRecord] = ()) -> str:
+    """README.md of the model's repository. `comparison`: records of this and other ways of training. Raises HubError."""
+    first = source.records[0]
+    data: dict[str, Any] = source.notes["data"]
+    title = repo.split("/")[-1]
+    card_data = ModelCardData(
+        license=licence.hub_id, license_name=licence.name or None, license_link="LICENSE.md" if licence.name else None,
+        library_name="transformers", pipeline_tag=TASK, base_model=base_model or None,
+        datasets=[dataset_repo] if dataset_repo else None,
+        metrics=[*METRIC_TYPES.values(), *([metric_repo] if metric_repo else [])],
+        tags=[OWN_TAG, "histopathology", "gland-segmentation", "weak-supervision", "medical-imaging"],
+        model_name=title, eval_results=eval_results(source.records, dataset_repo))
+    mpp = first.extra.get("mpp")
+    values = {
+        "title": title, "repo": repo, "picture": picture,
+        "annotation_summary": f"{annotation_summary(first)} {method_summary(source.settings)}".strip(),
+        "example_mpp": f", mpp={mpp:g}" if mpp else "",
+        "training_mpp": f"{mpp:g} µm" if mpp else "that of its training images",
+        "classes": ", ".join(f"{i} {name}" for i, name in enumerate(data["class_names"])),
+        "metric": f"[`{metric_repo}`](https://huggingface.co/spaces/{metric_repo})" if metric_repo
+                  else "the metrics of hf_gland",
+        "test_data": _test_data(source.records, dataset_repo), "interval_level": INTERVALS,
+        "results_table": results_table(source.records), "calibration": calibration(source.records),
+        "comparison_table": comparison_table(comparison, first), "annotation_budget": annotation_budget(first),
+        "training": training(first, data, base_model), "command": first.command, "data_sha256": first.data_sha256,
+        "energy": energy(first), "limits": limits(first, data),
+        "licence_terms": " ".join(licence.terms), "code_licence": CODE_LICENCE, "paper_bibtex": PAPER_BIBTEX,
+        "data_bibtex": data_bibtex(data["source"]),
+    }
+    return render_card("model", card_data, values, templates)
+
+
+def eval_results(records: Sequence[ResultRecord], dataset_repo: str) -> list[EvalResult]:
+    """The model-index: every figure of the repository's own model, the teacher."""
+    return [EvalResult(
+        task_type=TASK, task_name="Gland segmentation", dataset_type=dataset_repo or record.dataset,
+        dataset_name=f"{record.dataset}, {record.test_split}", dataset_split=record.test_split,
+        metric_type=METRIC_TYPES.get(key, key), metric_value=record.metrics[key],
+        metric_name=metric_heading(key) + (", mirrored views averaged" if record.extra.get("flips") else ""))
+        for record in records if record.extra.get("weights") != "student"
+        for key in SHOWN_METRICS if record.metrics.get(key) is not None]
+
+
+def annotation_summary(record: ResultRecord) -> str:
+    if record.style == "full":
+        return "Trained on images labelled in full, as an upper bound."
+    drawn, total = record.extra.get("annotated_glands"), record.extra.get("total_glands")
+    share = f": {drawn} of {total} glands" if drawn is not None and total else ""
+    return f"Trained from sparse annotations ({STYLES.get(record.style, record.style)}{share})."
+
+
+def method_summary(settings: dict[str, Any]) -> str:
+    """How the rest of the pixels took part in the training."""
+    if settings["mode"] == "full":
+        return ""
+    if settings["mode"] == "sparse-only":
+        return "It learned from those pixels alone."
+    if not settings["ema"]:
+        return "It labelled the other pixels for itself, step by step, as its confidence allowed."
+    return ("A teacher, the moving average of the student that it teaches, labelled the other pixels, step by step, as its "
+            "confidence allowed.")
+
+
+def annotation_budget(record: ResultRecord) -> str:
+    extra = record.extra
+    if record.style == "full":
+        return f"All pixels of {count(extra['train_images'], 'image')} of `{record.train_split}`."
+    total = f" of {extra['total_glands']}" if extra.get("total_glands") else ""
+    budget = "" if record.budget is None else f", budget {record.budget:g} per image"
+    return (f"Style `{record.style}`, background `{record.background}`{budget}: {extra['annotated_glands']}{total} glands "
+            f"in {count(extra['train_images'], 'image')} of `{record.train_split}`, "
+            f"{100 * extra['labelled_fraction']:.1f} % of their pixels. Pixels nobody labelled are unknown, not background."
+            + ("" if record.style == "as-is" else " The annotation was drawn from dense masks by a program, with seed "
+               f"{extra['annotation_seed']}."))
+
+
+def training(record: ResultRecord, data: dict[str, Any], base_model: str) -> str:
+    start = f"from [{base_model}](https://huggingface.co/{base_model})" if base_model else "from random weights"
+    return (f"{record.extra['steps']} steps {start} on `{record.train_split}` of {data['source']}, recipe "
+            f"`{record.recipe}`, seed {record.seed}: {duration(record.train_seconds)} on {record.hardware}. Code commit "
+            f"`{record.commit}`.")
+
+
+def energy(record: ResultRecord) -> str:
+    kwh = record.extra.get("energy_kwh")
+    measured = (f"It drew {kwh:g} kWh." if kwh is not None else "Its energy was not metered; multiply that time by the "
+                "power of the machine and the carbon intensity of its grid for an upper bound.")
+    return (f"Training took {duration(record.train_seconds)} on {record.hardware}, the development of the recipe many times "
+            f"that. {measured}")
+
+
+def calibration(records: Sequence[ResultRecord]) -> str:
+    """What the confidence is worth, split by split."""
+    lines = []
+    for record in records:
+        if (ece := record.metrics.get("ece")) is None:
+            lines.append(f"- {measurement_name(record)}: not measured ({record.metrics.get('ece_missing')})")
+            continue
+        line = f"- {measurement_name(record)}: expected calibration error {ece:.1f} %"
+        least = record.metrics.get("errors_in_least_confident_10")
+        if least is not None:
+            line += f"; the tenth of the pixels that it is least sure of holds {least:.0f} % of its errors"
+        lines.append(line)
+    return "The confidence is the probability of the predicted class.\n\n" + "\n".join(lines)
+
+
+def comparison_table(records: Sequence[ResultRecord], own: ResultRecord) -> str:
+    """Every way of training with the same test splits as this model's, "" where there is no other."""
+    alike = [r for r in records if r.dataset == own.dataset and r.extra.get("weights", "teacher") == "teacher"
+             and not r.extra.get("flips")]
+    varying = [key for key in SETTINGS if len({getattr(r, key) for r in alike}) > 1]
+    if not varying or varying == ["test_split"]:
+        return ""
+    keys = [key for key in ("test_split", "variant", *varying) if key in (*varying, "variant")]
+    ordered = sorted(alike, key=lambda r: r.test_split)
+    return markdown_table(ordered, COMPARED, list(dict.fromkeys(keys)))
+
+
+def limits(record: ResultRecord, data: dict[str, Any]) -> str:
+    split = data["splits"][record.train_split]
+    patients = f" of {count(split['patients'], 'patient')}" if split.get("patients") else ""
+    lines = [f"Trained on {count(split['images'], 'image')}{patients}, from {data['source']} alone: other organs, stains, "
+             "scanners and magnifications were not tried. Give the true pixel size of an image; a wrong one gives wrong "
+             "outlines."]
+    if record.dataset == "synthetic":
+        lines.append("The images are drawn by a program. The model shows that the method works, and is of no use on tissue.")
+    for pair, shared in data.get("shared_patients", {}).items():
+        a, b = pair.split("+")
+        lines.append(f"`{a}` and `{b}` share {count(len(shared), 'patient')}, so figures on one flatter a model trained on "
+                     "the other.")
+    lines.append("Touching glands may be joined and faint ones missed, and confidence does not warn of every error.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _test_data(records: Sequence[ResultRecord], dataset_repo: str) -> str:
+    splits = ", ".join(f"`{r.test_split}` ({count(r.metrics['images'], 'image')})" if "images" in r.metrics
+                       else f"`{r.test_split}`" for r in {r.test_split: r for r in records}.values())
+    named = f"[{dataset_repo}](https://huggingface.co/datasets/{dataset_repo})" if dataset_repo else records[0].dataset
+    return f"{splits} of {named}"

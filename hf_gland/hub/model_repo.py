@@ -1,0 +1,65 @@
+"""A model repository: teacher as its model, student in a subfolder, card, records, log.
+
+    README.md LICENSE.md? config.json model.safetensors preprocessor_config.json student/
+    training_config.json training_metrics.json training_log.jsonl
+    results/*.json .eval_results/*.yaml media/predictions.png
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from huggingface_hub import EvalResultEntry
+from huggingface_hub import eval_result_entries_to_yaml as entries_to_yaml
+
+from hf_gland.hub.licences import Licence, model_licence
+from hf_gland.hub.metadata import check_card
+from hf_gland.hub.model_card import model_card
+from hf_gland.hub.model_source import ModelSource, record_file_name
+from hf_gland.hub.picture import prediction_picture
+from hf_gland.hub.staging import place
+from hf_gland.metrics.results import ResultRecord
+
+PICTURE = "media/predictions.png"
+
+
+def stage_model(source: ModelSource, out: Path, repo: str, *, templates: Path, base_model: str = "", licence: str = "",
+                dataset_repo: str = "", metric_repo: str = "", comparison: Sequence[ResultRecord] = ()) -> str:
+    """Write the repository `repo` into the empty folder `out`; returns its card, which has been checked.
+
+    `base_model`: the Hub model that a local backbone folder stands for; `licence`: of the weights, where it does not
+    follow from weights and data. Raises HubError.
+    """
+    base = source.base_model(base_model)
+    terms = model_licence(base, source.notes["data"]["licence"], licence)
+    for name, file in source.files.items():
+        place(file, out / name)
+    for record in reversed(source.records):  # those with a mark in their names first, as `write` knows none
+        path = record.write(out / "results")
+        path.rename(path.with_name(record_file_name(record)))
+    if dataset_repo:
+        _write_eval_results(out / ".eval_results", source.records, dataset_repo)
+    if terms.name:
+        (out / "LICENSE.md").write_text(_licence_text(terms), "utf-8")
+    (out / PICTURE).parent.mkdir()
+    prediction_picture(out, out / PICTURE)
+    card = model_card(source, repo, picture=PICTURE, licence=terms, base_model=base, templates=templates,
+                      dataset_repo=dataset_repo, metric_repo=metric_repo, comparison=comparison)
+    (out / "README.md").write_text(card, "utf-8")
+    check_card(card, "model", out)
+    return card
+
+
+def _write_eval_results(folder: Path, records: Sequence[ResultRecord], dataset_repo: str) -> None:
+    """One file per test split in the Hub's newer convention, with the pooled mIoU, which needs a Hub dataset to refer to."""
+    folder.mkdir()
+    for split, record in {r.test_split: r for r in reversed(records) if r.extra.get("weights") != "student"}.items():
+        if record.metrics.get("mIoU") is None:
+            continue
+        notes = "mIoU in %, pooled over the split" + (", mirrored views averaged" if record.extra.get("flips") else "")
+        entry = EvalResultEntry(dataset_id=dataset_repo, task_id=split, value=record.metrics["mIoU"], notes=notes)
+        (folder / f"{split}.yaml").write_text(yaml.safe_dump(entries_to_yaml([entry]), sort_keys=False), "utf-8")
+
+
+def _licence_text(licence: Licence) -> str:
+    return "# Licence of the weights\n\n" + "".join(f"- {term}\n" for term in licence.terms)
