@@ -68,18 +68,19 @@ def write_dataset(out: Path, num_classes: int = 2, sparse: Masks = one_gland_and
 
 
 def tiny_settings(dataset: Path, network: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """Settings of a run of about a second; the teacher follows fast, so its pseudo-labels are worth something."""
-    return {"dataset": str(dataset), "backbone": "random:segformer",
-            "model_kwargs": json.dumps(NETWORK | (network or {})), "steps": 12, "batch_size": 4, "crop_px": 32,
-            "refresh_tile_px": 64, "learning_rate": 2e-3, "refreshes": 3, "ema_start": 0.5, "ema_end": 0.9,
-            "threshold_start": 0.8, "threshold_end": 0.5, "mixed_precision": "no", "tracker": "none",
-            "validation_split": "", "save_every": 0} | changes
+    """Settings of a run of about a second; no setting of the method is left to its default, which may change.
 
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The records of a run, one per step (validations apart)."""
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [r for r in records if "loss" in r]
+    The teacher follows fast and the thresholds are low, so that there are pseudo-labels at all.
+    """
+    usual = {
+        "backbone": "random:segformer", "model_kwargs": json.dumps(NETWORK | (network or {})), "mpp": 0.0,
+        "steps": 12, "batch_size": 4, "crop_px": 32, "scale_min": 0.8, "scale_max": 1.25, "refresh_tile_px": 64,
+        "learning_rate": 5e-3, "head_lr_factor": 5.0, "lr_warmup_fraction": 0.05, "mixed_precision": "no",
+        "mode": "refined", "warmup_fraction": 0.25, "refresh": "bank", "refreshes": 3, "refresh_growth": 1.6,
+        "loss": "separate", "pseudo_weight": 0.5, "pseudo_ramp": 0.2, "dice_weight": 1.0, "warmup_background": "none",
+        "ema_start": 0.5, "ema_end": 0.9, "threshold": "cosine", "threshold_start": 0.7, "threshold_end": 0.5,
+        "tracker": "none", "validation_split": "", "validate_every": 0, "panels_every": 0, "save_every": 0}
+    return {"dataset": str(dataset)} | usual | changes
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -75,7 +75,7 @@ def train(config: TrainConfig, run: Path, accelerator: Accelerator, *, resume: b
     checkpoints = checkpoint_paths(run)
     if resume and not checkpoints:
         raise CheckpointError(f"{run}: has no checkpoint to resume from; start without --resume")
-    if not resume and (checkpoints or (run / "metrics.jsonl").exists()):
+    if not resume and checkpoints:
         raise CheckpointError(f"{run}: already holds a run; continue it with --resume or give another --out")
     if resume:
         check_same_config(checkpoints[-1], config)

@@ -1,0 +1,419 @@
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny import no_truth, one_gland_and_a_strip, tiny_settings, write_dataset
+from training import prepare_training, read_records, run_training, same_weights, weights
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+
+from hf_gland.labels import IGNORE_INDEX
+from hf_gland.refine.schedules import quantile_thresholds
+from hf_gland.train import loop, step
+from hf_gland.train.checkpoint import CheckpointError, checkpoint_paths
+
+
+def watch(patch):
+    """Note what the steps of a run really use, without changing it."""
+    seen = SimpleNamespace(thresholds=[], decays=[], pseudo=[], refreshes=[], histograms=[], teachers=[])
+    confident_labels, update_teacher = step.confident_labels, loop.update_teacher
+    step_loss, refresh_bank = loop.step_loss, loop.refresh_bank
+
+    def noting_labels(probabilities, thresholds):
+        seen.thresholds.append(thresholds.tolist())
+        return confident_labels(probabilities, thresholds)
+
+    def noting_update(teacher, student, decay):
+        update_teacher(teacher, student, decay)
+        seen.decays.append(decay)
+        seen.teachers.append((any(m.training for m in teacher.modules()),
+                              any(p.requires_grad or p.grad is not None for p in teacher.parameters())))
+
+    def noting_loss(logits, target, *others):
+        seen.pseudo.append(target.pseudo.clone())
+        return step_loss(logits, target, *others)
+
+    def noting_refresh(path, *others):
+        histograms = refresh_bank(path, *others)
+        seen.refreshes.append(len(seen.decays))
+        seen.histograms.append(histograms)
+        return histograms
+
+    patch.setattr(step, "confident_labels", noting_labels)
+    patch.setattr(loop, "update_teacher", noting_update)
+    patch.setattr(loop, "step_loss", noting_loss)
+    patch.setattr(loop, "refresh_bank", noting_refresh)
+    return seen
+
+
+def watched_run(run, settings):
+    """A run, what it recorded, and what its steps used."""
+    with pytest.MonkeyPatch.context() as patch:
+        seen = watch(patch)
+        run_training(run, settings)
+    return SimpleNamespace(run=run, records=read_records(run), **vars(seen))
+
+
+@pytest.fixture(scope="module")
+def refined(tiny_dataset, tmp_path_factory):
+    return watched_run(tmp_path_factory.mktemp("refined") / "run", tiny_settings(tiny_dataset))
+
+
+class TestRefinedRun:
+    WARMUP, STEPS = 3, 12
+
+    def test_every_step_is_recorded_once_with_finite_losses(self, refined):
+        assert [r["step"] for r in refined.records] == list(range(1, self.STEPS + 1))
+        for record in refined.records:
+            assert all(math.isfinite(record[k]) for k in ("loss", "ce", "dice"))
+            assert record["loss"] > 0
+
+    def test_the_recorded_thresholds_are_those_the_steps_used_and_they_fall(self, refined):
+        recorded = [r["thresholds"] for r in refined.records]
+        assert np.allclose(recorded[self.WARMUP:], refined.thresholds, atol=1e-6)
+        assert len(refined.thresholds) == self.STEPS - self.WARMUP
+        for i, thresholds in enumerate(recorded[self.WARMUP:]):
+            share = (1 - math.cos(math.pi * i / (self.STEPS - self.WARMUP - 1))) / 2
+            assert thresholds == pytest.approx([0.7 - 0.2 * share] * 2)
+        assert recorded[self.WARMUP][0] == 0.7
+        assert recorded[-1][0] == pytest.approx(0.5)
+
+    def test_the_recorded_decay_is_the_one_the_teacher_followed_with_and_it_grows(self, refined):
+        assert [r["ema_decay"] for r in refined.records] == refined.decays
+        for i, decay in enumerate(refined.decays):
+            assert decay == pytest.approx(0.5 + 0.4 * (1 - math.cos(math.pi * i / (self.STEPS - 1))) / 2)
+
+    def test_the_recorded_coverage_is_the_share_of_pixels_with_a_pseudo_label_and_it_moves(self, refined):
+        coverage = [r["coverage"] for r in refined.records]
+        measured = [(p != IGNORE_INDEX).float().mean().item() for p in refined.pseudo]
+        assert coverage == pytest.approx(measured, abs=1e-6)
+        assert coverage[:self.WARMUP] == [0] * self.WARMUP
+        assert coverage[-1] == pytest.approx(1, abs=0.05)  # τ has come down to a half
+        assert len(set(coverage[self.WARMUP:])) > 2
+
+    def test_pseudo_labels_count_only_once_there_are_some(self, refined):
+        weights_used = [r["pseudo_weight"] for r in refined.records]
+        assert weights_used[:self.WARMUP + 1] == [0] * (self.WARMUP + 1)
+        assert weights_used[-1] == 0.5
+        assert all(("pseudo" in r) == (r["pseudo_weight"] > 0) for r in refined.records)
+        assert refined.records[-1]["pseudo"] > 0
+
+    def test_the_teacher_stays_in_eval_mode_and_never_needs_a_gradient(self, refined):
+        assert refined.teachers == [(False, False)] * self.STEPS
+
+    def test_the_bank_is_refreshed_from_the_end_of_warmup_on_ever_more_rarely(self, refined):
+        assert refined.refreshes[0] == self.WARMUP
+        assert len(refined.refreshes) == 3
+        gaps = np.diff([*refined.refreshes, self.STEPS])
+        assert gaps[-1] > gaps[0]
+        assert (np.diff(gaps) >= 0).all()
+
+    def test_both_networks_learned_and_the_teacher_lags(self, refined):
+        teacher, student = weights(refined.run), weights(refined.run, "student")
+        assert teacher.keys() == student.keys()
+        assert not same_weights(teacher, student)
+        assert not torch.equal(teacher["decode_head.batch_norm.running_mean"], torch.zeros(16))
+
+    def test_what_a_run_leaves_behind(self, refined):
+        assert {p.name for p in refined.run.iterdir()} == {"checkpoints", "metrics.jsonl", "model", "panels",
+                                                           "training_config.json"}
+        assert [p.name for p in checkpoint_paths(refined.run)] == ["step-000012"]
+        saved = json.loads((refined.run / "model" / "training_metrics.json").read_text())
+        assert saved["loss"] == refined.records[-1]["loss"]
+        assert saved["variant"] == "ours"
+        assert saved["data"]["class_names"] == ["background", "gland"]
+        assert saved["train_seconds"] > 0
+        config = json.loads((refined.run / "training_config.json").read_text())
+        assert config == json.loads((refined.run / "model" / "training_config.json").read_text())
+        panels = {int(p.stem.removeprefix("step-")) for p in (refined.run / "panels").iterdir()}
+        assert panels == {0, 11, *refined.refreshes}
+
+    def test_the_model_folder_loads_as_plain_transformers(self, refined):
+        model = AutoModelForSemanticSegmentation.from_pretrained(refined.run / "model")
+        processor = AutoImageProcessor.from_pretrained(refined.run / "model")
+        assert model.config.id2label == {0: "background", 1: "gland"}
+        assert processor.size == {"height": 72, "width": 80}  # the typical training image
+
+    def test_the_same_settings_give_the_same_run(self, refined, tiny_dataset, tmp_path):
+        again = run_training(tmp_path / "run", tiny_settings(tiny_dataset))
+        assert (again / "metrics.jsonl").read_bytes() == (refined.run / "metrics.jsonl").read_bytes()
+        assert same_weights(weights(again), weights(refined.run))
+
+    def test_another_seed_gives_another(self, refined, tiny_dataset, tmp_path):
+        other = run_training(tmp_path / "run", tiny_settings(tiny_dataset, seed=1, steps=4))
+        assert read_records(other)[0]["loss"] != refined.records[0]["loss"]
+
+
+class TestWhatTheStudentMayLearnFrom:
+    """Runs on data that differ in one thing: what must not matter changes no bit, what must matter does."""
+
+    @pytest.fixture(scope="class")
+    def other_labels(self, tmp_path_factory):
+        """The same pictures, with the other gland outlined and the strip at the bottom."""
+        def sparse(mask, instances):
+            drawn = np.full(mask.shape, 255, np.uint8)
+            drawn[instances == 2] = mask[instances == 2]
+            drawn[-8:] = 0
+            return drawn
+
+        return write_dataset(tmp_path_factory.mktemp("labels") / "data", sparse=sparse)
+
+    @pytest.fixture(scope="class")
+    def other_truth(self, tmp_path_factory):
+        return write_dataset(tmp_path_factory.mktemp("truth") / "data", dense=lambda mask, _: np.zeros_like(mask))
+
+    def differ(self, folder, first, second, **settings):
+        runs = [run_training(folder / f"{i}", tiny_settings(data, steps=6, refreshes=2, **settings))
+                for i, data in enumerate((first, second))]
+        return not same_weights(weights(runs[0]), weights(runs[1]))
+
+    def test_dense_truth_never_trains_a_refined_run_and_is_only_scored(self, refined, tiny_dataset, other_truth,
+                                                                       tmp_path):
+        run = watched_run(tmp_path / "run", tiny_settings(other_truth))
+        assert same_weights(weights(run.run), weights(refined.run))
+        assert same_weights(weights(run.run, "student"), weights(refined.run, "student"))
+        for scored, folder in ((run, other_truth), (refined, tiny_dataset)):
+            batches = prepare_training(tmp_path / folder.name, tiny_settings(folder)).batches(12)
+            for record, pseudo, batch in zip(scored.records, scored.pseudo, batches, strict=True):
+                right = (pseudo == batch["dense"])[pseudo != IGNORE_INDEX].float()
+                expected = pytest.approx(right.mean().item(), abs=1e-6) if len(right) else None
+                assert record["pseudo_accuracy"] == expected
+        assert any(0 < (r["pseudo_accuracy"] or 0) < 1 for r in refined.records)
+
+    def test_sparse_labels_train_a_refined_run(self, tiny_dataset, other_labels, tmp_path):
+        assert self.differ(tmp_path, tiny_dataset, other_labels, warmup_fraction=0.0)
+
+    def test_without_fusion_they_have_no_say_once_the_warmup_is_over(self, tiny_dataset, other_labels, tmp_path):
+        assert not self.differ(tmp_path, tiny_dataset, other_labels, warmup_fraction=0.0, fusion=False)
+        assert self.differ(tmp_path / "warm", tiny_dataset, other_labels, warmup_fraction=0.4, fusion=False)
+
+    def test_full_supervision_learns_from_dense_truth_alone(self, tiny_dataset, other_labels, other_truth, tmp_path):
+        assert not self.differ(tmp_path / "sparse", tiny_dataset, other_labels, mode="full")
+        assert self.differ(tmp_path / "dense", tiny_dataset, other_truth, mode="full")
+
+    def test_sparse_only_learns_from_sparse_labels_alone(self, tiny_dataset, other_labels, other_truth, tmp_path):
+        assert not self.differ(tmp_path / "dense", tiny_dataset, other_truth, mode="sparse-only")
+        assert self.differ(tmp_path / "sparse", tiny_dataset, other_labels, mode="sparse-only")
+
+
+class TestAblations:
+    def test_without_ema_the_teacher_is_the_student(self, tiny_dataset, tmp_path):
+        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, ema=False))
+        assert same_weights(weights(run.run), weights(run.run, "student"))
+        assert set(run.decays) == {0}
+        assert run.records[-1]["coverage"] > 0
+
+    def test_without_a_filter_every_pixel_gets_a_label_once_warm(self, tiny_dataset, tmp_path):
+        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, confidence_filter=False))
+        assert [r["coverage"] for r in run.records] == [0] * 3 + [1] * 9
+        assert {tuple(t) for t in run.thresholds} == {(0, 0)}
+
+    def test_without_progression_threshold_and_refresh_gap_stay(self, tiny_dataset, tmp_path):
+        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, progressive=False))
+        assert np.allclose(run.thresholds, 0.7)
+        assert {tuple(r["thresholds"]) for r in run.records} == {(0.7, 0.7)}
+        assert run.refreshes == [3, 6, 9]
+
+    def test_sparse_only_is_an_endless_warmup(self, tiny_dataset, tmp_path):
+        run = watched_run(tmp_path / "bound", tiny_settings(tiny_dataset, mode="sparse-only"))
+        assert run.refreshes == []
+        assert {r["coverage"] for r in run.records} == {0}
+        assert not (checkpoint_paths(run.run)[-1] / "bank.u8").exists()
+        warm = run_training(tmp_path / "warm", tiny_settings(tiny_dataset, warmup_fraction=1.0))
+        assert same_weights(weights(run.run, "student"), weights(warm, "student"))
+
+    def test_refresh_at_every_step_asks_the_present_teacher_on_the_weak_view(self, tiny_dataset, tmp_path, monkeypatch):
+        asked, given = [], []
+        class_probabilities, supervision = loop.class_probabilities, loop.supervision
+
+        def noting_probabilities(model, pixels):
+            asked.append((pixels.clone(), class_probabilities(model, pixels), model.training))
+            return asked[-1][1]
+
+        def noting_supervision(sparse, teacher, *others):
+            given.append(teacher)
+            return supervision(sparse, teacher, *others)
+
+        monkeypatch.setattr(loop, "class_probabilities", noting_probabilities)
+        monkeypatch.setattr(loop, "supervision", noting_supervision)
+        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, refresh="every_step", stain_jitter=0.3))
+        assert run.refreshes == []
+        assert not (checkpoint_paths(run.run)[-1] / "bank.u8").exists()
+        assert given[:3] == [None] * 3
+        assert len(asked) == 9
+        assert all(answer is teacher for (_, answer, _), teacher in zip(asked, given[3:], strict=True))
+        assert not any(training for *_, training in asked)
+        fresh = prepare_training(tmp_path / "same", tiny_settings(tiny_dataset, refresh="every_step", stain_jitter=0.3))
+        views = list(fresh.batches(12))[3:]
+        for (pixels, _, _), view in zip(asked, views, strict=True):
+            assert torch.equal(pixels, loop.normalise(view["weak"]))
+            assert not torch.equal(view["weak"], view["strong"])
+        assert run.records[-1]["coverage"] > 0.9
+
+    def test_the_adaptive_threshold_comes_from_the_banks_own_confidences(self, tiny_dataset, tmp_path):
+        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, threshold="adaptive", adaptive_share_start=0.2,
+                                                          adaptive_share_end=0.9))
+        refreshes = np.array(run.refreshes)
+        for i, (record, used) in enumerate(zip(run.records[3:], run.thresholds, strict=True)):
+            histograms = run.histograms[int((refreshes <= 3 + i).sum()) - 1]
+            expected = quantile_thresholds(histograms, 0.2 + 0.7 * i / 8, 0.5)
+            assert record["thresholds"] == pytest.approx(expected.tolist())
+            assert used == pytest.approx(expected.tolist(), abs=1e-6)
+        assert any(r["thresholds"][0] != r["thresholds"][1] for r in run.records[3:])
+        height_width = sum(h * w for h, w in [(64, 80), (72, 80), (80, 80)] * 2)
+        assert all(h.sum() == height_width for h in run.histograms)
+
+    def test_the_joint_loss_has_no_term_of_its_own_for_pseudo_labels(self, tiny_dataset, refined, tmp_path):
+        run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, loss="joint"))
+        records = read_records(run)
+        assert all("pseudo" not in r for r in records)
+        assert records[0]["loss"] == refined.records[0]["loss"]
+        assert records[-1]["loss"] == pytest.approx(records[-1]["ce"] + records[-1]["dice"], rel=1e-5)
+        assert not same_weights(weights(run), weights(refined.run))
+
+
+class TestData:
+    def test_three_classes(self, tiny_dataset_3, tmp_path):
+        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset_3, validation_split="validation"))
+        assert all(len(r["thresholds"]) == 3 for r in run.records if "loss" in r)
+        model = AutoModelForSemanticSegmentation.from_pretrained(run.run / "model")
+        assert model.config.id2label == {0: "background", 1: "gland", 2: "other gland"}
+        assert {c for p in run.pseudo for c in p.unique().tolist()} - {IGNORE_INDEX} <= {0, 1, 2}
+        assert 0 <= run.records[-1]["validation_mIoU"] <= 100
+
+    def test_labels_without_background_need_the_users_word(self, tmp_path):
+        def glands_only(mask, instances):
+            return np.where(instances == 1, mask, 255).astype(np.uint8)
+
+        dataset = write_dataset(tmp_path / "data", sparse=glands_only, splits=("train",))
+        with pytest.raises(ValueError, match=r"no pixel is labelled as background.*--warmup_background assume"):
+            run_training(tmp_path / "refused", tiny_settings(dataset))
+        assumed = {"warmup_background": "assume", "assumed_weight": 0.2, "assumed_weight_end": 0.0}
+        records = read_records(run_training(tmp_path / "run", tiny_settings(dataset, **assumed)))
+        assert records[0]["assumed_weight"] == 0.2
+        assert records[1]["assumed_weight"] < 0.2
+        assert all(r["assumed_weight"] == pytest.approx(0, abs=1e-12) for r in records[3:])
+        assert all(math.isfinite(r["loss"]) for r in records)
+
+    def test_labels_without_a_gland_are_refused(self, tmp_path):
+        def stroma_only(mask, _):
+            return np.where(mask == 0, 0, 255).astype(np.uint8)
+
+        dataset = write_dataset(tmp_path / "data", sparse=stroma_only, splits=("train",))
+        with pytest.raises(ValueError, match=r"data: no training image has a labelled gland"):
+            run_training(tmp_path / "run", tiny_settings(dataset))
+
+    def test_images_without_labels_and_images_without_glands_do_no_harm(self, tmp_path):
+        """The first image is labelled, the next has background alone, the others nothing at all."""
+        images = iter(range(6))
+
+        def sparse(mask, instances):
+            image = next(images)
+            drawn = one_gland_and_a_strip(mask, instances)
+            drawn[(drawn == 1) if image == 1 else (drawn < 2) & (image > 1)] = 255
+            return drawn
+
+        dataset = write_dataset(tmp_path / "data", sparse=sparse, dense=no_truth, splits=("train",))
+        records = read_records(run_training(tmp_path / "run", tiny_settings(dataset, batch_size=1, mode="sparse-only")))
+        assert all(math.isfinite(r["loss"]) for r in records)
+        assert any(r["loss"] == 0 for r in records)
+        assert any(r["loss"] > 0 for r in records)
+        assert all(torch.isfinite(w).all() for w in weights(tmp_path / "run").values())
+
+    def test_the_training_pixel_size_reaches_the_model(self, tiny_dataset, tmp_path):
+        run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, mpp=1.0, steps=2))
+        assert AutoModelForSemanticSegmentation.from_pretrained(run / "model").config.mpp == 1.0
+        assert AutoImageProcessor.from_pretrained(run / "model").size == {"height": 36, "width": 40}
+
+    def test_validation_counts_labelled_pixels_and_keeps_dense_scores_apart(self, tiny_dataset, tmp_path):
+        run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, steps=4, validation_split="validation",
+                                                           validate_every=2))
+        scores = [r for r in read_records(run) if "loss" not in r]
+        assert [s["step"] for s in scores] == [2, 4]
+        assert {"validation_mIoU", "validation_dense_mIoU"} <= set(scores[0])
+        dataset = write_dataset(tmp_path / "data", dense=no_truth)
+        other = run_training(tmp_path / "other", tiny_settings(dataset, steps=4, validation_split="validation"))
+        sparse_scores = read_records(other)[-1]
+        assert "validation_dense_mIoU" not in sparse_scores
+        assert sparse_scores["validation_mIoU"] == scores[-1]["validation_mIoU"]
+
+
+class TestMachinery:
+    def test_accumulated_micro_batches_see_the_draws_of_the_whole_batch(self, tiny_dataset, tmp_path, monkeypatch):
+        drawn = {1: [], 2: []}
+        read = loop.CropDataset.__getitem__
+        for accumulation, keys in drawn.items():
+            monkeypatch.setattr(loop.CropDataset, "__getitem__",
+                                lambda self, key, keys=keys: keys.append(key) or read(self, key))
+            settings = tiny_settings(tiny_dataset, gradient_accumulation=accumulation)
+            run = run_training(tmp_path / f"{accumulation}", settings)
+            records = read_records(run)
+            assert [r["step"] for r in records] == list(range(1, 13))
+            assert all(math.isfinite(r["loss"]) for r in records)
+            assert records[-1]["loss"] < records[0]["loss"]
+        assert drawn[1] == drawn[2]
+        assert len(drawn[1]) == 48
+
+    def test_accumulation_takes_one_optimiser_step_per_step(self, tiny_dataset, tmp_path):
+        settings = tiny_settings(tiny_dataset, gradient_accumulation=2, mode="sparse-only")
+        training = prepare_training(tmp_path / "run", settings)
+        batches = training.batches(3)
+        for _ in range(3):
+            training.step(batches)
+        assert {int(s["step"]) for s in training.optimizer.state.values()} == {3}
+
+    def test_the_optimiser_holds_the_student_alone_and_the_head_learns_faster(self, tiny_dataset, tmp_path):
+        training = prepare_training(tmp_path / "run", tiny_settings(tiny_dataset, head_lr_factor=5.0))
+        held = [p for group in training.optimizer.param_groups for p in group["params"]]
+        assert {id(p) for p in held} == {id(p) for p in training.state.student.parameters()}
+        assert len(held) == len({id(p) for p in held})
+        assert not {id(p) for p in held} & {id(p) for p in training.teacher.parameters()}
+        training.step(training.batches(1))
+        encoder, head = (group["lr"] for group in training.optimizer.param_groups)
+        assert head == pytest.approx(5 * encoder)
+
+    def test_the_recorded_learning_rate_is_the_encoders(self, refined):
+        rates = [r["learning_rate"] for r in refined.records]
+        assert max(rates) == pytest.approx(5e-3)
+        assert rates[1:] == sorted(rates[1:], reverse=True)
+
+    @pytest.mark.parametrize("precision", ["bf16"])
+    def test_mixed_precision_trains_and_keeps_float32_weights(self, tiny_dataset, tmp_path, precision):
+        run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, mixed_precision=precision))
+        records = read_records(run)
+        assert all(math.isfinite(r["loss"]) for r in records)
+        assert records[-1]["coverage"] > 0
+        assert {t.dtype for t in weights(run).values()} == {torch.float32, torch.int64}
+
+    def test_a_tracker_sees_the_figures_and_the_panels(self, tiny_dataset, tmp_path):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, steps=4, tracker="tensorboard"))
+        logged = EventAccumulator(str(next((run / "tracking").rglob("events.*")).parent)).Reload()
+        records = read_records(run)
+        for name, key in (("loss", "loss"), ("coverage", "coverage"), ("ema_decay", "ema_decay")):
+            assert [e.value for e in logged.Scalars(name)] == pytest.approx([r[key] for r in records], rel=1e-5)
+        assert [e.value for e in logged.Scalars("threshold_gland")] == pytest.approx([r["thresholds"][1] for r in records])
+        assert logged.Tags()["images"]
+
+    def test_a_batch_that_processes_and_accumulation_cannot_share_is_refused(self, tiny_dataset, tmp_path):
+        with pytest.raises(ValueError, match="batch_size 4 must be a multiple"):
+            run_training(tmp_path / "run", tiny_settings(tiny_dataset, gradient_accumulation=3))
+
+    def test_a_folder_that_holds_a_run_is_not_written_over(self, refined, tiny_dataset):
+        before = (refined.run / "metrics.jsonl").read_bytes()
+        with pytest.raises(CheckpointError, match=r"already holds a run; continue it with --resume or give another --out"):
+            run_training(refined.run, tiny_settings(tiny_dataset))
+        assert (refined.run / "metrics.jsonl").read_bytes() == before
+
+    def test_a_run_that_ended_before_its_first_checkpoint_can_be_started_again(self, refined, tiny_dataset, tmp_path):
+        """Its records are of no use without one, and there is nothing that --resume could take up."""
+        run = tmp_path / "run"
+        run.mkdir()
+        (run / "metrics.jsonl").write_text('{"step": 1, "loss": 9.9}\n')
+        with pytest.raises(CheckpointError, match="no checkpoint to resume from; start without --resume"):
+            run_training(run, tiny_settings(tiny_dataset), resume=True)
+        run_training(run, tiny_settings(tiny_dataset))
+        assert (run / "metrics.jsonl").read_bytes() == (refined.run / "metrics.jsonl").read_bytes()

@@ -1,0 +1,260 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_gland.config import make_config
+from hf_gland.labels import IGNORE_INDEX
+from hf_gland.refine.losses import dice_sum, mean_over
+from hf_gland.refine.schedules import quantile_thresholds
+from hf_gland.train.step import Supervision, step_loss, step_values, supervision
+
+STEPS, WARMUP = 40, 10
+
+
+USUAL = {"steps": STEPS, "warmup_fraction": WARMUP / STEPS, "mode": "refined", "loss": "separate", "threshold": "cosine",
+         "threshold_start": 0.95, "threshold_end": 0.6, "adaptive_share_start": 0.2, "adaptive_share_end": 0.9,
+         "ema_start": 0.99, "ema_end": 0.999, "pseudo_weight": 0.5, "pseudo_ramp": 0.2, "dice_weight": 1.0,
+         "warmup_background": "none", "assumed_weight": 0.1, "assumed_weight_end": 0.0}
+
+
+def config(**changes):
+    """The settings of these tests: none is left to a default, which may change."""
+    return make_config(USUAL | changes)
+
+
+def values(step, **changes):
+    return step_values(config(**changes), step, 2, None)
+
+
+def random_labels(seed, labelled=0.3, classes=3):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, classes, (4, 6, 5), generator=generator)
+    return labels.masked_fill(torch.rand(4, 6, 5, generator=generator) > labelled, IGNORE_INDEX)
+
+
+def random_target(seed, truth=0.3, pseudo=0.6):
+    drawn, taught = random_labels(seed, truth), random_labels(seed + 1, pseudo)
+    return Supervision(drawn, taught, torch.where(drawn != IGNORE_INDEX, drawn, taught))
+
+
+def alone(count):
+    return count
+
+
+class TestSchedules:
+    def test_warmup_learns_from_the_annotator_alone_and_the_rest_from_both(self):
+        refining = [values(step).refining for step in range(STEPS)]
+        assert refining == [False] * WARMUP + [True] * (STEPS - WARMUP)
+        assert all(values(step).pseudo_weight == 0 for step in range(WARMUP))
+
+    @pytest.mark.parametrize("shape", ["cosine", "linear"])
+    def test_the_threshold_falls_from_start_to_end_over_the_refined_steps(self, shape):
+        taus = [values(step, threshold=shape).thresholds for step in range(WARMUP, STEPS)]
+        assert taus[0] == (0.95, 0.95)
+        assert taus[-1] == pytest.approx((0.6, 0.6))
+        for i, (tau, other) in enumerate(taus):
+            progress = i / (STEPS - WARMUP - 1)
+            share = (1 - math.cos(math.pi * progress)) / 2 if shape == "cosine" else progress
+            assert tau == other == pytest.approx(0.95 - 0.35 * share)
+
+    def test_without_progression_the_threshold_stays(self):
+        assert {values(step, progressive=False).thresholds for step in range(STEPS)} == {(0.95, 0.95)}
+
+    def test_without_a_filter_the_threshold_is_zero(self):
+        assert {values(step, confidence_filter=False).thresholds for step in range(STEPS)} == {(0.0, 0.0)}
+
+    def test_the_adaptive_threshold_lets_a_growing_share_of_each_class_pass(self):
+        histograms = np.random.default_rng(0).integers(0, 100, (2, 256))
+        chosen = config(threshold="adaptive")
+        found = [step_values(chosen, step, 2, histograms).thresholds for step in range(WARMUP, STEPS)]
+        for i, thresholds in enumerate(found):
+            share = 0.2 + 0.7 * i / (STEPS - WARMUP - 1)
+            assert thresholds == pytest.approx(tuple(quantile_thresholds(histograms, share, 0.5)))
+        assert found[0] > found[-1]
+        assert len({step_values(config(threshold="adaptive", progressive=False), step, 2, histograms).thresholds
+                    for step in range(WARMUP, STEPS)}) == 1
+
+    def test_the_teacher_slows_down_over_the_whole_run(self):
+        decays = [values(step).ema_decay for step in range(STEPS)]
+        assert decays[0] == 0.99
+        assert decays[-1] == pytest.approx(0.999)
+        assert decays == sorted(set(decays))
+        assert all(values(step, ema=False).ema_decay == 0 for step in range(STEPS))
+
+    def test_the_pseudo_labels_ramp_up(self):
+        weights = [values(step, pseudo_weight=0.8, pseudo_ramp=0.5).pseudo_weight for step in range(WARMUP, STEPS)]
+        assert weights[0] == 0
+        assert weights == sorted(weights)
+        assert weights[15:] == [0.8] * 15
+        assert weights[7] == pytest.approx(0.8 * (7 / 29) / 0.5)
+        assert values(WARMUP, pseudo_weight=0.8, pseudo_ramp=0.0).pseudo_weight == 0.8
+
+    def test_assumed_background_fades_over_the_warmup_and_only_where_asked_for(self):
+        weights = [values(step, warmup_background="assume", assumed_weight=0.2).assumed_weight for step in range(STEPS)]
+        assert weights[0] == 0.2
+        assert weights[:WARMUP] == sorted(set(weights[:WARMUP]), reverse=True)
+        assert all(w == pytest.approx(0, abs=1e-12) for w in weights[WARMUP:])
+        assert all(values(step).assumed_weight == 0 for step in range(STEPS))
+        assert values(0, warmup_background="assume", mode="full").assumed_weight == 0
+        lasting = values(STEPS - 1, warmup_background="assume", assumed_weight=0.2, assumed_weight_end=0.05)
+        assert lasting.assumed_weight == pytest.approx(0.05)
+
+    @pytest.mark.parametrize("mode", ["sparse-only", "full"])
+    def test_the_bounds_never_refine(self, mode):
+        assert not any(values(step, mode=mode).refining for step in range(STEPS))
+        assert all(values(step, mode=mode).pseudo_weight == 0 for step in range(STEPS))
+
+    def test_runs_of_one_step_and_without_warmup(self):
+        only = values(0, steps=1, warmup_fraction=0.0)
+        assert only.refining
+        assert only.thresholds == (0.95, 0.95)
+        assert not values(0, steps=1, warmup_fraction=1.0).refining
+
+
+class TestSupervision:
+    def teacher(self, seed=0):
+        return torch.rand(4, 3, 6, 5, generator=torch.Generator().manual_seed(seed)).softmax(1)
+
+    @settings(deadline=None, max_examples=30)
+    @given(seed=st.integers(0, 10**6), step=st.integers(WARMUP, STEPS - 1), filtered=st.booleans())
+    def test_the_annotator_is_never_overruled_nor_filtered(self, seed, step, filtered):
+        chosen = config(confidence_filter=filtered)
+        truth = random_labels(seed)
+        target = supervision(truth.byte(), self.teacher(seed), step_values(chosen, step, 3, None), chosen)
+        labelled = truth != IGNORE_INDEX
+        assert torch.equal(target.truth, truth)
+        assert torch.equal(target.fused[labelled], truth[labelled])
+        assert torch.equal(target.fused[~labelled], target.pseudo[~labelled])
+
+    def test_before_the_warmup_ends_the_teacher_has_no_say(self):
+        truth = random_labels(1)
+        target = supervision(truth.byte(), self.teacher(), values(WARMUP - 1), config())
+        assert torch.equal(target.fused, truth)
+        assert (target.pseudo == IGNORE_INDEX).all()
+
+    def test_pseudo_labels_are_the_teachers_argmax_above_the_threshold(self):
+        chosen, probabilities = config(threshold_start=0.5, threshold_end=0.5), self.teacher(2)
+        target = supervision(random_labels(2).byte(), probabilities, step_values(chosen, WARMUP, 3, None), chosen)
+        sure = probabilities.max(1).values > 0.5
+        assert sure.any()
+        assert not sure.all()
+        assert torch.equal(target.pseudo != IGNORE_INDEX, sure)
+        assert torch.equal(target.pseudo[sure], probabilities.argmax(1)[sure])
+
+    def test_without_fusion_the_annotator_has_no_say_once_refining(self):
+        chosen = config(fusion=False, confidence_filter=False)
+        now = step_values(chosen, WARMUP, 3, None)
+        targets = [supervision(random_labels(seed).byte(), self.teacher(), now, chosen) for seed in (1, 2)]
+        assert torch.equal(targets[0].fused, targets[1].fused)
+        assert torch.equal(targets[0].fused, self.teacher().argmax(1))
+        assert all((t.truth == IGNORE_INDEX).all() for t in targets)
+        before = supervision(random_labels(1).byte(), self.teacher(), step_values(chosen, 0, 3, None), chosen)
+        assert torch.equal(before.fused, random_labels(1))
+
+
+SETTINGS = [{"loss": loss, "warmup_background": background, "assumed_weight_end": 0.05}
+            for loss, background in itertools.product(["separate", "joint"], ["none", "assume"])]
+
+
+class TestLoss:
+    @pytest.mark.parametrize("chosen", SETTINGS, ids=lambda c: f"{c['loss']}-{c['warmup_background']}")
+    @pytest.mark.parametrize("step", [0, STEPS - 1])
+    def test_nothing_labelled_gives_a_finite_loss_with_a_gradient_path(self, chosen, step):
+        logits = torch.randn(4, 3, 6, 5, requires_grad=True)
+        nothing = torch.full((4, 6, 5), IGNORE_INDEX)
+        now = values(step, **chosen)
+        loss, parts = step_loss(logits, Supervision(nothing, nothing, nothing), now, config(**chosen), alone)
+        loss.backward()
+        assert torch.isfinite(logits.grad).all()
+        assert torch.isfinite(loss)
+        if now.assumed_weight == 0:
+            assert loss.item() == 0
+            assert not logits.grad.any()
+            assert all(part.item() == 0 for part in parts.values())
+
+    @pytest.mark.parametrize("loss", ["separate", "joint"])
+    @settings(deadline=None, max_examples=20)
+    @given(seed=st.integers(0, 10**6), step=st.sampled_from([0, WARMUP + 5, STEPS - 1]))
+    def test_what_lies_under_unlabelled_pixels_has_no_influence(self, loss, seed, step):
+        target, now, chosen = random_target(seed), values(step, loss=loss), config(loss=loss)
+        torch.manual_seed(seed)
+        logits = torch.randn(4, 3, 6, 5)
+        hidden = (target.fused == IGNORE_INDEX)[:, None].expand_as(logits)
+        results = []
+        for given_logits in (logits, torch.where(hidden, 30 * torch.randn(logits.shape), logits)):
+            leaf = given_logits.requires_grad_()
+            value, _ = step_loss(leaf, target, now, chosen, alone)
+            value.backward()
+            results.append((value.detach(), leaf.grad))
+        assert torch.equal(results[0][0], results[1][0])
+        assert torch.equal(results[0][1], results[1][1])
+        assert not results[0][1][hidden].any()
+
+    def test_separate_terms_for_truth_and_pseudo_labels(self):
+        target, now = random_target(3), values(STEPS - 1, dice_weight=0.7, pseudo_weight=0.4)
+        logits = torch.randn(4, 3, 6, 5)
+        outside = target.pseudo.masked_fill(target.truth != IGNORE_INDEX, IGNORE_INDEX)
+        ce, pseudo = (F.cross_entropy(logits, t, ignore_index=IGNORE_INDEX) for t in (target.truth, outside))
+        dice = mean_over(dice_sum(logits, target.truth))
+        loss, parts = step_loss(logits, target, now, config(dice_weight=0.7, pseudo_weight=0.4), alone)
+        torch.testing.assert_close(loss, ce + 0.7 * dice + 0.4 * pseudo)
+        for name, expected in (("ce", ce), ("dice", dice), ("pseudo", pseudo)):
+            torch.testing.assert_close(parts[name], expected)
+
+    def test_the_joint_loss_is_one_cross_entropy_and_dice_on_the_union(self):
+        target, logits = random_target(4), torch.randn(4, 3, 6, 5)
+        loss, _ = step_loss(logits, target, values(STEPS - 1, loss="joint"), config(loss="joint"), alone)
+        union = F.cross_entropy(logits, target.fused, ignore_index=IGNORE_INDEX)
+        torch.testing.assert_close(loss, union + mean_over(dice_sum(logits, target.fused)))
+
+    @pytest.mark.parametrize("loss", ["separate", "joint"])
+    def test_assumed_background_is_a_weak_label_where_nobody_labelled(self, loss):
+        chosen = {"loss": loss, "warmup_background": "assume", "assumed_weight": 0.3, "assumed_weight_end": 0.3}
+        target, now, logits = random_target(5), values(STEPS - 1, **chosen), torch.randn(4, 3, 6, 5)
+        assert now.assumed_weight == pytest.approx(0.3)
+        _, parts = step_loss(logits, target, now, config(**chosen), alone)
+        firm = target.fused if loss == "joint" else target.truth
+        total = weight = torch.zeros(())
+        for b, y, x in torch.cartesian_prod(*(torch.arange(n) for n in firm.shape)).tolist():
+            label, w = firm[b, y, x], 1.0
+            if label == IGNORE_INDEX:
+                if target.fused[b, y, x] != IGNORE_INDEX:
+                    continue  # the teacher is sure of it
+                label, w = torch.tensor(0), now.assumed_weight
+            total = total + w * F.cross_entropy(logits[b, :, y, x], label)
+            weight = weight + w
+        torch.testing.assert_close(parts["ce"], total / weight)
+
+    @pytest.mark.parametrize("chosen", SETTINGS, ids=lambda c: f"{c['loss']}-{c['warmup_background']}")
+    def test_two_processes_that_share_their_counts_add_up_to_the_whole_batch(self, chosen):
+        target, now, used = random_target(6), values(WARMUP + 9, **chosen), config(**chosen)
+        torch.manual_seed(0)
+        whole = torch.randn(4, 3, 6, 5, requires_grad=True)
+        expected, expected_parts = step_loss(whole, target, now, used, alone)
+        expected.backward()
+        halves = [slice(0, 1), slice(1, 4)]
+        targets = [Supervision(target.truth[h], target.pseudo[h], target.fused[h]) for h in halves]
+        split = whole.detach().clone().requires_grad_()
+        counts: list[list[torch.Tensor]] = [[], []]
+        for i, half in enumerate(halves):  # what each process would hand to the others
+            step_loss(split[half], targets[i], now, used, lambda c, i=i: counts[i].append(c.detach()) or c)
+        together = [iter([a + b for a, b in zip(*counts, strict=True)]) for _ in halves]
+        losses, parts = zip(*(step_loss(split[half], targets[i], now, used, lambda _, i=i: next(together[i]))
+                              for i, half in enumerate(halves)), strict=True)
+        sum(losses).backward()
+        torch.testing.assert_close(sum(losses), expected)
+        torch.testing.assert_close(split.grad, whole.grad)
+        for name, value in expected_parts.items():
+            torch.testing.assert_close(parts[0][name] + parts[1][name], value)
+
+    def test_the_parts_that_are_recorded_carry_no_gradient(self):
+        logits = torch.randn(4, 3, 6, 5, requires_grad=True)
+        _, parts = step_loss(logits, random_target(7), values(STEPS - 1), config(), alone)
+        assert set(parts) == {"ce", "dice", "pseudo"}
+        assert not any(part.requires_grad for part in parts.values())
