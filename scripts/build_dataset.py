@@ -23,7 +23,7 @@ from hf_gland.data.build import annotated, build_dataset, load_local
 from hf_gland.data.contact_sheet import style_sheet
 from hf_gland.data.errors import DatasetError
 from hf_gland.data.folder import FolderItem, FolderOptions, read_items, scan_folder
-from hf_gland.data.glas import GLAS_LICENCE, GLAS_SPLITS, VAL_FRACTION, iter_glas, plan_glas
+from hf_gland.data.glas import GLAS_LICENCE, GLAS_SPLITS, VAL_FRACTION, iter_glas, known_checksums, plan_glas
 from hf_gland.data.schema import Sample
 from hf_gland.data.sparsify import BACKGROUNDS, STYLES, SparseAnnotation, SparsifyConfig
 from hf_gland.data.split import split_by_patient
@@ -127,7 +127,9 @@ def glas(args: argparse.Namespace) -> dict[str, Any]:
         return progress(iter_glas(args.archive, official, image_ids=set(plan[split]), verify=not args.no_verify),
                         len(plan[split]), split)
 
-    sources: dict[str, Any] = {"files_verified": not args.no_verify}
+    known = {} if args.no_verify else known_checksums()
+    unverified = [i for ids in plan.values() for i in ids if f"{i}.bmp" not in known or f"{i}_anno.bmp" not in known]
+    sources: dict[str, Any] = {"unverified_images": len(unverified)}
     if args.archive.is_file():
         with args.archive.open("rb") as stream:
             sources["archive_sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()

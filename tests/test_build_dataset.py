@@ -87,7 +87,7 @@ def test_glas(tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture) -> N
         assert line[1:6] == [str(images), str(patients), str(drawn), "/", str(total)]
     assert provenance["data_sha256"] in shown
     assert str(out) in shown
-    assert provenance["sources"]["files_verified"] is False
+    assert provenance["sources"]["unverified_images"] == 10
     assert len(provenance["sources"]["archive_sha256"]) == 64
     assert "research only" in provenance["licence"]
     assert Image.open(sheet).width > len(STYLES) * 300

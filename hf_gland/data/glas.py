@@ -11,6 +11,7 @@ import io
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,13 +76,14 @@ def open_glas(archive: str | Path) -> Iterator[GlasArchive]:
         raise DatasetError(f"{path}: no such file or folder; get warwick_qu_dataset_released_2016_07_08.zip from "
                            "the challenge's site (research use, registration asked) and give its path")
     try:
-        with zipfile.ZipFile(path) as bundle:
-            members = {Path(m.filename).name: m for m in bundle.infolist()
-                       if not m.is_dir() and not m.filename.startswith("__MACOSX/") and _wanted(m.filename)}
-            yield GlasArchive(path, frozenset(members), lambda name: _bounded(
-                path, name, members[name].file_size, lambda: bundle.read(members[name])))
-    except zipfile.BadZipFile as error:
+        bundle = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise DatasetError(f"{path}: not a whole zip file ({error}); download it again") from error
+    with bundle:
+        members = {Path(m.filename).name: m for m in bundle.infolist()
+                   if not m.is_dir() and not m.filename.startswith("__MACOSX/") and _wanted(m.filename)}
+        yield GlasArchive(path, frozenset(members), lambda name: _bounded(
+            path, name, members[name].file_size, lambda: bundle.read(members[name])))
 
 
 def _wanted(filename: str) -> bool:
@@ -94,7 +96,7 @@ def _bounded(path: Path, name: str, size_bytes: int, read: Callable[[], bytes]) 
         raise DatasetError(f"{path}: {name} would take {size_bytes / 2**20:.0f} MiB; no GlaS file is that large")
     try:
         return read()
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:  # RuntimeError: encrypted
         raise DatasetError(f"{path}: {name} cannot be read ({error}); download the archive again") from error
 
 

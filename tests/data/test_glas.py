@@ -170,6 +170,16 @@ def test_a_zip_with_a_flipped_byte_is_named(tmp_path: Path, files: dict) -> None
         list(iter_glas(archive, "train", verify=False))
 
 
+def test_an_encrypted_zip_is_named(tmp_path: Path, files: dict) -> None:
+    archive = write_zip(tmp_path / "glas.zip", files)
+    data = bytearray(archive.read_bytes())
+    entry = data.rindex(b"PK\x01\x02", 0, data.rindex(b"train_5.bmp"))
+    data[entry + 8] |= 1
+    archive.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"train_5\.bmp cannot be read .*encrypted"):
+        list(iter_glas(archive, "train", verify=False))
+
+
 def test_no_archive(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such file or folder"):
         list(iter_glas(tmp_path / "absent.zip", "train"))
