@@ -60,8 +60,8 @@ def open_dataset(source: str, config_name: str = "", revision: str = "", *,
     except RevisionNotFoundError as error:
         raise DatasetError(f"{source}: has no branch, tag or commit '{revision}'; check the revision") from error
     except RepositoryNotFoundError as error:
-        raise DatasetError(f"{source}: neither a folder nor a dataset on the Hub; check the name, or, if it is private, that "
-                           "the token (`hf auth login`, HF_TOKEN) may read it") from error
+        raise DatasetError(f"{source}: neither a folder nor a dataset on the Hub; check the name, or, if it is private, "
+                           "that the token (`hf auth login`, HF_TOKEN) may read it") from error
     except RemoteEntryNotFoundError as error:
         raise DatasetError(f"{source}: has no {named}{PROVENANCE_FILE}: " + (
             f"either no configuration is named '{config_name}', or it" if named else "it") + " was not published by "

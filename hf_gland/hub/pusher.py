@@ -1,0 +1,213 @@
+"""Checkpoints to the Hub while training goes on.
+
+A thread does the sending. Training only hands over hard links, so that neither a slow nor an absent Hub stops or slows
+it; while a checkpoint is on its way, the newest one waits and those between are skipped. What failed is tried again
+when training ends, and what could not be sent then is reported with the command that sends it.
+
+During training the repository holds `last-checkpoint/` (all that --resume needs) and `training_log.jsonl`; at the end,
+the model. `scripts/publish.py model` puts the measured results and their card beside it.
+"""
+
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from tqdm import tqdm
+
+from hf_gland.hub.errors import HubError
+from hf_gland.hub.repository import KEPT, OWN_TAG, check_place, explained, is_transient, open_repository, send_commit
+from hf_gland.hub.staging import place
+
+CHECKPOINT_FOLDER = "last-checkpoint"
+START_PATIENCE_S = 20.0  # for the first answer; a Hub slower than that is taken for absent
+END_PATIENCE_S = 600.0  # for the model, once training is done
+CARD = """\
+---
+library_name: transformers
+pipeline_tag: image-segmentation
+tags:
+- {tag}
+---
+
+# {title}
+
+{state}
+
+Not for diagnosis, nor for any decision about a patient.
+"""
+IN_TRAINING = ("In training, from a few outlined glands per image: `last-checkpoint/` holds its state after {step} steps, "
+               "`training_log.jsonl` every step so far.")
+TRAINED = "Trained, not measured yet: figures, licence and limits follow with its publication."
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Files to make one commit of: path in the repository, local file. `whole`: they are all that it is to hold."""
+
+    files: dict[str, Path]
+    message: str
+    whole: bool
+    folder: Path
+
+
+class CheckpointPusher:
+    """Sends the checkpoints and the model of one training run to one model repository.
+
+    `run`: the run's folder, where what is to be sent is linked under `push/`. `say` prints a line for the user.
+    """
+
+    def __init__(self, repo: str, run: Path, *, private: bool = False, say: Callable[[str], None] | None = None,
+                 start_patience_s: float = START_PATIENCE_S, end_patience_s: float = END_PATIENCE_S):
+        self.repo, self.run, self.private = repo, run, private
+        self.start_patience_s, self.end_patience_s = start_patience_s, end_patience_s
+        self._say = say or (lambda line: tqdm.write(line, file=sys.stderr))
+        self._changed = threading.Condition()
+        self._waiting: Parcel | None = None
+        self._unsent: Parcel | None = None
+        self._busy, self._parcels = False, 0
+        self._said: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Make the repository. Raises HubError for what waiting would not mend: no token, no permission, a name taken.
+
+        A Hub that does not answer is no error: training can start.
+        """
+        failed: list[HubError] = []
+
+        def attempt() -> None:
+            try:
+                check_place(self.repo, "model")
+                with explained(self.repo, "model"):
+                    open_repository(HfApi(), self.repo, "model", self._card(IN_TRAINING.format(step=0)), revision="main",
+                                    private=self.private, overwrite=False)
+            except HubError as error:
+                failed.append(error)
+
+        first = threading.Thread(target=attempt, daemon=True)
+        first.start()
+        first.join(self.start_patience_s)
+        if failed and not is_transient(failed[0].__cause__):
+            raise failed[0]
+        if failed or first.is_alive():
+            reason = str(failed[0]) if failed else f"{self.repo}: the Hub does not answer"
+            self._report(f"{reason}. Training starts all the same")
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def on_checkpoint(self, checkpoint: Path) -> None:
+        """Take over a whole checkpoint folder (`step-000400`) and return at once; never raises for the Hub's sake."""
+        step = checkpoint.name.rpartition("-")[2].lstrip("0") or "0"
+        folder = self._new_folder()
+        try:
+            files = {}
+            for file in sorted(checkpoint.rglob("*")):
+                if file.is_file():
+                    files[f"{CHECKPOINT_FOLDER}/{file.relative_to(checkpoint).as_posix()}"] = (
+                        folder / file.relative_to(checkpoint))
+                    place(file, folder / file.relative_to(checkpoint))
+            log = self.run / "metrics.jsonl"
+            if log.exists():
+                files["training_log.jsonl"] = folder / "training_log.jsonl"
+                shutil.copyfile(log, files["training_log.jsonl"])  # training goes on writing to it
+            files["README.md"] = folder / "README.md"
+            files["README.md"].write_text(self._card(IN_TRAINING.format(step=step)), "utf-8")
+        except OSError as error:
+            self._report(f"{checkpoint}: cannot be put aside for {self.repo} ({error})")
+            return
+        self._hand_over(Parcel(files, f"Training, step {step}", whole=False, folder=folder))
+
+    def on_finish(self, model: Path) -> bool:
+        """Send the finished model folder, wait for it (`end_patience_s` at most), and report; True if it arrived."""
+        folder = self._new_folder()
+        try:
+            files = {}
+            for file in sorted(model.rglob("*")):
+                if file.is_file():
+                    path = file.relative_to(model).as_posix()
+                    files[path] = folder / path
+                    place(file, folder / path)
+            files["README.md"] = folder / "README.md"
+            files["README.md"].write_text(self._card(TRAINED), "utf-8")
+        except OSError as error:
+            self._report(f"{model}: cannot be put aside for {self.repo} ({error})")
+            return self._end(f"python scripts/publish.py model {self.run} --repo {self.repo}")
+        self._hand_over(Parcel(files, "Trained model", whole=True, folder=folder))
+        return self._end(f"python scripts/publish.py model {self.run} --repo {self.repo}")
+
+    def on_interrupt(self) -> bool:
+        """After a run that was asked to stop: try once more to send its last checkpoint, and report."""
+        with self._changed:
+            again, self._unsent = self._unsent, None
+        if again is not None and self._waiting is None:
+            self._hand_over(again)
+        return self._end("the same training command with --resume")
+
+    def _new_folder(self) -> Path:
+        self._parcels += 1
+        folder = self.run / "push" / f"{self._parcels:04d}"
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        return folder
+
+    def _end(self, remedy: str) -> bool:
+        with self._changed:
+            idle = self._changed.wait_for(lambda: self._waiting is None and not self._busy, self.end_patience_s)
+            arrived = idle and self._unsent is None
+        if arrived:
+            shutil.rmtree(self.run / "push", ignore_errors=True)
+            self._say(f"pushed to {self.repo}")
+        else:
+            why = "" if idle else f" (no answer in {self.end_patience_s:.0f} s)"
+            self._say(f"warning: not all was pushed to {self.repo}{why}. Nothing is lost: it is in {self.run}. Once the Hub "
+                      f"can be reached, send it with: {remedy}")
+        return arrived
+
+    def _hand_over(self, parcel: Parcel) -> None:
+        with self._changed:
+            skipped, self._waiting = self._waiting, parcel
+            self._changed.notify_all()
+        if skipped is not None:
+            shutil.rmtree(skipped.folder, ignore_errors=True)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting is not None)
+                parcel, self._waiting, self._busy = self._waiting, None, True
+            assert parcel is not None
+            failed = True
+            try:
+                self._send(parcel)
+                failed = False
+            except HubError as error:
+                self._report(f"{error}. Training goes on, and the rest is tried again at its end")
+            except Exception as error:  # a thread that dies would leave the run waiting
+                self._report(f"pushing to {self.repo} failed ({type(error).__name__}: {error})")
+            with self._changed:
+                done = [p for p in (self._unsent, None if failed else parcel) if p is not None]
+                self._unsent = parcel if failed else None
+                self._busy = False
+                self._changed.notify_all()
+            for finished in done:
+                shutil.rmtree(finished.folder, ignore_errors=True)
+
+    def _send(self, parcel: Parcel) -> None:
+        with explained(self.repo, "model"):
+            api = HfApi()
+            head = open_repository(api, self.repo, "model", self._card(""), private=self.private, revision="main",
+                                   overwrite=False)
+            there = set(api.list_repo_files(self.repo, revision=head)) - KEPT - set(parcel.files)
+            gone = sorted(p for p in there if parcel.whole or p.startswith(f"{CHECKPOINT_FOLDER}/"))
+            send_commit(api, self.repo, "model", parcel.files, gone, parcel.message, revision="main", head=head)
+
+    def _card(self, state: str) -> str:
+        return CARD.format(tag=OWN_TAG, title=self.repo.split("/")[-1], state=state)
+
+    def _report(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self._say(f"warning: {line}")
