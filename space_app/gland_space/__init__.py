@@ -1,0 +1,1 @@
+"""The web demo, in parts: reading pictures, running the model, drawing results, annotating, and the page itself."""

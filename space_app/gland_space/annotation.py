@@ -1,0 +1,157 @@
+"""What was drawn in the browser: checked, counted, and packed as the folder and the row that training takes."""
+
+import base64
+import binascii
+import io
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gland_space.pictures import Picture
+from gland_space.temporary import new_folder
+from hf_gland.data.build import build_dataset
+from hf_gland.data.metadata import COLUMNS
+from hf_gland.data.schema import Sample
+from hf_gland.data.sparsify import SparseAnnotation, as_drawn
+from hf_gland.labels import BACKGROUND, IGNORE_INDEX, check_mask
+
+SOURCE = "annotated in the browser"
+_PNG_URI = "data:image/png;base64,"
+
+
+class AnnotationError(ValueError):
+    """What was drawn or typed cannot be used; the message is for the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A picture and its sparse mask, uint8 [H, W] of 0..C-1 and 255 (unlabelled); mpp µm per pixel of `picture.rgb`."""
+
+    picture: Picture
+    mask: np.ndarray
+    image_id: str
+    patient_id: str
+    mpp: float | None
+
+
+def decode_mask(uri: str, picture: Picture, num_classes: int) -> np.ndarray:
+    """The sparse mask that the browser sends: a PNG whose red channel holds the labels. Raises AnnotationError."""
+    if not isinstance(uri, str) or not uri.startswith(_PNG_URI):
+        raise AnnotationError("Nothing has been drawn yet: outline at least one gland.")
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(uri[len(_PNG_URI):], validate=True)), formats=["PNG"]) as image:
+            if image.size != picture.rgb.shape[1::-1]:
+                raise AnnotationError("The drawing belongs to another picture; load the picture again.")
+            mask = np.array(image.convert("RGB"))[..., 0]
+    except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise AnnotationError("The drawing could not be read; please try again.") from error
+    check_mask(mask, num_classes, picture.name)
+    return mask
+
+
+def make_drawing(picture: Picture, mask: np.ndarray, image_id: str, patient_id: str, file_mpp: float | None) -> Drawing:
+    """Check what was drawn and typed. `file_mpp`: µm per pixel of the file's picture. Raises AnnotationError."""
+    if (mask == IGNORE_INDEX).all():
+        raise AnnotationError("Nothing has been drawn yet: outline at least one gland.")
+    if file_mpp is not None and not 0.01 <= file_mpp * picture.reduction <= 100:
+        raise AnnotationError(f"{file_mpp:g} µm per pixel is not a plausible pixel size; a 20× scan has about 0.5, a "
+                              "40× scan about 0.25.")
+    return Drawing(picture, mask, _identifier(image_id or picture.stem, "image id"),
+                   _identifier(patient_id, "patient id") if patient_id.strip() else "",
+                   None if file_mpp is None else file_mpp * picture.reduction)
+
+
+def _identifier(text: str, what: str) -> str:
+    text = text.strip()
+    if not re.fullmatch(r"[\w][\w.-]{0,79}", text):
+        raise AnnotationError(f"The {what} may hold letters, digits, '_', '-' and '.', at most 80 of them.")
+    return text
+
+
+def budget(mask: np.ndarray, num_classes: int) -> str:
+    """What was spent, in words: outlined glands, and the shares labelled as gland and as stroma."""
+    counted = as_drawn(mask, None, None)
+    stroma, labelled = float((mask == BACKGROUND).mean()), counted.labelled_fraction
+    glands = counted.annotated_glands
+    if labelled == 0:
+        return "Nothing labelled yet."
+    text = (f"{glands} gland{'' if glands == 1 else 's'} outlined · {100 * labelled:.2f} % of the pixels labelled "
+            f"({100 * (labelled - stroma):.2f} % gland, {100 * stroma:.2f} % stroma)")
+    if stroma == 0:
+        text += " · add a stroke of stroma: without any, training has to assume what is not gland"
+    return text
+
+
+def mask_file(drawing: Drawing, folder: Path) -> Path:
+    """The sparse mask as an 8-bit PNG in a new folder below `folder`."""
+    path = new_folder(folder) / f"{drawing.image_id}_sparse_mask.png"
+    Image.fromarray(drawing.mask).save(path)
+    return path
+
+
+def dataset_file(drawings: Sequence[Drawing], class_names: Sequence[str], folder: Path) -> Path:
+    """A zip of the drawings, in a new folder below `folder`.
+
+    `annotations/` is what `scripts/build_dataset.py folder --style as-is` reads, `dataset/` the finished rows in the
+    project's schema. Raises AnnotationError when two pictures share an id.
+    """
+    ids = [drawing.image_id for drawing in drawings]
+    if len(set(ids)) < len(ids):
+        raise AnnotationError(f"Two pictures have the id '{max(ids, key=ids.count)}'; give each its own.")
+    target = new_folder(folder) / ("gland_annotations.zip" if len(ids) > 1 else f"{ids[0]}_annotation.zip")
+    with tempfile.TemporaryDirectory(dir=target.parent) as place:
+        work = Path(place)
+        _write_folder(drawings, work / "annotations")
+        build_dataset({"train": [(_sample(drawing), _counted(drawing)) for drawing in drawings]}, work / "dataset",
+                      class_names=class_names, source=SOURCE, licence="unknown", annotation={"style": "as-is"}, seed=0)
+        (work / "README.txt").write_text(_readme(class_names), "utf-8")
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(path for path in work.rglob("*") if path.is_file()):
+                archive.write(file, file.relative_to(work))
+    return target
+
+
+def _sample(drawing: Drawing) -> Sample:
+    return Sample(drawing.picture.rgb, None, None, drawing.image_id, drawing.patient_id, SOURCE, mpp=drawing.mpp)
+
+
+def _counted(drawing: Drawing) -> SparseAnnotation:
+    return as_drawn(drawing.mask, None, None)
+
+
+def _write_folder(drawings: Sequence[Drawing], root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    lines = [",".join(COLUMNS)]
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for drawing in drawings:
+        Image.fromarray(drawing.picture.rgb).save(root / "images" / f"{drawing.image_id}.png")
+        Image.fromarray(drawing.mask).save(root / "masks" / f"{drawing.image_id}.png")
+        known = {"image_id": drawing.image_id, "patient_id": drawing.patient_id,
+                 "mpp": "" if drawing.mpp is None else f"{drawing.mpp:g}", "split": "train"}
+        lines.append(",".join(known.get(column, "") for column in COLUMNS))
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def build_command(class_names: Sequence[str]) -> str:
+    """The command that turns the unpacked folder into a dataset."""
+    names = "" if tuple(class_names) == ("background", "gland") else \
+        " --class-names " + " ".join(f"'{name}'" for name in class_names)
+    return f"python scripts/build_dataset.py folder --root annotations --style as-is{names} --out data/mine"
+
+
+def _readme(class_names: Sequence[str]) -> str:
+    values = ", ".join(f"{index} {name}" for index, name in enumerate(class_names))
+    return (f"Sparse gland annotations, drawn in the browser.\n\nannotations/   images, masks and metadata.csv\n"
+            f"dataset/       the same as finished rows (Parquet), which training reads as they are\n\n"
+            f"Mask values: {values}, {IGNORE_INDEX} unlabelled (which is not background).\n\n"
+            f"More images can be added to annotations/ (and a line for each to metadata.csv); then\n\n"
+            f"  {build_command(class_names)}\n\nand train with\n\n"
+            "  python scripts/train.py --config demo --dataset data/mine --out runs/mine\n")

@@ -1,0 +1,120 @@
+"""Named endpoints for programs: typed, documented on the page, and usable with `gradio_client`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from gland_space.analysis import Choice, analyse, default_choice, kept_glands, unsure_ids
+from gland_space.annotation import AnnotationError, dataset_file, make_drawing
+from gland_space.demo import Demo
+from gland_space.downloads import settings, write_download
+from gland_space.pictures import read_picture
+from gland_space.runner import Cancelled, Finished
+from gland_space.segment_tab import MODEL_QUEUE
+from hf_gland.data.errors import DatasetError
+from hf_gland.data.image_files import read_labels
+from hf_gland.export.table import COLUMNS, gland_rows
+from hf_gland.inference import ImageError, PixelSizeError
+from hf_gland.labels import MaskError, check_mask
+
+FILES = ("contours", "confidence_map", "mask", "confidence", "geojson", "csv", "zip")
+_USER_ERRORS = (ImageError, PixelSizeError, AnnotationError, MaskError, DatasetError)
+
+
+def build_api(demo: Demo) -> None:
+    """Endpoints /segment, /dataset_row and /model."""
+    options: dict[str, Any] = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": demo.limits.concurrency}
+    with gr.Column(visible=False):
+        if demo.model is not None:
+            gr.Button().click(
+                segment_endpoint(demo),
+                [gr.File(label="picture: PNG, JPEG or TIFF", type="filepath"),
+                 gr.Number(None, label="mpp: µm per pixel, empty if unknown"),
+                 gr.Number(75, label="unsure_below: mean confidence in %, 50 to 100"),
+                 gr.Number(None, label="min_area: smallest gland in µm² (px without mpp), empty for the default"),
+                 gr.Number(1, label="page of a TIFF with several", precision=0)],
+                [gr.JSON(label="summary"), gr.Dataframe(label="glands"), *(gr.File(label=kind) for kind in FILES)],
+                api_name="segment", **options)
+        gr.Button().click(
+            row_endpoint(demo),
+            [gr.File(label="picture", type="filepath"),
+             gr.File(label="sparse_mask: 8-bit PNG of class numbers, 255 = unlabelled", type="filepath"),
+             gr.Textbox("", label="image_id, empty for the file's name"), gr.Textbox("", label="patient_id"),
+             gr.Number(None, label="mpp: µm per pixel, empty if unknown")],
+            gr.File(label="zip"), api_name="dataset_row", concurrency_limit=2)
+        gr.Button().click(lambda: model_facts(demo), None, gr.JSON(label="model"), api_name="model",
+                          api_description="Name, classes and pixel size of the model.", concurrency_limit=None)
+
+
+def segment_endpoint(demo: Demo) -> Callable[..., Any]:
+    def segment(picture: str, mpp: float | None = None, unsure_below: float = 75, min_area: float | None = None,
+                page: int = 1, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        """Segment the glands of one picture.
+
+        Returns a summary (with the settings and every note), the table of glands, and the files: contours (PNG),
+        confidence in colours (PNG), class mask (PNG), confidence (16-bit TIFF), GeoJSON for QuPath, table (CSV), and
+        all of them as a zip.
+        """
+        assert demo.model is not None
+        segmenter = demo.model.segmenter
+        try:
+            if not picture:
+                raise ImageError("give a picture")
+            loaded = read_picture(picture, demo.limits, page=int(page or 1))
+            analysis = None
+            for step in demo.runner.follow(lambda job: analyse(segmenter, loaded, mpp, demo.limits, job.report)):
+                if isinstance(step, Finished):
+                    analysis = step.result
+                else:
+                    progress(step, desc="Segmenting")
+        except _USER_ERRORS as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        except Cancelled as error:
+            raise gr.Error("cancelled", print_exception=False) from error
+        assert analysis is not None
+        choice = Choice(unsure_below / 100, default_choice(analysis).min_area if min_area is None else min_area)
+        kept = {gland.id for gland in kept_glands(analysis, choice)}
+        unsure = unsure_ids(analysis, choice)
+        rows = [{key: value for key, value in row.items() if key != "image"} | {"unsure": row["id"] in unsure}
+                for row in gland_rows(analysis.prediction, analysis.picture.name) if row["id"] in kept]
+        table = pd.DataFrame(rows, columns=[*COLUMNS[1:], "unsure"])
+        summary = settings(analysis, choice, demo.model_name) | {"glands": len(kept), "unsure": len(unsure & kept)}
+        files = [str(write_download(kind, analysis, choice, demo.model_name, demo.folder)) for kind in FILES]
+        return (json.loads(json.dumps(summary)), table, *files)
+
+    return segment
+
+
+def row_endpoint(demo: Demo) -> Callable[..., str]:
+    def dataset_row(picture: str, sparse_mask: str, image_id: str = "", patient_id: str = "",
+                    mpp: float | None = None) -> str:
+        """Pack one picture and its sparse mask as a dataset row.
+
+        Returns a zip with annotations/ (for scripts/build_dataset.py folder --style as-is) and dataset/ (the finished
+        row in Parquet).
+        """
+        try:
+            if not picture or not sparse_mask:
+                raise AnnotationError("give a picture and its sparse mask")
+            loaded = read_picture(picture, demo.limits)
+            mask = read_labels(Path(sparse_mask)).astype("uint8", casting="same_kind")
+            check_mask(mask, len(demo.class_names), Path(sparse_mask).name, image_hw=loaded.rgb.shape[:2])
+            drawing = make_drawing(loaded, mask, image_id, patient_id, mpp if mpp is not None else loaded.mpp)
+            return str(dataset_file([drawing], demo.class_names, demo.folder))
+        except _USER_ERRORS as error:
+            raise gr.Error(str(error).replace(str(Path(sparse_mask or ".").parent), ""), print_exception=False) from error
+
+    return dataset_row
+
+
+def model_facts(demo: Demo) -> dict[str, Any]:
+    """Name, classes and pixel size (µm per pixel, null if unstated) of the model; `name` null where there is none."""
+    segmenter = None if demo.model is None else demo.model.segmenter
+    return {"name": None if demo.model is None else demo.model_name,
+            "classes": {str(i): name for i, name in enumerate(demo.class_names)},
+            "mpp": None if segmenter is None else segmenter.mpp,
+            "max_side_px": demo.limits.max_side_px, "max_file_mb": demo.limits.max_file_mb}

@@ -1,0 +1,61 @@
+"""Measured figures, read from result records and the model's card; none is written here."""
+
+from pathlib import Path
+
+from huggingface_hub import ModelCard, snapshot_download
+
+from gland_space.model_source import ModelSource
+from hf_gland.metrics.result_table import markdown_table
+from hf_gland.metrics.results import ResultError, read_results
+
+COLUMNS = ("mIoU", "mDice", "gland_iou", "object_f1", "object_dice", "object_hausdorff", "ece")
+OWN = ("dataset", "test_split")
+ALL = ("dataset", "test_split", "variant", "recipe", "backbone", "style", "background", "budget")
+
+
+def model_figures(source: ModelSource) -> str:
+    """A Markdown table of this model's own figures, or an empty text.
+
+    They are those of the records in its folder or repository (`results/`), else of its card's front matter
+    (`model-index`), else, for a model that was trained here, of the records that evaluation left beside its run.
+    """
+    folder = _own_files(source)
+    if folder is None:
+        return ""
+    beside = folder.parent.parent / "evaluation" if source.is_folder and folder.name == "model" else None
+    return (results_table(folder / "results", OWN) or _card_figures(folder / "README.md")
+            or (results_table(beside, OWN) if beside is not None else ""))
+
+
+def results_table(folder: Path, group_by: tuple[str, ...] = ALL) -> str:
+    """The result records of a folder as a Markdown table; empty where there are none that can be shown as one."""
+    try:
+        records = read_results(folder) if folder.is_dir() else []
+        return markdown_table(records, COLUMNS, group_by) if records else ""
+    except ResultError:
+        return ""
+
+
+def _own_files(source: ModelSource) -> Path | None:
+    """The folder that holds the model's card and records, downloaded if need be."""
+    if source.is_folder:
+        return Path(source.location).resolve()
+    try:
+        return Path(snapshot_download(source.location, revision=source.revision,
+                                      allow_patterns=["README.md", "results/*.json"]))
+    except (OSError, ValueError):
+        return None
+
+
+def _card_figures(file: Path) -> str:
+    try:
+        results = ModelCard.load(file).data.eval_results or [] if file.is_file() else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    lines = [f"| {r.dataset_name} | {r.dataset_split or ''} | {r.metric_name or r.metric_type} | {_shown(r.metric_value)} |"
+             for r in results]
+    return "\n".join(["| dataset | split | figure | value |", "| --- | --- | --- | ---: |", *lines]) if lines else ""
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)

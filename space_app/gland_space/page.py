@@ -1,0 +1,55 @@
+"""The whole page."""
+
+from typing import Any
+
+import gradio as gr
+
+from gland_space.about_tab import build_about_tab, header_html, no_model_html
+from gland_space.annotate_tab import build_annotate_tab
+from gland_space.api import build_api
+from gland_space.demo import Demo
+from gland_space.examples import examples
+from gland_space.segment_tab import build_segment_tab
+from gland_space.widgets import html_widget, static_text
+
+TITLE = "Gland segmentation from a few outlined glands"
+SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
+MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
+
+
+def build_page(demo: Demo) -> gr.Blocks:
+    """The page as gradio Blocks with its queue set up; `launch_options` says how to serve it."""
+    found = examples()
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+        html_widget(header_html(demo), "header")
+        if demo.model is None:
+            html_widget(no_model_html(demo.problem), "no-model-page")
+        with gr.Tabs():
+            with gr.Tab("Segment", id="segment"):
+                key = build_segment_tab(demo, found)
+            with gr.Tab("Annotate", id="annotate"):
+                build_annotate_tab(demo, found, key)
+            with gr.Tab("About", id="about"):
+                build_about_tab(demo)
+        build_api(demo)
+
+        def leave(request: gr.Request) -> None:
+            for tab in ("segment", "annotate"):
+                demo.tickets.call_off(f"{request.session_hash}/{tab}")
+
+        page.unload(leave)
+    page.queue(max_size=demo.limits.queue_size, default_concurrency_limit=4)
+    return page
+
+
+def launch_options(demo: Demo) -> dict[str, Any]:
+    """Arguments of `Blocks.launch` apart from the address: no outside fonts, no history, bounded sessions and uploads."""
+    theme = gr.themes.Base(primary_hue="emerald", secondary_hue="emerald", neutral_hue="slate", font=SYSTEM_FONTS,
+                           font_mono=MONO_FONTS, radius_size="md").set(
+        button_primary_background_fill="#00795a", button_primary_background_fill_hover="#006249",
+        button_primary_background_fill_dark="#00795a", button_primary_background_fill_hover_dark="#00936e",
+        button_primary_text_color="white", button_primary_text_color_dark="white", slider_color="#00795a",
+        slider_color_dark="#35c99a")
+    return {"theme": theme, "css": static_text("app.css"), "footer_links": ["api", "settings"], "run_history": False,
+            "enable_monitoring": False, "ssr_mode": False, "max_file_size": f"{demo.limits.max_file_mb}mb",
+            "state_session_capacity": 500}

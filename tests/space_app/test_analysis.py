@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from conftest import discs
+from gland_space.analysis import Choice, analyse, area_of, chosen_prediction, default_choice, kept_glands, unsure_ids
+from gland_space.pictures import Picture, read_picture
+
+from hf_gland.inference import PixelSizeError
+
+
+def analysed(demo, pixels, mpp=None, **picture):
+    loaded = Picture(pixels, "a.png", pixels.shape[:2], **picture)
+    return analyse(demo.model.segmenter, loaded, mpp, demo.limits)
+
+
+def test_the_smallest_area_gives_what_the_segmenter_gives_without_running_it(make_demo):
+    demo = make_demo()
+    pixels = discs(4)
+    pixels[100:108, 100:108] = 10  # a speck of 64 px
+    analysis = analysed(demo, pixels, mpp=0.5)
+    runs = demo.model.segmenter.model.runs
+    for area_px, count in ((0, 5), (64, 5), (65, 4), (5000, 0)):
+        chosen = chosen_prediction(analysis, Choice(min_area=area_px * 0.25))
+        assert demo.model.segmenter.model.runs == runs
+        direct = demo.model.segmenter.predict(pixels, 0.5, min_gland_area_px=area_px)
+        runs = demo.model.segmenter.model.runs
+        assert len(chosen.glands) == count
+        assert np.array_equal(chosen.class_map, direct.class_map)
+        assert np.array_equal(chosen.instances > 0, direct.instances > 0)
+        assert [g.area_um2 for g in chosen.glands] == [g.area_um2 for g in direct.glands]
+
+
+def test_a_gland_keeps_its_number_whatever_is_filtered(make_demo):
+    pixels = discs(3)
+    pixels[2:9, 2:9] = 10
+    analysis = analysed(make_demo(), pixels, mpp=0.5)
+    all_ids = [gland.id for gland in kept_glands(analysis, Choice())]
+    large = [gland.id for gland in kept_glands(analysis, Choice(min_area=100))]
+    assert all_ids == [1, 2, 3, 4]
+    assert large == [2, 3, 4]
+    assert set(np.unique(chosen_prediction(analysis, Choice(min_area=100)).instances)) == {0, 2, 3, 4}
+
+
+def test_glands_below_the_threshold_are_unsure(make_demo):
+    pixels = np.minimum(discs(1), np.roll(discs(1, darkness=0.6), 120, axis=1))
+    analysis = analysed(make_demo(), pixels)
+    means = {gland.id: gland.mean_confidence for gland in analysis.prediction.glands}
+    assert sorted(means.values()) == pytest.approx([0.73, 0.99], abs=0.02)
+    assert unsure_ids(analysis, Choice(unsure_below=0.5)) == set()
+    assert unsure_ids(analysis, Choice(unsure_below=0.85)) == {min(means, key=means.get)}
+
+
+def test_sizes_are_those_of_the_file_even_where_it_was_reduced(make_demo, picture_file):
+    demo = make_demo(max_side_px=130)
+    picture = read_picture(picture_file(discs(2)), demo.limits)
+    assert picture.reduction == 2
+    analysis = analyse(demo.model.segmenter, picture, 0.25, demo.limits)
+    expected = np.pi * 20**2
+    for gland in analysis.prediction.glands:
+        assert gland.area_px == pytest.approx(expected, rel=0.08)
+        assert gland.area_um2 == pytest.approx(expected * 0.25**2, rel=0.08)
+        assert gland.centroid_y_px == pytest.approx(50.5, abs=1.5)
+    assert analysis.prediction.mpp == 0.25
+    unknown = analyse(demo.model.segmenter, picture, None, demo.limits)
+    assert [area_of(g) for g in unknown.prediction.glands] == [g.area_px for g in unknown.prediction.glands]
+
+
+@pytest.mark.parametrize("mpp", [-1, 0, 0.001, 1000, float("nan"), float("inf")])
+def test_an_absurd_pixel_size_is_refused_in_words(make_demo, mpp):
+    with pytest.raises(PixelSizeError, match="not a plausible pixel size"):
+        analysed(make_demo(), discs(1), mpp=mpp)
+
+
+def test_a_pixel_size_that_would_blow_the_picture_up_is_refused_before_any_work(make_demo):
+    demo = make_demo(max_working_px=10**6)
+    with pytest.raises(PixelSizeError, match="10 µm per pixel does not go with 260×200 px"):
+        analysed(demo, discs(1), mpp=10)
+    assert demo.model.segmenter.model.runs == 0
+
+
+def test_without_a_pixel_size_the_notes_say_what_was_assumed(make_demo):
+    assert "0.5 µm per pixel was assumed" in analysed(make_demo(), discs(1)).notes[0]
+    assert analysed(make_demo(mpp=None), discs(1)).notes[0] == "No pixel size given: sizes are in pixels."
+
+
+def test_only_the_largest_regions_are_kept_and_the_user_is_told(make_demo):
+    analysis = analysed(make_demo(max_glands=3), discs(5), mpp=0.5)
+    assert len(analysis.prediction.glands) == 3
+    assert analysis.notes == ("Only the 3 largest of 5 regions are kept.",)
+
+
+def test_the_histogram_counts_every_pixel_once(make_demo):
+    analysis = analysed(make_demo(), discs(3))
+    inside = (analysis.prediction.instances > 0).mean()
+    assert analysis.histogram.sum() == pytest.approx(1)
+    assert analysis.histogram[1].sum() == pytest.approx(inside)
+
+
+def test_the_first_choice_drops_what_the_segmenter_drops_by_default(make_demo):
+    assert default_choice(analysed(make_demo(), discs(1), mpp=0.5)).min_area == 200
+    assert default_choice(analysed(make_demo(), discs(1))).min_area == 800
+    assert default_choice(analysed(make_demo(mpp=None), discs(1))).min_area == 0
+
+
+def test_little_is_kept_in_memory(make_demo):
+    analysis = analysed(make_demo(), discs(1))
+    assert analysis.prediction.probabilities.size == 0
+    assert analysis.nbytes == 200 * 260 * (3 + 1 + 4 + 4)
