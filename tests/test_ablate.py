@@ -1,0 +1,77 @@
+"""The grid of methods: which commands it runs, and that it resumes."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from hf_gland.config import read_config_file
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "ablate.py"
+
+
+def dry_run(*arguments: str) -> list[list[str]]:
+    done = subprocess.run([sys.executable, SCRIPT, "--archive", "GLAS.zip", "--out", "runs/grid", "--dry-run", *arguments],
+                          capture_output=True, text=True, check=True)
+    return [shlex.split(line) for line in done.stdout.splitlines() if ".py" in line]
+
+
+def script(command: list[str]) -> str:
+    return Path(command[1]).name
+
+
+def test_a_cell_is_a_dataset_a_training_and_an_evaluation():
+    commands = dry_run("--variants", "ours", "full", "--seeds", "0", "1")
+    assert [script(c) for c in commands] == ["build_dataset.py", "train.py", "evaluate.py"] * 4
+    runs = [c[c.index("--out") + 1] for c in commands if script(c) == "train.py"]
+    assert len(set(runs)) == 4
+
+
+def test_variants_differ_in_what_they_are_named_for():
+    trainings = {name: next(c for c in dry_run("--variants", name) if script(c) == "train.py")
+                 for name in ("naive", "no-ema", "no-filter", "no-progression", "no-fusion", "sparse-only", "full")}
+    assert "--no-ema" in trainings["no-ema"]
+    assert "--no-confidence_filter" in trainings["no-filter"]
+    assert "--no-progressive" in trainings["no-progression"]
+    assert "--no-fusion" in trainings["no-fusion"]
+    assert trainings["naive"][trainings["naive"].index("--loss") + 1] == "joint"
+    for mode in ("sparse-only", "full"):
+        assert trainings[mode][trainings[mode].index("--mode") + 1] == mode
+
+
+def test_without_labelled_stroma_unlabelled_pixels_are_assumed_background():
+    def assumes(variant: str, background: str) -> bool:
+        return "assume" in next(c for c in dry_run("--variants", variant, "--backgrounds", background)
+                                if script(c) == "train.py")
+
+    assert assumes("ours", "rim")
+    assert assumes("ours", "none")
+    assert assumes("sparse-only", "none")
+    assert not assumes("sparse-only", "rim")
+    assert not assumes("ours", "rim+scribble")
+    assert not assumes("full", "none")
+
+
+def test_a_measured_cell_is_not_run_again(tmp_path):
+    cell = "ours_glands-rim+scribble-0.2_seed0"
+    (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)
+    for done in ("model", "evaluation"):
+        (tmp_path / "runs" / cell / done).mkdir(parents=True)
+    done = subprocess.run([sys.executable, SCRIPT, "--archive", "missing.zip", "--out", tmp_path, "--variants", "ours"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_cell_that_fails_is_named_with_its_log(tmp_path):
+    (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)
+    done = subprocess.run([sys.executable, SCRIPT, "--archive", "missing.zip", "--out", tmp_path, "--variants", "ours"],
+                          capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "ours_glands-rim+scribble-0.2_seed0" in done.stderr
+    log = next((tmp_path / "logs").glob("ours*.log"))
+    assert str(log) in done.stderr
+    assert "not a dataset folder" in log.read_text()
+
+
+def test_the_default_recipe_exists():
+    assert read_config_file("bench")["steps"] > 0

@@ -1,0 +1,77 @@
+"""The README's results come from the records alone."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_gland.metrics.results import REQUIRED_METRICS, ResultRecord
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "report.py"
+CURVE = {"step": [1, 2, 3], "threshold": [0.9, 0.8, 0.7], "ema_decay": [0.99] * 3, "coverage": [0.0, 0.5, 0.9],
+         "pseudo_accuracy": [None, 0.9, 0.8], "loss": [1.0, 0.5, 0.2]}
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A README with markers, two records and the published figures."""
+    record = ResultRecord(
+        variant="ours", recipe="bench", style="glands", background="rim", budget=0.2, seed=0, dataset="glas",
+        train_split="train", test_split="testA", backbone="mit-b0", command="c", commit="abc", data_sha256="0" * 64,
+        hardware="a CPU", train_seconds=321.0, metrics=dict.fromkeys(REQUIRED_METRICS, 76.5) | {"brier": 0.1},
+        extra={"curve": CURVE})
+    for variant, value in (("ours", 76.5), ("naive", 61.25)):
+        dataclasses.replace(record, variant=variant, metrics=record.metrics | {"mIoU": value}).write(tmp_path / "results")
+    (tmp_path / "README.md").write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
+    (tmp_path / "references.json").write_text(json.dumps(
+        [{"name": "A paper", "supervision": "glands", "mIoU": 80.1, "mDice": 89.1, "source": "arXiv"}]))
+    return tmp_path
+
+
+def report(folder: Path, *more: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, SCRIPT, "--results", folder / "results", "--references",
+                           folder / "references.json", "--readme", folder / "README.md", "--figures", folder / "figures",
+                           *more], capture_output=True, text=True)
+
+
+def test_results_replace_what_lies_between_the_markers(project):
+    done = report(project)
+    assert done.returncode == 0, done.stderr
+    text = (project / "README.md").read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "76.5" in text
+    assert "61.2" in text
+    assert "A paper" in text
+    assert (project / "figures" / "self_training.png").stat().st_size > 10_000
+
+
+def test_check_tells_a_readme_that_lags_behind_its_records(project):
+    assert report(project, "--check").returncode == 1
+    report(project)
+    assert report(project, "--check").returncode == 0
+    path = next((project / "results").glob("*naive*"))
+    record = json.loads(path.read_text())
+    record["metrics"]["mIoU"] = 62.5
+    path.write_text(json.dumps(record))
+    assert report(project, "--check").returncode == 1
+
+
+def test_a_broken_record_is_named_and_nothing_is_written(project):
+    before = (project / "README.md").read_text()
+    path = next((project / "results").glob("*ours*"))
+    path.write_text("{")
+    done = report(project)
+    assert done.returncode == 2
+    assert path.name in done.stderr
+    assert (project / "README.md").read_text() == before
+
+
+def test_the_committed_readme_is_up_to_date():
+    root = SCRIPT.parents[1]
+    done = subprocess.run([sys.executable, SCRIPT, "--check"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, "run python scripts/report.py and commit README.md" + done.stderr
