@@ -42,6 +42,9 @@ def main() -> int:
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 130
+    except KeyboardInterrupt:
+        print("stopped outside the steps; nothing was saved since the last checkpoint", file=sys.stderr)
+        return 130
     except (CheckpointError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import sys
 import tempfile
@@ -92,6 +93,7 @@ def settings_as_arguments(settings: dict[str, Any]) -> list[str]:
 def _call(function: Callable[..., Any], arguments: tuple, environment: dict[str, str],
           outputs: tuple[Path, Path]) -> None:
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     for stream, path in zip((sys.stdout, sys.stderr), outputs, strict=True):
         stream.flush()
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())

@@ -116,7 +116,11 @@ def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> di
 
 def check_same_config(path: Path, config: TrainConfig) -> None:
     """Raise CheckpointError where a checkpoint was made with other settings that matter, naming them."""
-    saved = make_config(json.loads((path / "training_config.json").read_text()))
+    try:
+        saved = make_config(dict(json.loads((path / "training_config.json").read_text())))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: its training_config.json cannot be read ({error}); was it made with another "
+                              "version of hf_gland?") from error
     changed = [f"{f.name} {getattr(saved, f.name)!r} → {getattr(config, f.name)!r}" for f in dataclasses.fields(config)
                if f.name not in RUN_ONLY and getattr(saved, f.name) != getattr(config, f.name)]
     if changed:

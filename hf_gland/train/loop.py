@@ -24,6 +24,7 @@ from hf_gland.data.training_data import TrainingData, open_training_data
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.metrics.environment import git_commit, hardware
 from hf_gland.model.student import (
+    SIDE_MULTIPLE_PX,
     class_probabilities,
     full_size_logits,
     head_parameter_names,
@@ -56,6 +57,8 @@ class Interrupted(Exception):
 def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
     """The accelerator for a run: precision, accumulation, trackers and process group."""
     return Accelerator(
+        # Said outright: left to find out, accelerate takes every process that torchrun starts on a CPU for the only one.
+        cpu=not torch.accelerator.is_available(),
         mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation,
         log_with=None if config.tracker == "none" else config.tracker,
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "tracking")),
@@ -114,6 +117,7 @@ class Training:
         config, accelerator, state = self.config, self.accelerator, self.state
         if checkpoint is not None:
             scaler = load_checkpoint(checkpoint, state, config)
+            self.latest = json.loads((checkpoint / "metrics.json").read_text())
             if accelerator.scaler is not None and scaler:
                 accelerator.scaler.load_state_dict(scaler)
             if state.bank is not None:
@@ -259,7 +263,7 @@ class Training:
             return
         scores = validate(self.validation, self.teacher, self.num_classes, self.accelerator, self.config.refresh_tile_px)
         record = {"step": self.state.step, **{f"validation_{k}": v for k, v in scores.items()}}
-        self.latest.update(record)
+        self.latest.update(record, validation_step=self.state.step)
         if self.accelerator.is_main_process:
             append_metrics(self.metrics_path, record)
         self.accelerator.log({k: v for k, v in record.items() if isinstance(v, float)}, step=self.state.step)
@@ -274,7 +278,8 @@ class Training:
     def _finish(self) -> Path:
         """Validate, save the last checkpoint and the model folder."""
         seconds = time.perf_counter() - self.started
-        self._validate()
+        if self.latest.get("validation_step") != self.state.step:  # else resumed after the last validation
+            self._validate()
         self._save()
         folder = self.run / "model"
         if self.accelerator.is_main_process:
@@ -340,8 +345,10 @@ def _coverage(pseudo: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _typical_size(store: TrainingStore) -> tuple[int, int]:
-    heights, widths = np.median(np.array(store.sizes), axis=0)
-    return int(heights), int(widths)
+    """The median image's size, to the nearest multiple that a network likes (see `full_size_logits`)."""
+    height, width = (max(round(side / SIDE_MULTIPLE_PX), 1) * SIDE_MULTIPLE_PX
+                     for side in np.median(np.array(store.sizes), axis=0))
+    return height, width
 
 
 @contextmanager

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from tiny import NETWORK, dense_truth, no_truth, picture, write_dataset
+from training import forget_accelerator
+
+from hf_gland.data.build import load_local
+from hf_gland.data.store import FlatArrays, build_store
+from hf_gland.metrics.pixel import confusion_matrix, pixel_metrics
+from hf_gland.model.student import class_probabilities, load_student, normalise
+from hf_gland.refine.bank import quantise
+from hf_gland.train.refresh import image_predictor, refresh_bank, validate
+
+
+@pytest.fixture(scope="module")
+def accelerator():
+    forget_accelerator()
+    return Accelerator(cpu=True)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    torch.manual_seed(0)
+    return load_student("random:segformer", ("background", "gland"), None, NETWORK).eval()
+
+
+@pytest.fixture(scope="module")
+def store(tiny_dataset, tmp_path_factory):
+    return build_store(load_local(tiny_dataset)["train"], tmp_path_factory.mktemp("store"), 2, None, None, progress=False)
+
+
+def by_hand(teacher, image):
+    """The mean over an image and its mirror image of the probabilities, float32 [C, H, W]."""
+    pixels = normalise(torch.from_numpy(np.array(image)))[None]
+    return (class_probabilities(teacher, pixels) + class_probabilities(teacher, pixels.flip(3)).flip(3))[0] / 2
+
+
+def test_the_bank_holds_the_flip_averaged_probabilities_of_every_whole_image(store, teacher, accelerator, tmp_path):
+    path = tmp_path / "bank" / "step-000003.u8"
+    histograms = refresh_bank(path, store, teacher, 2, accelerator, tile_px=96)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    bank = FlatArrays(path, 2, store.sizes)
+    expected = np.zeros((2, 256), np.int64)
+    for i in range(len(store)):
+        stored = quantise(by_hand(teacher, store.images[i]))
+        assert np.abs(bank[i].astype(int) - stored).max() <= 1  # batched and single passes round differently
+        assert np.abs(bank[i].sum(0, dtype=int) - 255).max() <= 1
+        np.add.at(expected, (bank[i].argmax(0).ravel(), bank[i].max(0).ravel()), 1)
+    assert np.array_equal(histograms, expected)
+
+
+def test_a_refresh_replaces_the_bank_only_once_it_is_whole(store, teacher, accelerator, tmp_path, monkeypatch):
+    path = tmp_path / "step-000001.u8"
+    refresh_bank(path, store, teacher, 2, accelerator, tile_px=96)
+    before, reader = path.read_bytes(), FlatArrays(path, 2, store.sizes)
+    held = [reader[i].copy() for i in range(len(store))]
+    predicted = []
+
+    def interrupted(model, *others):
+        def predict(image):
+            predicted.append(path.read_bytes())
+            if len(predicted) == 4:
+                raise KeyboardInterrupt
+            return torch.full((2, *image.shape[1:]), 0.5)
+        return predict
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_gland.train.refresh.image_predictor", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            refresh_bank(path, store, teacher, 2, accelerator, tile_px=96)
+    assert predicted == [before] * 4
+    assert path.read_bytes() == before
+    with torch.no_grad():
+        teacher.decode_head.classifier.bias.add_(torch.tensor([0.0, 1.0]))
+    refresh_bank(path, store, teacher, 2, accelerator, tile_px=96)  # over what the interruption left
+    assert path.read_bytes() != before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert all(np.array_equal(reader[i], held[i]) for i in range(len(store)))  # whoever read the old one still does
+
+
+def test_large_images_are_tiled(store, teacher, accelerator):
+    predict = image_predictor(teacher, accelerator, tile_px=64)
+    probabilities = predict(store.images[0])
+    assert probabilities.shape == (2, *store.sizes[0])
+    torch.testing.assert_close(probabilities.sum(0), torch.ones(store.sizes[0]))
+
+
+def test_a_disk_without_room_is_an_error_before_any_work(store, teacher, accelerator, tmp_path, file_size_limit):
+    file_size_limit(1000)
+    with pytest.raises(OSError, match=r"bank\.part"):
+        refresh_bank(tmp_path / "bank.u8", store, teacher, 2, accelerator, tile_px=96)
+    assert not (tmp_path / "bank.u8").exists()
+
+
+@pytest.mark.parametrize("dense", [dense_truth, no_truth])
+def test_validation_is_the_pixel_metrics_on_labelled_pixels(teacher, accelerator, tmp_path, dense):
+    dataset = write_dataset(tmp_path / "data", dense=dense)
+    store = build_store(load_local(dataset)["validation"], tmp_path / "store", 2, None, None, progress=False)
+    scores = validate(store, teacher, 2, accelerator, tile_px=96)
+    counted = {"": np.zeros((2, 2), np.int64), "dense_": np.zeros((2, 2), np.int64)}
+    for i in range(len(store)):
+        found = by_hand(teacher, store.images[i]).argmax(0).numpy()
+        counted[""] += confusion_matrix(found, store.sparse(i), 2)
+        counted["dense_"] += confusion_matrix(found, picture(20 + i, 2)[1], 2)
+    assert ("dense_mIoU" in scores) == (dense is dense_truth)
+    for prefix, confusion in counted.items():
+        expected = pixel_metrics(confusion)
+        for key in ("mIoU", "mDice", "gland_iou", "gland_dice"):
+            if f"{prefix}{key}" in scores:
+                assert scores[f"{prefix}{key}"] == pytest.approx(expected[key], abs=0.2), key
