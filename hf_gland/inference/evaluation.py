@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hf_gland.inference.segmenter import SMALLEST_GLAND_UM2, GlandSegmenter
+from hf_gland.metrics.environment import git_commit
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.metrics.results import ResultRecord
 
@@ -94,7 +95,8 @@ def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[
         backbone=Path(settings["backbone"]).name.replace(":", "-"), command=notes["command"], commit=notes["commit"],
         data_sha256=data["data_sha256"], hardware=notes["hardware"], train_seconds=notes["train_seconds"],
         metrics=metrics, extra={
-            "weights": weights, "flips": flips, "evaluate_command": evaluate_command, "test_data_sha256": test_sha256,
+            "weights": weights, "flips": flips, "evaluate_command": evaluate_command,
+            "evaluate_commit": git_commit(), "test_data_sha256": test_sha256,
             "curve": training_curve(model / "training_log.jsonl"),
             "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),
             "train_images": data["splits"][settings["train_split"]]["images"],
