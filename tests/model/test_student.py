@@ -151,6 +151,22 @@ def test_logits_and_probabilities_have_the_size_of_the_input(hw):
     torch.testing.assert_close(probabilities.sum(1), torch.ones(2, *hw))
 
 
+@pytest.mark.parametrize("hw", [(33, 47), (64, 40), (5, 70)])
+def test_the_network_only_ever_sees_sides_of_whole_strides(hw, monkeypatch):
+    """Otherwise the levels of the encoder, each rounded up, would be shifted against one another."""
+    model, seen = tiny_student().eval(), []
+    forward = model.segformer.forward
+    monkeypatch.setattr(model.segformer, "forward", lambda pixels, *a, **k: seen.append(pixels) or forward(pixels, *a, **k))
+    pixels = torch.randn(1, 3, *hw)
+    logits = full_size_logits(model, pixels)
+    whole = tuple(-(-side // 32) * 32 for side in hw)
+    assert seen[0].shape[2:] == whole
+    assert torch.equal(seen[0][..., :hw[0], :hw[1]], pixels)
+    assert torch.equal(logits, full_size_logits(model, seen[0])[..., :hw[0], :hw[1]])
+    if hw == (33, 47):
+        assert torch.equal(seen[0], torch.nn.functional.pad(pixels, (0, 17, 0, 31), mode="reflect"))
+
+
 class TestModelFolder:
     @pytest.fixture(scope="class")
     def networks(self):
@@ -163,7 +179,7 @@ class TestModelFolder:
     @pytest.fixture(scope="class")
     def folder(self, networks, tmp_path_factory):
         folder = tmp_path_factory.mktemp("saved") / "model"
-        save_model_folder(folder, *networks, (48, 64))
+        save_model_folder(folder, *networks, (64, 96))
         return folder
 
     def test_it_is_a_plain_repository_of_the_teacher_with_the_student_beside_it(self, folder, networks):
@@ -183,13 +199,13 @@ class TestModelFolder:
         assert [p.name for p in folder.parent.iterdir()] == [folder.name]
 
     def test_the_plain_pipeline_gives_the_teachers_classes_at_the_size_of_the_picture(self, folder, networks):
-        pixels = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
         segments = pipeline("image-segmentation", model=str(folder))(Image.fromarray(pixels))
         expected = full_size_logits(networks[0], normalise(torch.from_numpy(pixels).movedim(-1, 0))[None])[0].argmax(0)
         assert {s["label"] for s in segments} == {THREE[c] for c in expected.unique().tolist()}
         for segment in segments:
             mask = np.asarray(segment["mask"]) > 0
-            assert mask.shape == (48, 64)
+            assert mask.shape == (64, 96)
             assert (mask == (expected.numpy() == THREE.index(segment["label"]))).mean() > 0.999
 
     def test_saving_again_replaces_it_whole(self, networks, tmp_path):

@@ -134,7 +134,7 @@ class TestRefinedRun:
         model = AutoModelForSemanticSegmentation.from_pretrained(refined.run / "model")
         processor = AutoImageProcessor.from_pretrained(refined.run / "model")
         assert model.config.id2label == {0: "background", 1: "gland"}
-        assert processor.size == {"height": 72, "width": 80}  # the typical training image
+        assert processor.size == {"height": 64, "width": 64}  # of 72×80, to whole strides of the network
 
     def test_the_same_settings_give_the_same_run(self, refined, tiny_dataset, tmp_path):
         again = run_training(tmp_path / "run", tiny_settings(tiny_dataset))
@@ -325,7 +325,7 @@ class TestData:
     def test_the_training_pixel_size_reaches_the_model(self, tiny_dataset, tmp_path):
         run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, mpp=1.0, steps=2))
         assert AutoModelForSemanticSegmentation.from_pretrained(run / "model").config.mpp == 1.0
-        assert AutoImageProcessor.from_pretrained(run / "model").size == {"height": 36, "width": 40}
+        assert AutoImageProcessor.from_pretrained(run / "model").size == {"height": 32, "width": 32}
 
     def test_validation_counts_labelled_pixels_and_keeps_dense_scores_apart(self, tiny_dataset, tmp_path):
         run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, steps=4, validation_split="validation",
