@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from hf_gland.config import make_config
+from hf_gland.train import loop, step
 from hf_gland.train.loop import Training, make_accelerator, train
 
 
@@ -46,3 +49,44 @@ def same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 def read_records(run: Path) -> list[dict[str, Any]]:
     """metrics.jsonl as it is: one record per step, and one per validation."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def watch(patch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Note what the steps of a run really use, without changing it."""
+    seen = SimpleNamespace(thresholds=[], decays=[], pseudo=[], refreshes=[], histograms=[], teachers=[])
+    confident_labels, update_teacher = step.confident_labels, loop.update_teacher
+    step_loss, refresh_bank = loop.step_loss, loop.refresh_bank
+
+    def noting_labels(probabilities, thresholds):
+        seen.thresholds.append(thresholds.tolist())
+        return confident_labels(probabilities, thresholds)
+
+    def noting_update(teacher, student, decay):
+        update_teacher(teacher, student, decay)
+        seen.decays.append(decay)
+        seen.teachers.append((any(m.training for m in teacher.modules()),
+                              any(p.requires_grad or p.grad is not None for p in teacher.parameters())))
+
+    def noting_loss(logits, target, *others):
+        seen.pseudo.append(target.pseudo.clone())
+        return step_loss(logits, target, *others)
+
+    def noting_refresh(path, *others):
+        histograms = refresh_bank(path, *others)
+        seen.refreshes.append(len(seen.decays))
+        seen.histograms.append(histograms)
+        return histograms
+
+    patch.setattr(step, "confident_labels", noting_labels)
+    patch.setattr(loop, "update_teacher", noting_update)
+    patch.setattr(loop, "step_loss", noting_loss)
+    patch.setattr(loop, "refresh_bank", noting_refresh)
+    return seen
+
+
+def watched_run(run: Path, settings: dict[str, Any]) -> SimpleNamespace:
+    """A run, what it recorded, and what its steps used: `refreshes` in steps taken, the rest one per step."""
+    with pytest.MonkeyPatch.context() as patch:
+        seen = watch(patch)
+        run_training(run, settings)
+    return SimpleNamespace(run=run, records=read_records(run), **vars(seen))

@@ -1,64 +1,16 @@
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from tiny import no_truth, one_gland_and_a_strip, tiny_settings, write_dataset
-from training import prepare_training, read_records, run_training, same_weights, weights
+from training import prepare_training, read_records, run_training, same_weights, watched_run, weights
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.refine.schedules import quantile_thresholds
-from hf_gland.train import loop, step
+from hf_gland.train import loop
 from hf_gland.train.checkpoint import CheckpointError, checkpoint_paths
-
-
-def watch(patch):
-    """Note what the steps of a run really use, without changing it."""
-    seen = SimpleNamespace(thresholds=[], decays=[], pseudo=[], refreshes=[], histograms=[], teachers=[])
-    confident_labels, update_teacher = step.confident_labels, loop.update_teacher
-    step_loss, refresh_bank = loop.step_loss, loop.refresh_bank
-
-    def noting_labels(probabilities, thresholds):
-        seen.thresholds.append(thresholds.tolist())
-        return confident_labels(probabilities, thresholds)
-
-    def noting_update(teacher, student, decay):
-        update_teacher(teacher, student, decay)
-        seen.decays.append(decay)
-        seen.teachers.append((any(m.training for m in teacher.modules()),
-                              any(p.requires_grad or p.grad is not None for p in teacher.parameters())))
-
-    def noting_loss(logits, target, *others):
-        seen.pseudo.append(target.pseudo.clone())
-        return step_loss(logits, target, *others)
-
-    def noting_refresh(path, *others):
-        histograms = refresh_bank(path, *others)
-        seen.refreshes.append(len(seen.decays))
-        seen.histograms.append(histograms)
-        return histograms
-
-    patch.setattr(step, "confident_labels", noting_labels)
-    patch.setattr(loop, "update_teacher", noting_update)
-    patch.setattr(loop, "step_loss", noting_loss)
-    patch.setattr(loop, "refresh_bank", noting_refresh)
-    return seen
-
-
-def watched_run(run, settings):
-    """A run, what it recorded, and what its steps used."""
-    with pytest.MonkeyPatch.context() as patch:
-        seen = watch(patch)
-        run_training(run, settings)
-    return SimpleNamespace(run=run, records=read_records(run), **vars(seen))
-
-
-@pytest.fixture(scope="module")
-def refined(tiny_dataset, tmp_path_factory):
-    return watched_run(tmp_path_factory.mktemp("refined") / "run", tiny_settings(tiny_dataset))
 
 
 class TestRefinedRun:
@@ -144,134 +96,6 @@ class TestRefinedRun:
     def test_another_seed_gives_another(self, refined, tiny_dataset, tmp_path):
         other = run_training(tmp_path / "run", tiny_settings(tiny_dataset, seed=1, steps=4))
         assert read_records(other)[0]["loss"] != refined.records[0]["loss"]
-
-
-class TestWhatTheStudentMayLearnFrom:
-    """Runs on data that differ in one thing: what must not matter changes no bit, what must matter does."""
-
-    @pytest.fixture(scope="class")
-    def other_labels(self, tmp_path_factory):
-        """The same pictures, with the other gland outlined and the strip at the bottom."""
-        def sparse(mask, instances):
-            drawn = np.full(mask.shape, 255, np.uint8)
-            drawn[instances == 2] = mask[instances == 2]
-            drawn[-8:] = 0
-            return drawn
-
-        return write_dataset(tmp_path_factory.mktemp("labels") / "data", sparse=sparse)
-
-    @pytest.fixture(scope="class")
-    def other_truth(self, tmp_path_factory):
-        return write_dataset(tmp_path_factory.mktemp("truth") / "data", dense=lambda mask, _: np.zeros_like(mask))
-
-    def differ(self, folder, first, second, **settings):
-        runs = [run_training(folder / f"{i}", tiny_settings(data, steps=6, refreshes=2, **settings))
-                for i, data in enumerate((first, second))]
-        return not same_weights(weights(runs[0]), weights(runs[1]))
-
-    def test_dense_truth_never_trains_a_refined_run_and_is_only_scored(self, refined, tiny_dataset, other_truth,
-                                                                       tmp_path):
-        run = watched_run(tmp_path / "run", tiny_settings(other_truth))
-        assert same_weights(weights(run.run), weights(refined.run))
-        assert same_weights(weights(run.run, "student"), weights(refined.run, "student"))
-        for scored, folder in ((run, other_truth), (refined, tiny_dataset)):
-            batches = prepare_training(tmp_path / folder.name, tiny_settings(folder)).batches(12)
-            for record, pseudo, batch in zip(scored.records, scored.pseudo, batches, strict=True):
-                right = (pseudo == batch["dense"])[pseudo != IGNORE_INDEX].float()
-                expected = pytest.approx(right.mean().item(), abs=1e-6) if len(right) else None
-                assert record["pseudo_accuracy"] == expected
-        assert any(0 < (r["pseudo_accuracy"] or 0) < 1 for r in refined.records)
-
-    def test_sparse_labels_train_a_refined_run(self, tiny_dataset, other_labels, tmp_path):
-        assert self.differ(tmp_path, tiny_dataset, other_labels, warmup_fraction=0.0)
-
-    def test_without_fusion_they_have_no_say_once_the_warmup_is_over(self, tiny_dataset, other_labels, tmp_path):
-        assert not self.differ(tmp_path, tiny_dataset, other_labels, warmup_fraction=0.0, fusion=False)
-        assert self.differ(tmp_path / "warm", tiny_dataset, other_labels, warmup_fraction=0.4, fusion=False)
-
-    def test_full_supervision_learns_from_dense_truth_alone(self, tiny_dataset, other_labels, other_truth, tmp_path):
-        assert not self.differ(tmp_path / "sparse", tiny_dataset, other_labels, mode="full")
-        assert self.differ(tmp_path / "dense", tiny_dataset, other_truth, mode="full")
-
-    def test_sparse_only_learns_from_sparse_labels_alone(self, tiny_dataset, other_labels, other_truth, tmp_path):
-        assert not self.differ(tmp_path / "dense", tiny_dataset, other_truth, mode="sparse-only")
-        assert self.differ(tmp_path / "sparse", tiny_dataset, other_labels, mode="sparse-only")
-
-
-class TestAblations:
-    def test_without_ema_the_teacher_is_the_student(self, tiny_dataset, tmp_path):
-        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, ema=False))
-        assert same_weights(weights(run.run), weights(run.run, "student"))
-        assert set(run.decays) == {0}
-        assert run.records[-1]["coverage"] > 0
-
-    def test_without_a_filter_every_pixel_gets_a_label_once_warm(self, tiny_dataset, tmp_path):
-        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, confidence_filter=False))
-        assert [r["coverage"] for r in run.records] == [0] * 3 + [1] * 9
-        assert {tuple(t) for t in run.thresholds} == {(0, 0)}
-
-    def test_without_progression_threshold_and_refresh_gap_stay(self, tiny_dataset, tmp_path):
-        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, progressive=False))
-        assert np.allclose(run.thresholds, 0.7)
-        assert {tuple(r["thresholds"]) for r in run.records} == {(0.7, 0.7)}
-        assert run.refreshes == [3, 6, 9]
-
-    def test_sparse_only_is_an_endless_warmup(self, tiny_dataset, tmp_path):
-        run = watched_run(tmp_path / "bound", tiny_settings(tiny_dataset, mode="sparse-only"))
-        assert run.refreshes == []
-        assert {r["coverage"] for r in run.records} == {0}
-        assert not (checkpoint_paths(run.run)[-1] / "bank.u8").exists()
-        warm = run_training(tmp_path / "warm", tiny_settings(tiny_dataset, warmup_fraction=1.0))
-        assert same_weights(weights(run.run, "student"), weights(warm, "student"))
-
-    def test_refresh_at_every_step_asks_the_present_teacher_on_the_weak_view(self, tiny_dataset, tmp_path, monkeypatch):
-        asked, given = [], []
-        class_probabilities, supervision = loop.class_probabilities, loop.supervision
-
-        def noting_probabilities(model, pixels):
-            asked.append((pixels.clone(), class_probabilities(model, pixels), model.training))
-            return asked[-1][1]
-
-        def noting_supervision(sparse, teacher, *others):
-            given.append(teacher)
-            return supervision(sparse, teacher, *others)
-
-        monkeypatch.setattr(loop, "class_probabilities", noting_probabilities)
-        monkeypatch.setattr(loop, "supervision", noting_supervision)
-        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, refresh="every_step", stain_jitter=0.3))
-        assert run.refreshes == []
-        assert not (checkpoint_paths(run.run)[-1] / "bank.u8").exists()
-        assert given[:3] == [None] * 3
-        assert len(asked) == 9
-        assert all(answer is teacher for (_, answer, _), teacher in zip(asked, given[3:], strict=True))
-        assert not any(training for *_, training in asked)
-        fresh = prepare_training(tmp_path / "same", tiny_settings(tiny_dataset, refresh="every_step", stain_jitter=0.3))
-        views = list(fresh.batches(12))[3:]
-        for (pixels, _, _), view in zip(asked, views, strict=True):
-            assert torch.equal(pixels, loop.normalise(view["weak"]))
-            assert not torch.equal(view["weak"], view["strong"])
-        assert run.records[-1]["coverage"] > 0.9
-
-    def test_the_adaptive_threshold_comes_from_the_banks_own_confidences(self, tiny_dataset, tmp_path):
-        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, threshold="adaptive", adaptive_share_start=0.2,
-                                                          adaptive_share_end=0.9))
-        refreshes = np.array(run.refreshes)
-        for i, (record, used) in enumerate(zip(run.records[3:], run.thresholds, strict=True)):
-            histograms = run.histograms[int((refreshes <= 3 + i).sum()) - 1]
-            expected = quantile_thresholds(histograms, 0.2 + 0.7 * i / 8, 0.5)
-            assert record["thresholds"] == pytest.approx(expected.tolist())
-            assert used == pytest.approx(expected.tolist(), abs=1e-6)
-        assert any(r["thresholds"][0] != r["thresholds"][1] for r in run.records[3:])
-        height_width = sum(h * w for h, w in [(64, 80), (72, 80), (80, 80)] * 2)
-        assert all(h.sum() == height_width for h in run.histograms)
-
-    def test_the_joint_loss_has_no_term_of_its_own_for_pseudo_labels(self, tiny_dataset, refined, tmp_path):
-        run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, loss="joint"))
-        records = read_records(run)
-        assert all("pseudo" not in r for r in records)
-        assert records[0]["loss"] == refined.records[0]["loss"]
-        assert records[-1]["loss"] == pytest.approx(records[-1]["ce"] + records[-1]["dice"], rel=1e-5)
-        assert not same_weights(weights(run), weights(refined.run))
 
 
 class TestData:

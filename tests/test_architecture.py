@@ -1,0 +1,177 @@
+"""What the layout promises: imports run one way, no dead settings, nothing that runs code out of a file."""
+
+import ast
+import dataclasses
+import functools
+import importlib.metadata
+import re
+import sys
+import tomllib
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from hf_gland.config import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(p for top in ("hf_gland", "scripts", "space_app") for p in (ROOT / top).rglob("*.py"))
+BASE = {"labels", "instances", "config"}
+# Which parts of the package each may import, beside itself. `refine` and `metrics` know only arrays and labels.
+MAY_IMPORT = {
+    "labels": set(), "instances": {"labels"}, "config": set(), "recipes": set(),
+    "data": BASE, "model": BASE,
+    "refine": {"labels", "instances"}, "metrics": {"labels", "instances"},
+    "train": BASE | {"data", "model", "refine", "metrics"},
+    "inference": BASE | {"data", "model", "metrics"},
+    "export": BASE | {"data", "model", "metrics", "inference"},
+    "hub": BASE | {"data", "model", "metrics", "inference", "export"},
+    "scripts": BASE | {"data", "model", "refine", "metrics", "train", "inference", "export", "hub"},
+    "space_app": BASE | {"data", "model", "metrics", "inference", "export", "hub"},
+}
+RUNS_CODE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+@functools.cache
+def syntax(path):
+    return ast.parse(path.read_text("utf-8"))
+
+
+def module_name(path):
+    """hf_gland/data/store.py is hf_gland.data.store; a package is its __init__.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
+
+
+def imports(path):
+    """Full names of the modules that a file imports anywhere, in functions and for type checking too."""
+    found = set()
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno}: write imports in full"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in inner if name in MODULES} or {node.module}
+    return found
+
+
+def part(path):
+    """The row of MAY_IMPORT that a file belongs to."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if parts[0] == "hf_gland" else parts[0]
+
+
+def package_parts(path):
+    return {name.split(".")[1] for name in imports(path) if name.startswith("hf_gland.")}
+
+
+def test_imports_run_one_way():
+    against = {name_of(path): package_parts(path) - {part(path)} - MAY_IMPORT[part(path)]
+               for path in FILES if module_name(path) != "hf_gland"}
+    assert {name: parts for name, parts in against.items() if parts} == {}
+    assert package_parts(ROOT / "hf_gland" / "__init__.py") == set()  # importing the package stays light
+
+
+def test_every_part_of_the_package_has_its_place_in_the_order_of_imports():
+    assert set(MAY_IMPORT) == {part(path) for path in FILES if module_name(path) != "hf_gland"}
+    TopologicalSorter(MAY_IMPORT).prepare()
+
+
+def test_no_module_imports_itself_by_a_detour():
+    graph = {module: {name for name in imports(path) if name in MODULES} - {module} for module, path in MODULES.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, naming the modules
+
+
+def test_scripts_stand_alone():
+    names = {path.stem for path in FILES if part(path) == "scripts"}
+    for path in FILES:
+        taken = {name.split(".")[0] for name in imports(path)}
+        assert "scripts" not in taken, name_of(path)
+        if part(path) == "scripts":
+            assert not taken & (names - {path.stem}), name_of(path)
+
+
+def test_every_third_party_import_is_a_declared_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def names(requirements):
+        return {re.split(r"[^\w.-]", r)[0].lower().replace("_", "-") for r in requirements}
+
+    always = names(project["dependencies"])
+    optional = names(r for extra in project["optional-dependencies"].values() for r in extra)
+    always.add("httpx2")  # what huggingface_hub lets through when there is no network
+    distributions = importlib.metadata.packages_distributions()
+    for path in (p for p in FILES if part(p) != "space_app"):  # the Space has a requirements.txt of its own
+        for top in {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {"hf_gland"}:
+            owners = {d.lower().replace("_", "-") for d in distributions.get(top, [top])}
+            allowed = always | optional if part(path) == "scripts" else always
+            assert owners & allowed, f"{name_of(path)} imports {top}, which pyproject.toml does not ask for"
+
+
+def settings_read(path):
+    """Names that a file reads from an object called config."""
+    return {node.attr for node in ast.walk(syntax(path)) if isinstance(node, ast.Attribute)
+            and ((isinstance(node.value, ast.Name) and node.value.id == "config")
+                 or (isinstance(node.value, ast.Attribute) and node.value.attr == "config"))}
+
+
+def settings_read_by_methods():
+    """For each method of TrainConfig (its checks apart), the settings it reads."""
+    settings = next(n for n in syntax(ROOT / "hf_gland" / "config.py").body
+                    if isinstance(n, ast.ClassDef) and n.name == "TrainConfig")
+    return {method.name: {n.attr for n in ast.walk(method) if isinstance(n, ast.Attribute)
+                          and isinstance(n.value, ast.Name) and n.value.id == "self"}
+            for method in settings.body if isinstance(method, ast.FunctionDef) and method.name != "__post_init__"}
+
+
+def test_every_setting_is_read():
+    read = set().union(*(settings_read(path) for path in FILES if part(path) in ("train", "data", "scripts")))
+    for method, settings in settings_read_by_methods().items():
+        if method in read:
+            read |= settings
+    assert {f.name for f in dataclasses.fields(TrainConfig)} - read == set()
+
+
+def test_no_setting_is_read_that_does_not_exist():
+    known = {f.name for f in dataclasses.fields(TrainConfig)} | {n for n in vars(TrainConfig) if not n.startswith("_")}
+    for path in FILES:
+        if part(path) == "train":
+            assert settings_read(path) - known == set(), name_of(path)
+
+
+def test_a_file_can_be_read_in_one_sitting():
+    lengths = {name_of(path): len(path.read_text("utf-8").splitlines()) for path in FILES}
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+
+
+def runs_code(node):
+    """Whether a piece of syntax could run code that comes with data or weights."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return (node.value.id, node.attr) in {("torch", "load"), ("torch", "save")}
+    if isinstance(node, ast.keyword):
+        return node.arg in {"trust_remote_code", "allow_pickle"}
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}
+
+
+@pytest.mark.parametrize("line", ["torch.load(p)", "f(trust_remote_code=True)", "np.load(p, allow_pickle=True)", "eval(t)"])
+def test_code_that_could_run_other_code_is_recognised(line):
+    assert any(runs_code(node) for node in ast.walk(ast.parse(line)))
+
+
+def test_no_file_runs_code_that_comes_with_data_or_weights():
+    for path in FILES:
+        assert not {name.split(".")[0] for name in imports(path)} & RUNS_CODE, name_of(path)
+        assert not [n.lineno for n in ast.walk(syntax(path)) if runs_code(n)], name_of(path)
+
+
+def test_every_module_says_what_it_is_for():
+    silent = [name_of(p) for p in FILES if p.read_text("utf-8").strip() and not ast.get_docstring(syntax(p))]
+    assert silent == []
