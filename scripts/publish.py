@@ -103,8 +103,8 @@ def stage(arguments: argparse.Namespace, out: Path) -> None:
     elif arguments.command == "metric":
         stage_metric(out, arguments.repo, templates=CARDS, records=records(arguments))
     else:
-        stage_space(arguments.app, out, arguments.repo, templates=CARDS, constraints=ROOT / "constraints.txt",
-                    model_repo=arguments.model_repo, records=records(arguments))
+        stage_space(arguments.app, out, arguments.repo, templates=CARDS, model_repo=arguments.model_repo,
+                    records=records(arguments))
 
 
 def records(arguments: argparse.Namespace) -> list[ResultRecord]:

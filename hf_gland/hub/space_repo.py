@@ -20,12 +20,12 @@ NOT_PUBLISHED = {"__pycache__", ".DS_Store", ".gradio"}
 SHORT_DESCRIPTION = "Outline glands in H&E images; GeoJSON for QuPath"
 
 
-def stage_space(app: Path, out: Path, repo: str, *, templates: Path, constraints: Path, model_repo: str = "",
+def stage_space(app: Path, out: Path, repo: str, *, templates: Path, model_repo: str = "",
                 records: Sequence[ResultRecord] = ()) -> str:
     """Write the Space `repo` into the empty folder `out`; returns its card, which has been checked.
 
-    `app`: the folder with app.py and requirements.txt; requirements without a version are pinned to that of the
-    `constraints` file. `records`: the model's evaluation, for the card. Raises HubError.
+    `app`: the folder with app.py and requirements.txt; `model_repo`: the model that it is to show, which it finds in the
+    card's metadata; `records`: that model's evaluation, for the card. Raises HubError.
     """
     for name in ("app.py", "requirements.txt"):
         if not (app / name).is_file():
@@ -37,15 +37,10 @@ def stage_space(app: Path, out: Path, repo: str, *, templates: Path, constraints
     for file in sorted(package.rglob("*")):
         if file.is_file() and file.suffix in PACKAGE_SUFFIXES:
             place(file, out / "hf_gland" / file.relative_to(package))
-    pinned = pin_requirements((app / "requirements.txt").read_text("utf-8"), constraints.read_text("utf-8"))
-    (out / "requirements.txt").unlink()
-    (out / "requirements.txt").write_text(pinned, "utf-8")
-    gradio = re.search(r"^gradio(?:\[[^\]]*\])?==(\S+)$", pinned, re.MULTILINE)
-    if gradio is None:
-        raise HubError(f"{app / 'requirements.txt'}: does not name gradio, whose version a Space must state")
+    gradio = check_pinned((app / "requirements.txt").read_text("utf-8"))
     title = repo.split("/")[-1]
     card_data = SpaceCardData(
-        title=title, emoji="🔬", colorFrom="green", colorTo="pink", sdk="gradio", sdk_version=gradio[1], app_file="app.py",
+        title=title, emoji="🔬", colorFrom="green", colorTo="pink", sdk="gradio", sdk_version=gradio, app_file="app.py",
         python_version="3.11", pinned=False, license="apache-2.0", short_description=SHORT_DESCRIPTION,
         models=[model_repo] if model_repo else None, tags=[OWN_TAG, "histopathology", "image-segmentation"])
     card = render_card("space", card_data, {
@@ -57,20 +52,13 @@ def stage_space(app: Path, out: Path, repo: str, *, templates: Path, constraints
     return card
 
 
-def pin_requirements(requirements: str, constraints: str) -> str:
-    """Requirements with a version each, from the constraints where a line states none. Raises HubError."""
-    versions = {name.lower().replace("_", "-"): version for name, version in
-                re.findall(r"^([\w.-]+)==(\S+)", constraints, re.MULTILINE)}
-    lines = []
-    for line in requirements.splitlines():
-        text = line.split("#")[0].strip()
-        if not text or text.startswith("-") or "==" in text or "@" in text:
-            lines.append(line)
-            continue
-        name = re.split(r"[\s\[<>=!~;]", text, maxsplit=1)[0]
-        key = name.lower().replace("_", "-")
-        if key not in versions:
-            raise HubError(f"requirements.txt: {name} has no version, and the constraints name none; write {name}==VERSION")
-        extras = re.search(r"\[[^\]]*\]", text)
-        lines.append(f"{name}{extras[0] if extras else ''}=={versions[key]}")
-    return "\n".join(lines) + "\n"
+def check_pinned(requirements: str) -> str:
+    """The version of gradio in a requirements file whose every line states one version. Raises HubError."""
+    lines = [line.split("#")[0].strip() for line in requirements.splitlines()]
+    if loose := [line for line in lines if line and not line.startswith("-") and "==" not in line]:
+        raise HubError(f"requirements.txt: {loose[0]} states no version, so that the Space would change by itself; write "
+                       f"{re.split('[<>~!; ]', loose[0])[0]}==VERSION")
+    gradio = re.search(r"^gradio(?:\[[^\]]*\])?==(\S+)", requirements, re.MULTILINE)
+    if gradio is None:
+        raise HubError("requirements.txt: does not name gradio, whose version a Space must state")
+    return gradio[1]

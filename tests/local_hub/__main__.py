@@ -24,6 +24,7 @@ def main() -> int:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", arguments.port))
+    listener.listen(64)  # from here on a client can connect, and waits until it is served
     port = listener.getsockname()[1]
     for line in (f"HF_ENDPOINT=http://127.0.0.1:{port}", "HF_TOKEN=hf_local_writer",
                  f"HF_HOME={arguments.folder.absolute()}/cache", "HF_HUB_DISABLE_XET=1", "HF_HUB_DISABLE_TELEMETRY=1",

@@ -1,0 +1,105 @@
+"""Hand the checkpoints and the model of a run to the Hub as training does, while the Hub plays up.
+
+usage: push.py PLAN RUN REPO HUB_FOLDER HUB_PID        (PLAN: one of the functions below)
+Prints what was said and returned as one line of JSON.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
+
+from conftest import LocalHub
+from huggingface_hub import HfApi
+
+from hf_gland.hub.errors import HubError
+from hf_gland.hub.pusher import CheckpointPusher
+
+plan, run, repo, folder, pid = sys.argv[1:]
+said: list[str] = []
+pusher = CheckpointPusher(repo, Path(run), say=said.append, end_patience_s=60)
+endpoint = os.environ["HF_ENDPOINT"]
+
+
+class SameHub(LocalHub):
+    """The tests' Hub, seen from here."""
+
+    def __init__(self):
+        self.folder, self.port, self.endpoint = Path(folder), int(endpoint.rpartition(":")[2]), endpoint
+        self.environment = {}
+
+
+def checkpoint(step: int) -> Path:
+    """A checkpoint folder that training is about to drop again."""
+    made = Path(run) / "checkpoints" / f"step-{step:06d}"
+    made.mkdir(parents=True)
+    (made / "student.safetensors").write_bytes(b"weights after step %d" % step)
+    (made / "state.json").write_text(json.dumps({"step": step}))
+    (Path(run) / "metrics.jsonl").open("a").write(json.dumps({"step": step}) + "\n")
+    return made
+
+
+def hand_over(step: int) -> None:
+    made = checkpoint(step)
+    pusher.on_checkpoint(made)
+    for file in made.iterdir():
+        file.unlink()
+    made.rmdir()
+
+
+def wait_for_commit(title: str) -> None:
+    while title not in [c.title for c in HfApi().list_repo_commits(repo)]:
+        pass
+
+
+def slow_hub() -> bool:
+    """It holds the first checkpoint's commit until training is over."""
+    hub = SameHub()
+    pusher.start()
+    hub.requests()
+    hub.faults(hold="/commit/")
+    hand_over(2)
+    while not any("/commit/" in request for request in hub.requests()):
+        pass
+    hand_over(4)
+    hand_over(6)
+    said.append(f"commits while it holds: {len(HfApi().list_repo_commits(repo))}")
+    hub.faults()
+    return pusher.on_finish(Path(run) / "model")
+
+
+def hub_that_dies() -> bool:
+    """Its process is killed after the first checkpoint has arrived."""
+    pusher.start()
+    hand_over(2)
+    wait_for_commit("Training, step 2")
+    os.kill(int(pid), signal.SIGKILL)
+    hand_over(4)
+    return pusher.on_finish(Path(run) / "model")
+
+
+def hub_that_comes_late() -> bool:
+    """It is not there when training starts, is when the first checkpoint is made, and the run is then interrupted."""
+    os.kill(int(pid), signal.SIGKILL)
+    hub = SameHub()
+    pusher.start()
+    hand_over(2)
+    while len(said) < 2:  # until the first attempt has failed
+        pass
+    hub.start()
+    try:
+        return pusher.on_interrupt()
+    finally:
+        hub.kill()
+
+
+try:
+    arrived = {"slow_hub": slow_hub, "hub_that_dies": hub_that_dies, "hub_that_comes_late": hub_that_comes_late,
+               "start": lambda: pusher.start() is None}[plan]()
+except HubError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+print(json.dumps({"arrived": arrived, "said": said, "left": (Path(run) / "push").exists()}))

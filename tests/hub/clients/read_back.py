@@ -1,0 +1,43 @@
+"""Read everything that was published with the clients that users have; prints what came back as one line of JSON.
+
+usage: read_back.py MODEL DATASET CONFIG METRIC [REVISION]
+"""
+
+import hashlib
+import json
+import os
+import sys
+
+import evaluate
+import numpy as np
+import torch
+from datasets import load_dataset
+from transformers import AutoModelForSemanticSegmentation, pipeline
+
+from hf_gland.data.digest import dataset_digest
+from hf_gland.data.training_data import open_dataset
+from hf_gland.inference import GlandSegmenter
+
+model, dataset, config, metric = sys.argv[1:5]
+revision = sys.argv[5] if len(sys.argv) > 5 else None
+offline = os.environ.get("HF_HUB_OFFLINE") == "1"
+seen = {}
+
+splits = load_dataset(dataset, config)
+seen["digest"] = dataset_digest(splits)
+if not offline:  # nothing is kept of what is streamed
+    seen["streamed_digest"] = dataset_digest(load_dataset(dataset, config, streaming=True))
+seen["default_rows"] = {name: len(rows) for name, rows in open_dataset(dataset)[0].items()}
+seen["provenance"] = open_dataset(dataset, config)[1]["configuration"]
+image = splits["train"][0]["image"]
+
+pixels = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+for name, options in (("teacher", {}), ("student", {"subfolder": "student"})):
+    network = AutoModelForSemanticSegmentation.from_pretrained(model, revision=revision or "main", **options)
+    with torch.no_grad():
+        seen[name] = hashlib.sha256(network(pixel_values=pixels).logits.numpy().tobytes()).hexdigest()
+seen["pipeline"] = [found["mask"].size == image.size for found in pipeline("image-segmentation", model)(image)]
+segmenter = GlandSegmenter.from_pretrained(model, revision=revision)
+seen["confidence"] = segmenter.predict(np.asarray(image), 0.5, precision="float32").confidence.sum().item()
+seen["metric"] = evaluate.load(metric).compute(predictions=[[[0, 1]]], references=[[[0, 1]]], bootstrap=0)["mIoU"]
+print(json.dumps(seen))

@@ -1,0 +1,67 @@
+"""Checkpoints on their way to a Hub that is slow, dies, or is not there."""
+
+import json
+import shutil
+
+import pytest
+from tiny import tree
+
+
+@pytest.fixture
+def copied_run(run, tmp_path):
+    """A run of its own."""
+    shutil.copytree(run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def push(client, hub, plan, run, repo, **environment):
+    return client.run("push.py", plan, run, repo, hub.folder, hub.process.pid, environment=environment)
+
+
+def test_a_slow_hub_does_not_hold_up_training(hub, client, copied_run):
+    seen = push(client, hub, "slow_hub", copied_run, "me/slow").result
+    assert seen == {"arrived": True, "said": ["commits while it holds: 1", "pushed to me/slow"], "left": False}
+    # The newest waits while one is sent; those between are skipped.
+    assert hub.commits("models", "me/slow") == ["Trained model", "Training, step 2", "initial commit"]
+    files = hub.files("models", "me/slow")
+    readme = files.pop("README.md").decode()
+    assert files == tree(copied_run / "model")
+    assert "not measured yet" in readme
+    assert "- hf_gland" in readme
+
+
+def test_a_hub_that_dies_costs_nothing_and_publishing_completes_it(hub, client, copied_run, tmp_path):
+    seen = push(client, hub, "hub_that_dies", copied_run, "me/dying").result
+    assert seen["arrived"] is False
+    assert any("Training goes on" in line for line in seen["said"])
+    assert seen["said"][-1].endswith(f"send it with: python scripts/publish.py model {copied_run} --repo me/dying")
+    hub.process.wait()
+    hub.start()
+    files = hub.files("models", "me/dying")
+    assert files["last-checkpoint/student.safetensors"] == b"weights after step 2"
+    assert json.loads(files["last-checkpoint/state.json"]) == {"step": 2}
+    assert files["training_log.jsonl"] == b'{"step": 2}\n'
+
+    command = ["model", copied_run, "--repo", "me/dying"]
+    assert client.publish(*command).status == 0
+    assert client.publish(*command, "--dry-run", tmp_path / "whole").status == 0
+    assert hub.files("models", "me/dying") == tree(tmp_path / "whole")
+    assert hub.commits("models", "me/dying") == ["Publish the model", "Training, step 2", "initial commit"]
+
+
+def test_a_hub_that_comes_late_gets_the_last_checkpoint(hub, client, copied_run):
+    seen = push(client, hub, "hub_that_comes_late", copied_run, "me/late").result
+    assert seen["arrived"] is True
+    assert "Training starts all the same" in seen["said"][0]
+    assert seen["said"][-1] == "pushed to me/late"
+    hub.process.wait()
+    hub.start()
+    assert hub.commits("models", "me/late") == ["Training, step 2", "initial commit"]
+    assert "last-checkpoint/student.safetensors" in hub.files("models", "me/late")
+
+
+@pytest.mark.parametrize(("token", "said"), [("", "no Hugging Face token"), ("hf_local_reader", "no permission to write")])
+def test_what_waiting_would_not_mend_is_said_before_training(hub, client, copied_run, token, said):
+    outcome = push(client, hub, "start", copied_run, "me/nowhere", HF_TOKEN=token)
+    assert outcome.status == 2
+    assert said in outcome.stderr
