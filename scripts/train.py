@@ -31,9 +31,9 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="continue RUN from its last checkpoint")
     add_settings(parser.add_argument_group("settings [default]"))
     arguments = parser.parse_args()
-    keep_freed_memory()
-    use_all_cores()
     try:
+        keep_freed_memory()
+        use_all_cores()
         config = config_from_arguments(arguments, arguments.config)
         accelerator = make_accelerator(config, arguments.out)
         note = {"command": shlex.join(["accelerate", "launch", *sys.argv]),

@@ -28,9 +28,12 @@ def use_all_cores() -> int:
     """Share the machine's cores among the processes of this run; returns the threads each one gets.
 
     `accelerate launch` and `torchrun` set OMP_NUM_THREADS=1 for every process, which leaves cores idle. A different
-    number in HF_GLAND_THREADS wins.
+    number in HF_GLAND_THREADS wins; ValueError where that is not one.
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(int(os.environ.get("HF_GLAND_THREADS", max(cores // processes, 1))))
+    wanted = os.environ.get("HF_GLAND_THREADS", str(max(cores // processes, 1)))
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise ValueError(f"HF_GLAND_THREADS must be a number of threads, 1 or more; got {wanted!r}")
+    torch.set_num_threads(int(wanted))
     return torch.get_num_threads()

@@ -1,6 +1,7 @@
 """The training run: warm-up on sparse labels, then a teacher that widens what the student learns from."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from torch import Tensor
 from tqdm import tqdm
 
-from hf_gland.config import TrainConfig
+from hf_gland.config import ConfigError, TrainConfig
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
 from hf_gland.data.store import FlatArrays, TrainingStore, build_store
 from hf_gland.data.training_data import TrainingData, open_training_data
@@ -55,8 +56,8 @@ class Interrupted(Exception):
 
 
 def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
-    """The accelerator for a run: precision, accumulation, trackers and process group."""
-    return Accelerator(
+    """The accelerator for a run: precision, accumulation, trackers and process group. Raises ConfigError."""
+    accelerator = Accelerator(
         # Said outright: left to find out, accelerate takes every process that torchrun starts on a CPU for the only one.
         cpu=not torch.accelerator.is_available(),
         mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation,
@@ -64,6 +65,9 @@ def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "tracking")),
         # Synchronised norms keep buffers equal, so there is nothing to broadcast.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+    if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would quietly do without
+        raise ConfigError("mixed_precision fp16 needs a GPU; on a CPU choose bf16 or no")
+    return accelerator
 
 
 def train(config: TrainConfig, run: Path, accelerator: Accelerator, *, resume: bool = False,
@@ -134,14 +138,13 @@ class Training:
                      if config.mode == "refined" and config.refresh == "bank" else ())
         bar = tqdm(total=config.steps, initial=state.step, desc="training", unit="step",
                    disable=not accelerator.is_local_main_process)
-        with _stop_requests() as stop:
+        with bar, _stop_requests() as stop:
             for end in [*refreshes, config.steps]:
                 if state.step > end or state.step == config.steps:
                     continue
                 self._run_until(end, bar, stop)
                 if end in refreshes and state.step == end:
                     self.refresh()
-        bar.close()
         return self._finish()
 
     def _run_until(self, end: int, bar: tqdm, stop: list[int]) -> None:
@@ -226,6 +229,9 @@ class Training:
         seen = dict(zip(names, totals, strict=True))
         pixels, confident, known, right = (seen.pop(k) for k in ("pixels", "confident", "known", "right"))
         means = {k: v / self.config.gradient_accumulation for k, v in seen.items()}
+        if not math.isfinite(means["loss"]):
+            raise ValueError(f"the loss of step {self.state.step} is {means['loss']}: training has diverged. Start again "
+                             f"with a learning_rate below {self.config.learning_rate:g}")
         record = {"step": self.state.step, **means, "thresholds": values.thresholds, "ema_decay": values.ema_decay,
                   "pseudo_weight": values.pseudo_weight, "assumed_weight": values.assumed_weight,
                   "learning_rate": self.config.learning_rate * values.learning_rate_factor,

@@ -31,6 +31,13 @@ def test_a_number_in_the_environment_wins(threads, monkeypatch):
     assert use_all_cores() == torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize("wanted", ["two", "0", "-1", ""])
+def test_anything_else_in_the_environment_is_refused(threads, monkeypatch, wanted):
+    monkeypatch.setenv("HF_GLAND_THREADS", wanted)
+    with pytest.raises(ValueError, match="HF_GLAND_THREADS"):
+        use_all_cores()
+
+
 def train_a_little():
     """Page faults of a loop that allocates and frees large blocks, once with and once without the setting."""
     import resource

@@ -222,6 +222,12 @@ class TestMachinery:
         assert [e.value for e in logged.Scalars("threshold_gland")] == pytest.approx([r["thresholds"][1] for r in records])
         assert logged.Tags()["images"]
 
+    def test_a_run_that_diverges_stops_before_it_saves_anything(self, tiny_dataset, tmp_path):
+        with pytest.raises(ValueError, match=r"loss of step \d+ is (nan|inf).*learning_rate below 1e\+30"):
+            run_training(tmp_path / "run", tiny_settings(tiny_dataset, learning_rate=1e30, save_every=12))
+        assert not checkpoint_paths(tmp_path / "run")
+        assert all(math.isfinite(r["loss"]) for r in read_records(tmp_path / "run"))
+
     def test_a_batch_that_processes_and_accumulation_cannot_share_is_refused(self, tiny_dataset, tmp_path):
         with pytest.raises(ValueError, match="batch_size 4 must be a multiple"):
             run_training(tmp_path / "run", tiny_settings(tiny_dataset, gradient_accumulation=3))

@@ -1,0 +1,205 @@
+"""scripts/train.py as its users call it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from processes import SCRIPTS, run_script, settings_as_arguments, start
+from safetensors.torch import load_file
+from tiny import NETWORK, NO_DROPOUT, dense_truth, one_gland_and_a_strip, picture, tiny_settings, tree, write_dataset
+from training import read_records
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
+
+from hf_gland.config import recipe_names
+from hf_gland.model.student import load_student
+
+
+def call(*arguments):
+    """Run the script to its end; returns (exit status, stdout, stderr)."""
+    process = start(run_script, "train.py", [str(a) for a in arguments])
+    return process.wait(), process.stdout, process.stderr
+
+
+def refused(*arguments):
+    """The message of a run that must end with status 2, one line on stderr and no stack trace."""
+    status, _, stderr = call(*arguments)
+    assert status == 2, stderr
+    assert "Traceback" not in stderr
+    message = stderr.splitlines()[-1]
+    assert "error: " in message
+    return message
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_dataset, tmp_path_factory):
+    """A real command line: settings from a file, one of them overruled."""
+    folder = tmp_path_factory.mktemp("script")
+    settings = tiny_settings(tiny_dataset, steps=9, validation_split="validation", save_every=4)
+    (folder / "mine.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+    command = [sys.executable, SCRIPTS / "train.py", "--config", folder / "mine.toml", "--steps", "6",
+               "--out", folder / "run"]
+    environment = os.environ | {"HF_GLAND_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done, settings
+
+
+class TestFinishedRun:
+    def test_it_says_where_the_model_is_and_shows_progress(self, finished):
+        run, done, _ = finished
+        assert done.stdout == f"model written to {run / 'model'}\n"
+        assert "training: 100%" in done.stderr
+        assert "refreshing pseudo-masks" in done.stderr
+        assert "Warning" not in done.stderr
+
+    def test_the_record_tells_how_it_was_made(self, finished):
+        run, _, _ = finished
+        saved = json.loads((run / "model" / "training_metrics.json").read_text())
+        assert saved["command"].startswith("accelerate launch ")
+        assert "--steps 6" in saved["command"]
+        assert saved["recipe"] == "mine"
+        assert saved["processes"] == 1
+        assert len(read_records(run)) == 7  # six steps and the validation
+        assert saved["validation_mIoU"] == read_records(run)[-1]["validation_mIoU"]
+
+    def test_the_plain_classes_and_the_plain_pipeline_load_it(self, finished):
+        run, _, _ = finished
+        model = AutoModelForSemanticSegmentation.from_pretrained(run / "model")
+        assert model.config.id2label == {0: "background", 1: "gland"}
+        assert AutoImageProcessor.from_pretrained(run / "model").size["height"] % 32 == 0
+        image = picture(20, 2)[0]
+        segments = pipeline("image-segmentation", model=str(run / "model"))(Image.fromarray(image))
+        assert {s["label"] for s in segments} <= {"background", "gland"}
+        covered = sum((np.asarray(s["mask"]) > 0).astype(int) for s in segments)
+        assert covered.shape == image.shape[:2]
+        assert (covered == 1).all()
+
+    def test_it_holds_no_pickle_and_no_code(self, finished):
+        assert {Path(name).suffix for name in tree(finished[0])} <= {".json", ".jsonl", ".safetensors", ".u8", ".png"}
+
+    def test_it_is_not_written_over(self, finished):
+        run, _, settings = finished
+        before = tree(run)
+        message = refused("--out", run, *settings_as_arguments(settings))
+        assert "already holds a run; continue it with --resume or give another --out" in message
+        assert tree(run) == before
+
+    def test_it_is_not_taken_up_with_other_settings(self, finished):
+        run, _, settings = finished
+        before = tree(run)
+        changed = settings_as_arguments(settings | {"steps": 6, "dice_weight": 2.5, "seed": 3})
+        message = refused("--out", run, *changed, "--resume")
+        assert "dice_weight 1.0 → 2.5" in message
+        assert "seed 0 → 3" in message
+        assert "steps" not in message
+        assert tree(run) == before
+
+    def test_it_can_be_taken_up_with_another_number_of_workers(self, finished):
+        run, _, settings = finished
+        before = (run / "metrics.jsonl").read_bytes()
+        changed = settings_as_arguments(settings | {"steps": 6, "num_workers": 1})
+        status, stdout, stderr = call("--out", run, *changed, "--resume")
+        assert status == 0, stderr
+        assert "model written to" in stdout
+        assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_help_explains_the_recipes_and_the_settings():
+    status, stdout, _ = call("--help")
+    assert status == 0
+    for word in ("--resume", "--warmup_background", "torchrun", *recipe_names()):
+        assert word in stdout
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"stepz": 3}, ["unrecognized arguments", "--stepz"]),
+    ({"steps": "many"}, ["--steps", "many"]),
+    ({"steps": 0}, ["steps must be at least 1; got 0"]),
+    ({"mode": "half"}, ["--mode", "half"]),
+    ({"learning_rate": "nan"}, ["learning_rate must be a finite number"]),
+    ({"dataset": "./nowhere"}, ["nowhere", "build_dataset"]),
+    ({"dataset": ""}, ["--dataset"]),
+    ({"train_split": "tset"}, ["no split 'tset'", "train, validation"]),
+    ({"mode": "sparse-only", "tracker": "nonsense"}, ["nonsense"]),
+    ({"mixed_precision": "fp16"}, ["mixed_precision fp16 needs a GPU"]),
+    ({"backbone": "./nowhere"}, ["nowhere", "model.safetensors"]),
+    ({"backbone": "random:bert"}, ["random:bert", "random:segformer"]),
+    ({"model_kwargs": '{"drop_path": 0.1}'}, ["drop_path"]),
+    ({"batch_size": 3, "gradient_accumulation": 2}, ["batch_size 3 must be a multiple"]),
+], ids=lambda v: "-".join(map(str, v)) if isinstance(v, dict) else "")
+def test_mistakes_on_the_command_line_are_one_line_that_names_them(tiny_dataset, tmp_path, change, words):
+    if change.get("mixed_precision") == "fp16" and torch.accelerator.is_available():
+        pytest.skip("fp16 works on an accelerator")
+    message = refused("--out", tmp_path / "run", *settings_as_arguments(tiny_settings(tiny_dataset) | change))
+    for word in words:
+        assert word in message
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_mistakes_in_a_file_are_one_line_that_names_them(tmp_path):
+    (tmp_path / "mine.toml").write_text("stepz = 3\n")
+    message = refused("--out", tmp_path / "run", "--config", tmp_path / "mine.toml")
+    assert message == "error: unknown setting 'stepz'; did you mean 'steps'?"
+    assert "bench" in refused("--out", tmp_path / "run", "--config", "bensh")
+
+
+def test_there_is_nothing_to_resume_in_an_empty_folder(tiny_dataset, tmp_path):
+    message = refused("--out", tmp_path / "run", *settings_as_arguments(tiny_settings(tiny_dataset)), "--resume")
+    assert "run: has no checkpoint to resume from; start without --resume" in message
+
+
+def test_a_file_in_the_place_of_the_run_is_named(tiny_dataset, tmp_path):
+    (tmp_path / "run").write_text("")
+    assert "run" in refused("--out", tmp_path / "run", *settings_as_arguments(tiny_settings(tiny_dataset)))
+
+
+def test_masks_with_other_values_than_the_classes_are_refused_by_image(tmp_path):
+    dataset = write_dataset(tmp_path / "data", num_classes=3, splits=("train",))
+    record = json.loads((dataset / "provenance.json").read_text())
+    (dataset / "provenance.json").write_text(json.dumps(record | {"class_names": ["background", "gland"]}))
+    message = refused("--out", tmp_path / "run", *settings_as_arguments(tiny_settings(dataset)))
+    assert "train-0: mask values 2 are not classes; allowed are 0 to 1 and 255" in message
+
+
+def test_pickled_weights_are_refused(tiny_dataset, tmp_path):
+    model = load_student("random:segformer", ("background", "gland"), None, NETWORK)
+    model.config.save_pretrained(tmp_path / "weights")
+    torch.save(model.state_dict(), tmp_path / "weights" / "pytorch_model.bin")
+    settings = tiny_settings(tiny_dataset, backbone=str(tmp_path / "weights"), model_kwargs="")
+    assert "safetensors" in refused("--out", tmp_path / "run", *settings_as_arguments(settings))
+
+
+def test_labels_without_background_say_what_to_do(tmp_path):
+    def glands_only(mask, instances):
+        drawn = one_gland_and_a_strip(mask, instances)
+        drawn[drawn == 0] = 255
+        return drawn
+
+    dataset = write_dataset(tmp_path / "data", sparse=glands_only, dense=dense_truth, splits=("train",))
+    message = refused("--out", tmp_path / "run", *settings_as_arguments(tiny_settings(dataset)))
+    assert "--warmup_background assume" in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [
+    ["torch.distributed.run", "--nproc-per-node", "2"],
+    ["accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
+     "--dynamo_backend", "no"],
+], ids=["torchrun", "accelerate"])
+def test_the_launchers_of_the_documentation(tiny_dataset, tmp_path, launcher):
+    settings = tiny_settings(tiny_dataset, network=NO_DROPOUT, steps=6)
+    command = [sys.executable, "-m", *launcher, SCRIPTS / "train.py", "--out", tmp_path / "run",
+               *settings_as_arguments(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False,
+                          env=os.environ | {"HF_GLAND_THREADS": "1", "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("model written to") == 1
+    processes = 2 if "--nproc-per-node" in launcher else 1
+    assert json.loads((tmp_path / "run" / "model" / "training_metrics.json").read_text())["processes"] == processes
+    assert load_file(tmp_path / "run" / "model" / "model.safetensors")
