@@ -49,8 +49,9 @@ def dataset_card(configurations: Sequence[Configuration], repo: str, *, features
         size_categories=next((name for limit, name in SIZE_CATEGORIES if images < limit), None))
     _describe_files(card_data, [c.name for c in configurations], {c.name: c.prefix for c in configurations}, features, sizes)
     values = {
-        "title": repo.split("/")[-1], "configuration_count": str(len(configurations)),
-        "plural": "" if len(configurations) == 1 else "s",
+        "title": repo.split("/")[-1],
+        "configurations_phrase": "" if len(configurations) == 1 else
+                                 f", in {len(configurations)} configurations that differ in style and budget",
         "form": ("The images are **not** in this repository, as their licence forbids it: join them on your machine."
                  if joined else ""),
         "picture": picture, "picture_caption": picture_caption,

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,8 @@ class HubClient:
         out, err = self.folder / f"{self.count}.out", self.folder / f"{self.count}.err"
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        order = {"argv": [str(path), *map(str, arguments)], "environment": environment or {}, "out": str(out), "err": str(err)}
+        order = {"argv": [str(path), *map(str, arguments)], "environment": environment or {}, "out": str(out),
+                 "err": str(err)}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()

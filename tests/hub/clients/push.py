@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
-from conftest import LocalHub
-from huggingface_hub import HfApi
+from conftest import LocalHub  # noqa: E402
+from huggingface_hub import HfApi  # noqa: E402
 
-from hf_gland.hub.errors import HubError
-from hf_gland.hub.pusher import CheckpointPusher
+from hf_gland.hub.errors import HubError  # noqa: E402
+from hf_gland.hub.pusher import CheckpointPusher  # noqa: E402
 
 plan, run, repo, folder, pid = sys.argv[1:]
 said: list[str] = []

@@ -1,0 +1,280 @@
+"""Cards: their words against a golden copy, their figures against the records they are read from."""
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard, ModelCardData
+from publications import TEMPLATES, measure, write_glas_archive, write_glas_dataset, write_run
+
+from hf_gland.hub.cards import render_card, results_table
+from hf_gland.hub.dataset_repo import stage_dataset
+from hf_gland.hub.dataset_source import read_configurations
+from hf_gland.hub.errors import HubError
+from hf_gland.hub.licences import Licence
+from hf_gland.hub.metric_repo import stage_metric
+from hf_gland.hub.model_card import model_card
+from hf_gland.hub.model_source import ModelSource, read_model
+from hf_gland.hub.space_repo import stage_space
+from hf_gland.metrics import gland_segmentation
+from hf_gland.metrics.results import ResultRecord, read_result
+
+GOLDEN = Path(__file__).with_name("golden")
+APP = TEMPLATES.parent / "space_app"
+NUMBER = re.compile(r"(?<![\w-])\d+(?:\.\d+)?(?!\w)")  # not the digits of F1, SHA-256 or area_um2
+# References, not figures: they may stand in a card whatever was measured.
+NAMES = re.compile(r"95 % bootstrap|@article\{.*?^\}", re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def source(run: Path) -> ModelSource:
+    return read_model(run)
+
+
+def card_of(source: ModelSource, comparison=(), **options) -> str:
+    return model_card(source, "me/glands", picture="media/predictions.png", base_model="", templates=TEMPLATES,
+                      licence=Licence("apache-2.0", ("The weights start from random numbers.",)), comparison=comparison,
+                      **options)
+
+
+def with_metrics(source: ModelSource, **metrics: object) -> ModelSource:
+    first = source.records[0]
+    changed = dataclasses.replace(first, metrics=first.metrics | metrics)
+    return dataclasses.replace(source, records=(changed, *source.records[1:]))
+
+
+def body(card: str) -> str:
+    return ModelCard(card).text
+
+
+def assert_golden(name: str, card: str) -> None:
+    """The card with its figures struck out is the golden copy; a copy that is missing is written, to be looked at."""
+    text = re.sub(r"\b[0-9a-f]{40,64}\b", "<hash>", card.replace(str(Path.cwd()), "<here>"))
+    text = NUMBER.sub("#", text)
+    path = GOLDEN / f"{name}.md"
+    if not path.exists():
+        path.write_text(text, "utf-8")
+        pytest.fail(f"{path} was missing and has been written; look at it, and commit it")
+    assert text == path.read_text("utf-8"), f"not as in {path}; if it is meant to differ, delete that file and run again"
+
+
+def test_templates_hold_no_figure():
+    for template in sorted(TEMPLATES.glob("*.jinja")):
+        assert not NUMBER.search(template.read_text("utf-8")), f"{template.name}: figures belong in values"
+    assert len(list(TEMPLATES.glob("*.jinja"))) == 4
+
+
+def test_a_figure_typed_into_a_template_would_show(source, tmp_path):
+    """The check above and the one below have teeth."""
+    shutil.copytree(TEMPLATES, tmp_path / "cards")
+    template = tmp_path / "cards" / "model.md.jinja"
+    template.write_text(template.read_text("utf-8") + "\nIt reaches an mIoU of 99.9.\n", "utf-8")
+    assert NUMBER.search(template.read_text("utf-8"))
+    card = model_card(source, "me/glands", picture="p.png", base_model="", templates=tmp_path / "cards",
+                      licence=Licence("apache-2.0", ()))
+    assert unexplained(card, source) == {"99.9"}
+
+
+def test_every_figure_comes_from_a_record(source):
+    assert unexplained(card_of(source, dataset_repo="me/tiny"), source) == set()
+
+
+def unexplained(card: str, source: ModelSource) -> set[str]:
+    """Figures in a card's body that are in no record and no note, however they are rounded."""
+    known: set[str] = set()
+
+    def collect(value: object) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                collect(key)
+                collect(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                collect(item)
+            known.add(str(len(value)))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            known.update(f"{value:.{d}f}" for d in range(4))
+            known.update({f"{value:g}", f"{100 * value:.1f}", f"{value / 60:.1f}"})
+        elif isinstance(value, str):
+            known.update(NUMBER.findall(value))
+
+    for record in source.records:
+        collect(record.as_dict())
+    collect(source.notes)
+    collect(list(range(len(source.notes["data"]["class_names"]))))
+    return set(NUMBER.findall(NAMES.sub("", body(card)))) - known
+
+
+def test_the_model_card_against_its_golden_copy(source, run, tiny_dataset, tmp_path):
+    other = dataclasses.replace(source.records[0], variant="sparse-only")
+    assert_golden("model", card_of(source, dataset_repo="me/tiny", metric_repo="me/metric",
+                                   comparison=[source.records[0], other]))
+
+
+def test_another_result_is_another_card(source):
+    before = card_of(source)
+    after = card_of(with_metrics(source, mIoU=77.7, mIoU_ci95=[71.1, 79.9]))
+    assert "| mIoU (%) | 77.7 [71.1, 79.9] |" in after
+    assert "77.7" not in before
+    assert ModelCard(after).data.eval_results[0].metric_value == 77.7
+    assert NUMBER.sub("#", before) == NUMBER.sub("#", after)
+
+
+def test_what_was_not_measured_is_said(source):
+    missing = with_metrics(source, ece=None, ece_missing="class probabilities were not given", mDice=None,
+                           mDice_missing="no labelled pixel")
+    card = card_of(missing)
+    assert "not measured (class probabilities were not given)" in card
+    assert "mDice (%) |" not in card.replace("mDice (%) | –", "")
+    names = [r.metric_name for r in ModelCard(card).data.eval_results]
+    assert "ECE (%)" not in names
+    assert "mIoU (%)" in names
+
+
+def test_the_students_figures_are_shown_but_are_not_the_models(run, tiny_dataset, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    measure(copy, tiny_dataset, weights="student")
+    source = read_model(copy)
+    assert [r.extra["weights"] for r in source.records] == ["teacher", "student"]
+    card = card_of(source)
+    assert "| validation | validation (student) |" in card
+    results = ModelCard(card).data.eval_results
+    assert len(results) == len(ModelCard(card_of(dataclasses.replace(source, records=source.records[:1]))).data.eval_results)
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"mode": "sparse-only"}, "It learned from those pixels alone."),
+    ({"mode": "refined"}, "A teacher, the moving average of the student"),
+    ({"mode": "refined", "ema": False}, "It labelled the other pixels for itself"),
+])
+def test_the_card_says_how_the_model_was_trained(source, settings, words):
+    changed = dataclasses.replace(source, settings=source.settings | settings)
+    assert words in body(card_of(changed)).replace("\n", " ")
+
+
+def test_ways_of_training_are_compared_only_where_there_are_others(source):
+    own: ResultRecord = source.records[0]
+    others = [dataclasses.replace(own, variant="full", seed=seed) for seed in (0, 1)]
+    assert "Beside other ways" not in card_of(source, comparison=[own])
+    card = card_of(source, comparison=[own, *others])
+    table = card[card.index("## Beside other ways"):]
+    assert re.search(r"\| full .*\| 2 \|.* ± ", table)
+    assert re.search(r"\| ours .*\| 1 \|", table)
+
+
+def test_a_template_that_asks_for_too_much_is_named(tmp_path):
+    (tmp_path / "model.md.jinja").write_text("{{ card_data }} {{ accuracy }} {{ title }}")
+    with pytest.raises(HubError, match=r"model\.md\.jinja: asks for accuracy"):
+        render_card("model", ModelCardData(), {"title": "glands"}, tmp_path)
+    with pytest.raises(HubError, match="restore it from the release"):
+        render_card("dataset", ModelCardData(), {}, tmp_path)
+
+
+def test_the_dataset_card_against_its_golden_copy(tiny_dataset, tmp_path):
+    card = stage_dataset(read_configurations([f"outlines={tiny_dataset}", f"again={tiny_dataset}"]), tmp_path, "me/tiny",
+                         templates=TEMPLATES)
+    assert_golden("dataset", card)
+
+
+def test_the_card_of_a_dataset_without_its_images(tmp_path):
+    data = write_glas_dataset(write_glas_archive(tmp_path / "glas.zip"), tmp_path / "data")
+    (tmp_path / "out").mkdir()
+    card = stage_dataset(read_configurations([f"glands={data}"]), tmp_path / "out", "me/glas", templates=TEMPLATES,
+                         masks_only=True)
+    assert_golden("dataset_masks_only", card)
+    assert "`train` and `testA` share 2 patients" in card
+
+
+def test_the_metric_card_against_its_golden_copy(source, tmp_path):
+    card = stage_metric(tmp_path, "me/gland_segmentation", templates=TEMPLATES, records=source.records)
+    for words, mark in ((gland_segmentation.DESCRIPTION, "<description>"), (gland_segmentation.INPUTS, "<inputs>")):
+        assert words.strip() in card
+        card = card.replace(words.strip(), mark)
+    assert_golden("metric", card)
+
+
+def test_the_space_card_against_its_golden_copy(source, tmp_path):
+    card = stage_space(APP, tmp_path, "me/demo", templates=TEMPLATES, model_repo="me/glands", records=source.records)
+    assert_golden("space", card)
+    assert results_table(source.records) in card
+    assert (tmp_path / "hf_gland" / "inference" / "segmenter.py").is_file()
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_a_space_whose_versions_are_loose_is_refused(tmp_path):
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "app.py").write_text("")
+    for requirements, said in (("gradio==6.31.0\ntorch>=2\n", "torch>=2 states no version"), ("torch==2.13.0\n", "gradio"),
+                               (None, "requirements.txt is missing")):
+        if requirements is not None:
+            (app / "requirements.txt").write_text(requirements)
+        else:
+            (app / "requirements.txt").unlink()
+        with pytest.raises(HubError, match=re.escape(said)):
+            stage_space(app, tmp_path / said[:5], "me/demo", templates=TEMPLATES)
+
+
+def test_published_records_read_back(source, tmp_path):
+    for record in source.records:
+        assert read_result(record.write(tmp_path)) == record
+
+
+def test_local_backbones_need_a_name(source, tiny_dataset, tmp_path):
+    folder = dataclasses.replace(source, settings=source.settings | {"backbone": str(tmp_path)})
+    with pytest.raises(HubError, match="--base-model nvidia/mit-b0"):
+        folder.base_model()
+    assert folder.base_model("nvidia/mit-b0") == "nvidia/mit-b0"
+    assert source.base_model() == ""
+    published = dataclasses.replace(source, settings=source.settings | {"backbone": "nvidia/mit-b2"})
+    assert published.base_model() == "nvidia/mit-b2"
+
+
+class TestResultsOfAModel:
+    def test_none(self, tiny_dataset, tmp_path):
+        run = write_run(tmp_path / "run", tiny_dataset, measured=False)
+        with pytest.raises(HubError, match=r"has no results.*scripts/evaluate\.py"):
+            read_model(run)
+
+    def test_of_another_model(self, run, tiny_dataset, tmp_path):
+        other = write_run(tmp_path / "other", tiny_dataset, seed=1)
+        with pytest.raises(HubError, match=r"was measured on another model.*seed 0 there, 1 here"):
+            read_model(other, [run / "evaluation"])
+        records = [*read_model(other, shared_results=run / "evaluation").records]
+        assert [r.seed for r in records] == [1]
+
+    def test_given_twice(self, run):
+        with pytest.raises(HubError, match="two of the results given are of the same measurement"):
+            read_model(run, [run / "evaluation", run / "evaluation"])
+
+    def test_of_the_student_alone(self, run, tiny_dataset, tmp_path):
+        shutil.copytree(run, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "evaluation")
+        measure(tmp_path / "run", tiny_dataset, weights="student")
+        with pytest.raises(HubError, match="without --student as well"):
+            read_model(tmp_path / "run")
+
+    def test_that_lack_what_the_card_shows(self, run, tmp_path):
+        record = json.loads(next((run / "evaluation").glob("*.json")).read_text())
+        del record["train_images"]
+        (tmp_path / "old_seed0.json").write_text(json.dumps(record))
+        with pytest.raises(HubError, match="lacks train_images"):
+            read_model(run, [tmp_path])
+
+    def test_that_are_broken(self, run, tmp_path):
+        (tmp_path / "bad_seed0.json").write_text("{}")
+        with pytest.raises(HubError, match=r"bad_seed0\.json: not a result record"):
+            read_model(run, [tmp_path / "bad_seed0.json"])
+        with pytest.raises(HubError, match="holds no result record"):
+            read_model(run, [tmp_path / "empty"])
+
+    @pytest.mark.parametrize("file", ["model.safetensors", "training_config.json", "student/config.json"])
+    def test_of_a_folder_that_is_not_a_model(self, run, tmp_path, file):
+        shutil.copytree(run / "model", tmp_path / "model")
+        (tmp_path / "model" / file).unlink()
+        with pytest.raises(HubError, match=f"not a trained model \\({file} is missing\\)"):
+            read_model(tmp_path / "model")
