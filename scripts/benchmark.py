@@ -2,9 +2,9 @@
 
   python scripts/benchmark.py step --config bench --dataset DATASET --out refined_step.json
 
-step: a refined training step (fusion with the pseudo-mask bank, teacher update, bank refreshes shared out over a whole
-run of the recipe) against a supervised step of the same loop. Blocks of both alternate; the ratio is the median over
-pairs of blocks, with the lowest and the highest beside it.
+step: a refined training step (fusion with the pseudo-mask bank, teacher update) against a supervised step of the same
+loop: alone, with the recipe's bank refreshes shared out over the refined steps, and over a whole run, warm-up included.
+Blocks of both alternate; each ratio is the median over pairs of blocks, with the lowest and the highest beside it.
 """
 
 import argparse
@@ -76,16 +76,23 @@ def step_ratio(config: TrainConfig) -> dict:
                     blocks[name].append(took / BLOCK_STEPS)
     warmup = schedules.warmup_steps(config.steps, config.warmup_fraction)
     refreshes = len(schedules.refresh_steps(warmup, config.steps, config.refreshes, config.refresh_growth))
-    share = refreshes * statistics.median(refresh_seconds) / (config.steps - warmup)
-    ratios = [(r + share) / s for r, s in zip(blocks["refined"], blocks["supervised"], strict=True)]
-    plain = [r / s for r, s in zip(blocks["refined"], blocks["supervised"], strict=True)]
+    refreshing = refreshes * statistics.median(refresh_seconds)
+    pairs = list(zip(blocks["refined"], blocks["supervised"], strict=True))
+    per_run = [(warmup * s + (config.steps - warmup) * r + refreshing) / (config.steps * s) for r, s in pairs]
+    per_step = [(r + refreshing / (config.steps - warmup)) / s for r, s in pairs]
     return {"benchmark": "refined step against supervised step", "dataset": runs["refined"].note["data"]["source"],
             "data_sha256": runs["refined"].note["data"]["data_sha256"], "steps": config.steps,
             "refined_steps": config.steps - warmup, "refreshes": refreshes,
             "supervised_step_s": blocks["supervised"], "refined_step_s": blocks["refined"],
-            "refresh_s": refresh_seconds, "refresh_share_per_refined_step_s": share,
-            "ratio_without_refresh_median": statistics.median(plain),
-            "ratio_median": statistics.median(ratios), "ratio_lowest": min(ratios), "ratio_highest": max(ratios)}
+            "refresh_s": refresh_seconds,
+            "ratio_of_steps_alone": spread([r / s for r, s in pairs]),
+            "ratio_of_refined_steps_with_refreshes": spread(per_step),
+            "ratio_of_whole_runs": spread(per_run)}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, lowest and highest."""
+    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
 
 
 def seconds(action) -> float:  # type: ignore[no-untyped-def]

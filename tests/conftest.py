@@ -2,9 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 # Read when torch and datasets are imported, so set before any test module is.
 _CACHE = tempfile.TemporaryDirectory(prefix="hf_gland-tests-")
@@ -28,10 +33,22 @@ def tiny_dataset_3(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data") / "three_classes", num_classes=3)
 
 
-@pytest.fixture
-def file_size_limit() -> Iterator:
-    """`file_size_limit(num_bytes)`: from now on no file can grow beyond that, as if the disk were full."""
-    resource = pytest.importorskip("resource")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Undo `file_size_limit` as soon as the test's body ends, before pytest writes on: its own output may be a file."""
+    if resource is None:
+        return (yield)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda num_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        return (yield)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def file_size_limit() -> Callable[[int], None]:
+    """`file_size_limit(num_bytes)`: from now on no file can grow beyond that, as if the disk were full."""
+    if resource is None:
+        pytest.skip("file size limits need the resource module")
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    return lambda num_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, most))
