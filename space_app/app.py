@@ -8,6 +8,7 @@ examples:
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -94,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     use_all_cores()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a Space is stopped: clean up as after Ctrl+C
     folder = TemporaryFolder(arguments.keep_minutes * 60)
     try:
         demo = make_demo(arguments, folder.path)

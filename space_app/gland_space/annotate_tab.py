@@ -75,7 +75,8 @@ class AnnotateHandlers:
     def load(self, path: str | Path) -> tuple[str, Loaded]:
         """Read a picture at a size that can be drawn on. Raises ImageError."""
         limits = self.demo.limits
-        loaded = Loaded(read_picture(path, limits, max_side_px=limits.max_annotated_px), Path(path))
+        with self.demo.reading:
+            loaded = Loaded(read_picture(path, limits, max_side_px=limits.max_annotated_px), Path(path))
         return self.demo.keep(loaded), loaded
 
     def hesitate(self, value: Value | None, mpp: float | None, job: Job | None = None) -> Iterator["float | str"]:
@@ -220,10 +221,11 @@ def build_annotate_tab(demo: Demo, found: list[Example], segmented: gr.State) ->
 
     private: dict[str, Any] = {"api_visibility": "private"}
     quick: dict[str, Any] = private | {"show_progress": "hidden"}
-    drop.upload(upload, drop, [*shown, drop], concurrency_limit=2, **private)
-    pick.click(example, None, shown, **quick)
-    reuse.click(from_segment, segmented, shown, **private)
-    annotator.input(count, annotator, spent, concurrency_limit=4, trigger_mode="always_last", **quick)
+    direct: dict[str, Any] = private | {"queue": False}  # never held up by, or turned away for, those who wait
+    drop.upload(upload, drop, [*shown, drop], **direct)
+    pick.click(example, None, shown, **direct)
+    reuse.click(from_segment, segmented, shown, **direct)
+    annotator.input(count, annotator, spent, trigger_mode="always_last", queue=False, **quick)
     outputs = [status, hesitate, cancel, annotator]
     begun = hesitate.click(begin, None, outputs, queue=False, **quick)
     running = begun.then(run, [annotator, mpp], outputs, trigger_mode="multiple", concurrency_id=MODEL_QUEUE,
@@ -232,8 +234,7 @@ def build_annotate_tab(demo: Demo, found: list[Example], segmented: gr.State) ->
     cancel.click(call_off, None, outputs, queue=False, **quick)
     for kind, button in (("mask", save_mask), ("rows", save_rows)):
         button.click(lambda *values, kind=kind: save(kind, *values), [annotator, image_id, patient_id, mpp],
-                     [ready_file, status], concurrency_limit=4, **quick).success(None, ready_file, None, js=DOWNLOAD_JS,
-                                                                                 **private)
+                     [ready_file, status], **direct).success(None, ready_file, None, js=DOWNLOAD_JS, **private)
 
 
 def _budget_line(text: str) -> str:

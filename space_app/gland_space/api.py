@@ -12,11 +12,11 @@ from gland_space.analysis import Choice, analyse, default_choice, kept_glands, u
 from gland_space.annotation import AnnotationError, dataset_file, make_drawing
 from gland_space.demo import Demo
 from gland_space.downloads import settings, write_download
-from gland_space.pictures import read_picture
+from gland_space.pictures import read_picture, safe_name
 from gland_space.runner import Cancelled, Finished
 from gland_space.segment_tab import MODEL_QUEUE
 from hf_gland.data.errors import DatasetError
-from hf_gland.data.image_files import read_labels
+from hf_gland.data.image_files import map_mask, read_labels
 from hf_gland.export.table import COLUMNS, gland_rows
 from hf_gland.inference import ImageError, PixelSizeError
 from hf_gland.labels import MaskError, check_mask
@@ -101,12 +101,14 @@ def row_endpoint(demo: Demo) -> Callable[..., str]:
             if not picture or not sparse_mask:
                 raise AnnotationError("give a picture and its sparse mask")
             loaded = read_picture(picture, demo.limits)
-            mask = read_labels(Path(sparse_mask)).astype("uint8", casting="same_kind")
-            check_mask(mask, len(demo.class_names), Path(sparse_mask).name, image_hw=loaded.rgb.shape[:2])
+            name = safe_name(sparse_mask)
+            mask = map_mask(read_labels(Path(sparse_mask)), name, None)
+            check_mask(mask, len(demo.class_names), name, image_hw=loaded.rgb.shape[:2])
             drawing = make_drawing(loaded, mask, image_id, patient_id, mpp if mpp is not None else loaded.mpp)
             return str(dataset_file([drawing], demo.class_names, demo.folder))
         except _USER_ERRORS as error:
-            raise gr.Error(str(error).replace(str(Path(sparse_mask or ".").parent), ""), print_exception=False) from error
+            folder = f"{Path(sparse_mask or '.').parent}/"
+            raise gr.Error(str(error).replace(folder, ""), print_exception=False) from error
 
     return dataset_row
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import BoundedSemaphore
 
 from gland_space.analysis import Analysis
 from gland_space.limits import Limits
@@ -10,6 +11,8 @@ from gland_space.pictures import Picture
 from gland_space.runner import Runner, Tickets
 from gland_space.store import Store
 from hf_gland.labels import BINARY_CLASSES
+
+READERS = 2  # pictures decoded at a time: each may take a few hundred MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,8 @@ class Loaded:
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """`model` is None where there is none to show; `problem` then says why, for the page."""
+    """`model` is None where there is none to show; `problem` then says why, for the page. `reading` is held while a
+    picture is decoded."""
 
     model: LoadedModel | None
     problem: str | None
@@ -37,6 +41,7 @@ class Demo:
     runner: Runner = field(init=False)
     store: Store[Loaded] = field(init=False)
     tickets: Tickets = field(init=False, default_factory=Tickets)
+    reading: BoundedSemaphore = field(init=False, default_factory=lambda: BoundedSemaphore(READERS))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "runner", Runner(self.limits.concurrency))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import yaml
 from huggingface_hub import ModelCard, snapshot_download
 
 from gland_space.model_source import ModelSource
@@ -50,7 +51,7 @@ def _own_files(source: ModelSource) -> Path | None:
 def _card_figures(file: Path) -> str:
     try:
         results = ModelCard.load(file).data.eval_results or [] if file.is_file() else []
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return ""
     lines = [f"| {r.dataset_name} | {r.dataset_split or ''} | {r.metric_name or r.metric_type} | {_shown(r.metric_value)} |"
              for r in results]

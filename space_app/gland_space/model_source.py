@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from huggingface_hub import SpaceCard
 
 from hf_gland.inference import GlandSegmenter, ModelError
@@ -69,7 +70,7 @@ def find_source(given: str | None, environment: Mapping[str, str], card: Path,
 def _named_in(card: Path) -> str:
     try:
         models = SpaceCard.load(card).data.get("models") or [] if card.is_file() else []
-    except (OSError, ValueError):
+    except (OSError, ValueError, yaml.YAMLError):
         return ""
     return str(models[0]) if isinstance(models, list) and models else ""
 

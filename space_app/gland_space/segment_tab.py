@@ -44,7 +44,8 @@ class SegmentHandlers:
 
     def load(self, path: str | Path, page: int = 1) -> tuple[str, Loaded]:
         """Read a picture and keep it; returns its key. Raises ImageError."""
-        loaded = Loaded(read_picture(path, self.demo.limits, page=page), Path(path))
+        with self.demo.reading:
+            loaded = Loaded(read_picture(path, self.demo.limits, page=page), Path(path))
         return self.demo.keep(loaded), loaded
 
     def segment(self, key: str | None, mpp: float | None,
@@ -202,14 +203,15 @@ def build_segment_tab(demo: Demo, found: list[Example]) -> gr.State:
 
     private: dict[str, Any] = {"api_visibility": "private"}
     quick: dict[str, Any] = private | {"show_progress": "hidden"}
-    drop.upload(upload, drop, [*shown, drop], concurrency_limit=2, **private)
-    page.release(turn_page, [page, key, mpp], shown, concurrency_limit=2, **private)
+    direct: dict[str, Any] = private | {"queue": False}  # never held up by, or turned away for, those who wait
+    drop.upload(upload, drop, [*shown, drop], **direct)
+    page.release(turn_page, [page, key, mpp], shown, **direct)
     outputs = [status, start, cancel, viewer, controls, key, unsure, min_area]
     queue_options = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": demo.limits.concurrency}
     if demo.model is None:
-        pick.click(example, None, shown, **private)
+        pick.click(example, None, shown, **direct)
     else:
-        for trigger in (start.click, pick.click(example, None, shown, **quick).success):
+        for trigger in (start.click, pick.click(example, None, shown, **direct).success):
             begun = trigger(begin, None, [status, start, cancel], queue=False, **quick)
             running = begun.then(run, [key, mpp, unsure], outputs, trigger_mode="multiple", **queue_options, **quick)
             running.failure(lambda: idle(messages.error(BUSY)), None, outputs, queue=False, **quick)
@@ -217,7 +219,7 @@ def build_segment_tab(demo: Demo, found: list[Example]) -> gr.State:
     gr.on([unsure.input, min_area.input], slide, [key, unsure, min_area], [viewer, status], queue=False,
           trigger_mode="always_last", **quick)
     for kind, button in buttons.items():
-        button.click(partial(make_file, kind), [key, unsure, min_area], ready_file, concurrency_limit=4, **quick).success(
+        button.click(partial(make_file, kind), [key, unsure, min_area], ready_file, **direct).success(
             None, ready_file, None, js=DOWNLOAD_JS, **private)
     return key
 

@@ -1,0 +1,98 @@
+"""How long the demo takes beyond the model itself, on a 775×522 picture.
+
+  python tests/space_app/measure_speed.py --model runs/demo/run/model
+
+Times depend on the machine, so nothing is asserted. The bar: answer <= 1.5 × the bare model on the same
+tiles + 0.5 s, and a slider answered in under 0.3 s of server time.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "space_app"))
+
+import torch
+from gland_space.demo import Demo
+from gland_space.downloads import KINDS
+from gland_space.limits import Limits
+from gland_space.model_source import load_model, parse_source
+from gland_space.segment_tab import SegmentHandlers
+from PIL import Image
+
+from hf_gland.data.synthetic import iter_synthetic
+from hf_gland.inference.scale import resample_image, working_hw
+from hf_gland.model.tiled import tile_starts
+
+TILE_PX, STRIDE_PX, BATCH = 512, 384, 4  # what GlandSegmenter.predict uses by default
+
+
+def timed(work, repeats):
+    """Median seconds over `repeats` calls, after one that warms up."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds)
+
+
+def bare_model(segmenter, rgb, mpp):
+    """The network alone on the tiles that the demo gives it, ready in memory."""
+    hw = working_hw(rgb.shape[:2], mpp, segmenter.mpp)
+    image = torch.from_numpy(resample_image(rgb, hw)).permute(2, 0, 1)
+    tiles = [image[:, y:y + TILE_PX, x:x + TILE_PX] for y in tile_starts(hw[0], TILE_PX, STRIDE_PX)
+             for x in tile_starts(hw[1], TILE_PX, STRIDE_PX)]
+    batches = [segmenter.preprocessing(torch.stack(tiles[i:i + BATCH])) for i in range(0, len(tiles), BATCH)]
+
+    @torch.no_grad()
+    def run():
+        with torch.autocast("cpu", torch.bfloat16, enabled=bool(torch.cpu.get_capabilities().get("amx_bf16"))):
+            for batch in batches:
+                segmenter.model(pixel_values=batch)
+
+    return run, len(tiles)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="Hub id or folder")
+    parser.add_argument("--mpp", type=float, nargs="+", default=[0.62, 0.31], help="pixel sizes to measure at")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=9)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    (sample,) = iter_synthetic("test", images=1, size_px=(522, 775))
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "picture.png"
+        Image.fromarray(sample.image).save(path)
+        demo = Demo(load_model(parse_source(arguments.model)), None, Path(place) / "files", Limits())
+        handlers = SegmentHandlers(demo)
+        key = ""
+
+        def answer(mpp):
+            """Everything between the upload and the finished view: read, segment, measure, draw."""
+            nonlocal key
+            start, _ = handlers.load(path)
+            *_, (key, _, _) = handlers.segment(start, mpp)
+            handlers.choose(key, 75, 200)
+            handlers.view(key)
+
+        for mpp in arguments.mpp:
+            model, tiles = bare_model(demo.model.segmenter, sample.image, mpp)
+            bare = timed(model, arguments.repeats)
+            whole = timed(lambda mpp=mpp: answer(mpp), arguments.repeats)
+            print(f"775×522 px at {mpp} µm per pixel, {tiles} tile(s), {arguments.threads} threads: bare model "
+                  f"{bare:.3f} s, whole answer {whole:.3f} s; allowed {1.5 * bare + 0.5:.3f} s; ratio {whole / bare:.2f}")
+            slider = timed(lambda: handlers.choose(key, 80, 300), arguments.repeats)
+            files = {kind: timed(lambda kind=kind: handlers.download(kind, key, 80, 300), 3) for kind in KINDS}
+            print(f"  slider {1000 * slider:.1f} ms; files " + ", ".join(f"{k} {1000 * s:.0f} ms" for k, s in files.items()))
+        demo.runner.close()
+
+
+if __name__ == "__main__":
+    main()

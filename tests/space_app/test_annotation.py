@@ -1,0 +1,142 @@
+import base64
+import importlib.util
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import discs
+from gland_space.annotation import (
+    AnnotationError,
+    budget,
+    build_command,
+    dataset_file,
+    decode_mask,
+    make_drawing,
+    mask_file,
+)
+from gland_space.pictures import Picture
+from PIL import Image
+
+from hf_gland.data.build import load_local, load_provenance
+from hf_gland.labels import MaskError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def picture(**options):
+    pixels = discs(2)
+    return Picture(pixels, "slide-1.png", pixels.shape[:2], **options)
+
+
+def drawn():
+    mask = np.full((200, 260), 255, np.uint8)
+    mask[30:70, 10:45] = 1
+    mask[30:70, 60:100] = 1
+    mask[120:125, 50:200] = 0
+    return mask
+
+
+def uri(mask, kind="PNG"):
+    buffer = io.BytesIO()
+    Image.fromarray(np.repeat(mask[..., None], 3, 2)).save(buffer, kind)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def build_dataset_script():
+    spec = importlib.util.spec_from_file_location("build_dataset_script", ROOT / "scripts" / "build_dataset.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_drawing_comes_through_exactly():
+    assert np.array_equal(decode_mask(uri(drawn()), picture(), 2), drawn())
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", "Nothing has been drawn"), (None, "Nothing has been drawn"), ("data:image/png;base64,****", "could not be read"),
+    ("data:image/png;base64,aGVsbG8=", "could not be read"), (uri(drawn(), "JPEG"), "could not be read"),
+    (uri(drawn()[:100]), "another picture")])
+def test_a_drawing_that_cannot_be_used_says_why(text, words):
+    with pytest.raises(AnnotationError, match=words):
+        decode_mask(text, picture(), 2)
+
+
+def test_labels_beyond_the_classes_are_refused():
+    mask = drawn()
+    mask[0, 0] = 7
+    with pytest.raises(MaskError, match="mask values 7"):
+        decode_mask(uri(mask), picture(), 2)
+
+
+def test_the_budget_counts_glands_and_shares():
+    text = budget(drawn(), 2)
+    assert "2 glands outlined" in text
+    gland, stroma = 40 * 75 / 52000, 5 * 150 / 52000
+    assert f"{100 * (gland + stroma):.2f} % of the pixels labelled" in text
+    assert f"({100 * gland:.2f} % gland, {100 * stroma:.2f} % stroma)" in text
+    assert budget(np.full((9, 9), 255, np.uint8), 2) == "Nothing labelled yet."
+    assert "add a stroke of stroma" in budget(np.where(drawn() == 0, 255, drawn()).astype(np.uint8), 2)
+
+
+def test_the_mask_file_is_the_mask(tmp_path):
+    path = mask_file(make_drawing(picture(), drawn(), "", "", None), tmp_path)
+    assert path.name == "slide-1_sparse_mask.png"
+    assert np.array_equal(np.asarray(Image.open(path)), drawn())
+
+
+def test_what_is_downloaded_is_what_build_dataset_takes(tmp_path):
+    drawing = make_drawing(picture(reduction=2.0), drawn(), "biopsy-7", "P03", 0.25)
+    with zipfile.ZipFile(dataset_file([drawing], ("background", "gland"), tmp_path / "out")) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    assert (tmp_path / "unpacked" / "README.txt").read_text().count(build_command(("background", "gland"))) == 1
+
+    script = build_dataset_script()
+    code = script.main(["folder", "--root", str(tmp_path / "unpacked" / "annotations"), "--style", "as-is",
+                        "--out", str(tmp_path / "built")])
+    assert code == 0
+    for folder in (tmp_path / "built", tmp_path / "unpacked" / "dataset"):
+        (row,) = load_local(folder)["train"]
+        assert np.array_equal(np.asarray(row["image"]), discs(2))
+        assert np.array_equal(np.asarray(row["sparse_mask"]), drawn())
+        assert (row["mask"], row["instances"], row["total_glands"]) == (None, None, None)
+        assert (row["image_id"], row["patient_id"], row["annotated_glands"]) == ("biopsy-7", "P03", 2)
+        assert row["mpp"] == pytest.approx(0.5)  # of the reduced picture
+        assert row["labelled_fraction"] == pytest.approx(float((drawn() != 255).mean()))
+        assert load_provenance(folder)["class_names"] == ["background", "gland"]
+
+
+def test_several_classes_and_several_pictures_fit_into_one_file(tmp_path):
+    mask = drawn()
+    mask[30:70, 60:100] = 2
+    names = ("background", "benign", "malignant")
+    drawings = [make_drawing(picture(), mask, name, "", None) for name in ("a", "b")]
+    with zipfile.ZipFile(dataset_file(drawings, names, tmp_path / "out")) as archive:
+        archive.extractall(tmp_path)
+    rows = load_local(tmp_path / "dataset")["train"]
+    assert rows["image_id"] == ["a", "b"]
+    assert rows[0]["mpp"] is None
+    assert build_command(names).endswith("--class-names 'background' 'benign' 'malignant' --out data/mine")
+    with pytest.raises(AnnotationError, match="Two pictures have the id 'a'"):
+        dataset_file([drawings[0], drawings[0]], names, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("image_id", "patient_id", "words"), [
+    ("../x", "", "image id may hold"), ("a,b", "", "image id may hold"), ("a" * 81, "", "image id"),
+    ("a", "P 1", "patient id"), ("a", "=1+1", "patient id")])
+def test_ids_that_would_break_paths_or_tables_are_refused(image_id, patient_id, words):
+    with pytest.raises(AnnotationError, match=words):
+        make_drawing(picture(), drawn(), image_id, patient_id, None)
+
+
+@pytest.mark.parametrize("mpp", [-1, 0, 1000, float("nan")])
+def test_an_absurd_pixel_size_is_refused(mpp):
+    with pytest.raises(AnnotationError, match="not a plausible pixel size"):
+        make_drawing(picture(), drawn(), "a", "", mpp)
+
+
+def test_an_empty_drawing_is_refused():
+    with pytest.raises(AnnotationError, match="Nothing has been drawn"):
+        make_drawing(picture(), np.full((200, 260), 255, np.uint8), "a", "", None)

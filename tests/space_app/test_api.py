@@ -1,0 +1,115 @@
+import concurrent.futures
+import csv
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import discs
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from hf_gland.data.build import load_local
+
+
+@pytest.fixture(scope="module")
+def client(server, tmp_path_factory):
+    return Client(server.url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+def test_the_endpoints_are_named_typed_and_documented(client):
+    api = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(api) == {"/segment", "/dataset_row", "/model"}
+    parameters = {p["parameter_name"]: p for p in api["/segment"]["parameters"]}
+    assert list(parameters) == ["picture", "mpp", "unsure_below", "min_area", "page"]
+    assert [p["parameter_has_default"] for p in parameters.values()] == [False, True, True, True, True]
+    assert [r["label"] for r in api["/segment"]["returns"]] == [
+        "summary", "glands", "contours", "confidence_map", "mask", "confidence", "geojson", "csv", "zip"]
+    assert "Segment the glands" in api["/segment"]["description"]
+
+
+def test_a_picture_gives_its_glands_and_files(client, picture_file):
+    summary, table, contours, confidence_map, mask, confidence, geojson, rows, archive = client.predict(
+        handle_file(str(picture_file(discs(3)))), mpp=0.5, api_name="/segment")
+    assert (summary["glands"], summary["mpp"], summary["notes"]) == (3, 0.5, [])
+    assert len(table["data"]) == 3
+    assert dict(zip(table["headers"], table["data"][0], strict=True))["area_um2"] == pytest.approx(np.pi * 100, rel=0.05)
+    assert np.array_equal(np.asarray(Image.open(mask)), (discs(3)[..., 0] < 128).astype(np.uint8))
+    assert Image.open(contours).size == Image.open(confidence_map).size == (260, 200)
+    assert Image.open(confidence).mode == "I;16"
+    with open(geojson) as file:
+        assert len(json.load(file)["features"]) == 3
+    with open(rows, newline="") as file:
+        assert len(list(csv.DictReader(file))) == 3
+    assert zipfile.ZipFile(archive).testzip() is None
+
+
+def test_options_reach_the_result(client, picture_file):
+    summary, table, *_ = client.predict(handle_file(str(picture_file(discs(3)))), None, 100, 99_999, 1, api_name="/segment")
+    assert (summary["glands"], summary["min_area_unit"], table["data"]) == (0, "px", [])
+    assert "No pixel size given" in summary["notes"][0]
+
+
+@pytest.mark.parametrize(("mpp", "page", "words"), [(-1, 1, "not a plausible pixel size"), (1e9, 1, "not a plausible")])
+def test_bad_options_are_refused_in_words(client, picture_file, mpp, page, words):
+    with pytest.raises(AppError, match=words):
+        client.predict(handle_file(str(picture_file(discs(1)))), mpp, 75, None, page, api_name="/segment")
+
+
+def test_what_is_no_picture_is_refused_in_words_and_the_server_goes_on(client, tmp_path, picture_file):
+    (tmp_path / "notes.png").write_text("no picture")
+    with pytest.raises(AppError, match=r"notes\.png: not a picture"):
+        client.predict(handle_file(str(tmp_path / "notes.png")), api_name="/segment")
+    assert client.predict(handle_file(str(picture_file(discs(1)))), api_name="/segment")[0]["glands"] == 1
+
+
+def test_files_of_the_server_cannot_be_asked_for(client, server):
+    import httpx
+    for path in ("/etc/passwd", "../../etc/passwd", __file__):
+        answer = httpx.get(f"{server.url}/gradio_api/file={path}")
+        assert answer.status_code in (403, 404)
+        payload = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, None, 75, None, 1]}
+        event = httpx.post(f"{server.url}/gradio_api/call/segment", json=payload).json()["event_id"]
+        result = httpx.get(f"{server.url}/gradio_api/call/segment/{event}", timeout=30).text
+        assert "event: error" in result
+        assert "root:" not in result
+
+
+def test_a_picture_and_its_mask_become_a_row(client, picture_file, tmp_path):
+    mask = np.full((200, 260), 255, np.uint8)
+    mask[30:70, 10:45] = 1
+    archive = client.predict(handle_file(str(picture_file(discs(1)))), handle_file(str(picture_file(mask, "m.png"))),
+                             "case-1", "P1", 0.5, api_name="/dataset_row")
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(tmp_path / "row")
+    (row,) = load_local(tmp_path / "row" / "dataset")["train"]
+    assert np.array_equal(np.asarray(row["sparse_mask"]), mask)
+    assert (row["image_id"], row["patient_id"], row["annotated_glands"]) == ("case-1", "P1", 1)
+
+
+@pytest.mark.parametrize(("mask", "words"), [
+    (np.full((200, 260), 9, np.uint8), "mask values 9"), (np.full((10, 10), 1, np.uint8), "10×10"),
+    (np.full((200, 260), 300, np.uint16), "mask values 300")])
+def test_a_wrong_mask_is_refused_in_words(client, picture_file, mask, words):
+    with pytest.raises(AppError, match=words):
+        client.predict(handle_file(str(picture_file(discs(1)))), handle_file(str(picture_file(mask, "m.png"))),
+                       api_name="/dataset_row")
+
+
+def test_the_model_is_described(client):
+    facts = client.predict(api_name="/model")
+    assert (facts["name"], facts["mpp"]) == ("test/dark-is-gland", 0.5)
+    assert facts["classes"] == {"0": "background", "1": "gland"}
+
+
+def test_each_of_several_clients_gets_its_own_result(server, picture_file):
+    files = {count: picture_file(discs(count), f"picture{count}.png") for count in range(1, 6)}
+
+    def visitor(count):
+        own = Client(server.url, verbose=False, download_files=False)
+        return [own.predict(handle_file(str(files[count])), mpp=0.5, api_name="/segment")[0] for _ in range(3)]
+
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        for count, summaries in zip(files, pool.map(visitor, files), strict=True):
+            assert [(s["glands"], s["picture"]) for s in summaries] == [(count, f"picture{count}.png")] * 3

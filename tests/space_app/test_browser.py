@@ -1,0 +1,407 @@
+"""The page in a real browser: what a visitor does, from upload to downloads."""
+
+import csv
+import json
+import re
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from browser_tools import browser, visit
+from conftest import Server, discs, free_port
+from gland_space.pictures import safe_name
+from PIL import Image
+from test_annotation import build_dataset_script
+from test_pictures import bad_files
+
+from hf_gland.data.build import load_local
+
+pytestmark = pytest.mark.browser
+
+ROWS = "#segment-viewer .gl-table tbody tr"
+SUMMARY = "#segment-viewer .gl-summary"
+READOUT = "#segment-viewer .gl-readout"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as running:
+        yield running
+
+
+def upload(page, path, tab="segment"):
+    page.set_input_files(f"#{tab}-drop input[type=file]", str(path))
+
+
+def segment(page, path, mpp="0.5"):
+    upload(page, path)
+    text_becomes(page, "#segment-viewer .gl-name", safe_name(path.name))
+    page.fill("#segment-mpp :is(input, textarea)", mpp)
+    page.wait_for_selector("#segment-start:not([disabled])")
+    page.click("#segment-start")
+    page.wait_for_selector("#segment-viewer .gl-body[data-state=result]")
+    page.wait_for_selector("#segment-status :text('Segmented in')")
+
+
+def set_slider(page, elem_id, value):
+    field = page.locator(f"#{elem_id} input[type=number]")
+    field.fill(str(value))
+    field.press("Enter")
+
+
+def text_becomes(page, selector, part):
+    page.wait_for_function("([s, t]) => document.querySelector(s)?.textContent.includes(t)", arg=[selector, part])
+
+
+def saved(page, button, folder):
+    with page.expect_download() as started:
+        page.click(button)
+    path = folder / started.value.suggested_filename
+    started.value.save_as(path)
+    return path
+
+
+def three_glands(picture_file):
+    """Two sure glands, a doubtful one, and a speck of 100 px."""
+    pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.6), 120, axis=1))
+    pixels[150:160, 150:160] = 10
+    return picture_file(pixels, "case 1.png")
+
+
+def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
+    with visit(chromium, server.url) as page:
+        path = three_glands(picture_file)
+        upload(page, path)
+        text_becomes(page, "#segment-status", "Ready: press Segment")
+        assert "does not state its pixel size" in page.inner_text("#segment-status")
+        page.fill("#segment-mpp :is(input, textarea)", "0,5")
+        page.click("#segment-start")
+        page.wait_for_selector(ROWS)
+        assert page.locator(ROWS).count() == 3
+        assert "case_1.png · 260 × 200 px" in page.inner_text("#segment-viewer .gl-name")
+        assert "Area (µm²)" in page.inner_text("#segment-viewer .gl-table thead")
+        assert "3 glands" in page.inner_text(SUMMARY)
+        assert "1 smaller region left out" in page.inner_text(SUMMARY)
+        assert page.locator(".gl-panel[data-panel=contours] .gl-outlines g:not(.gl-hidden)").count() == 3
+        assert page.locator("#segment-viewer .gl-histogram").is_visible()
+
+        runs = server.network.runs
+        set_slider(page, "segment-unsure", 85)
+        text_becomes(page, SUMMARY, "1 unsure (below 85 %)")
+        assert page.locator(".gl-panel[data-panel=contours] .gl-outlines g.gl-unsure:not(.gl-hidden)").count() == 1
+        assert page.locator(f"{ROWS} .gl-badge:text('unsure')").count() == 1
+        set_slider(page, "segment-area", 0)
+        text_becomes(page, SUMMARY, "4 glands")
+        set_slider(page, "segment-area", 100)
+        text_becomes(page, SUMMARY, "3 glands")
+        assert server.network.runs == runs
+
+        page.click(f"{ROWS}:nth-child(2)")
+        assert page.get_attribute(f"{ROWS}:nth-child(2)", "aria-selected") == "true"
+        chosen = page.get_attribute(f"{ROWS}:nth-child(2)", "data-gland")
+        assert [g.get_attribute("data-gland") for g in page.locator(".gl-outlines g.gl-selected").all()] == [chosen] * 2
+        assert f"Gland {chosen}: gland" in page.inner_text(READOUT)
+
+        archive = saved(page, "#download-zip", tmp_path)
+        singles = [saved(page, f"#download-{kind}", tmp_path) for kind in ("mask", "confidence", "geojson", "csv")]
+    assert [path.name for path in singles] == ["case_1_mask.png", "case_1_confidence.tif", "case_1.geojson",
+                                               "case_1_glands.csv"]
+    mask = np.asarray(Image.open(singles[0]))
+    assert set(np.unique(mask)) == {0, 1}
+    assert mask[150:160, 150:160].sum() == 0
+    assert Image.open(singles[1]).mode == "I;16"
+    features = json.loads(singles[2].read_text())["features"]
+    assert sorted(f["properties"]["measurements"]["Unsure"] for f in features) == [0, 0, 1]
+    assert len(list(csv.DictReader(singles[3].read_text().splitlines()))) == 3
+    with zipfile.ZipFile(archive) as opened:
+        assert all(opened.read(path.name) == path.read_bytes() for path in singles)
+        assert json.loads(opened.read("settings.json"))["unsure_below"] == 0.85
+
+
+def test_an_example_runs_by_keyboard_and_the_pictures_are_read_by_keyboard_and_mouse(chromium, server):
+    with visit(chromium, server.url) as page:
+        page.focus("#segment-examples [data-example='0']")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#segment-viewer .gl-body[data-state=result]")
+        assert page.input_value("#segment-mpp :is(input, textarea)") == "0.62"  # from the file
+        text_becomes(page, "#segment-status", "Segmented in")
+        page.focus(".gl-panel[data-panel=contours] .gl-stage")
+        page.keyboard.press("ArrowRight")
+        assert re.search(r"x \d+, y \d+: (gland|background), confidence \d+ %", page.inner_text(READOUT))
+        assert page.locator(".gl-cross:visible").count() == 2
+        page.keyboard.press("+")
+        assert page.inner_text("#segment-viewer .gl-zoom") == "150 %"
+        page.keyboard.press("0")
+        box = page.locator(".gl-panel[data-panel=confidence] .gl-stage").bounding_box()
+        page.mouse.move(box["x"] + 5, box["y"] + 5)
+        assert page.inner_text(READOUT).startswith("x 6, y ") or page.inner_text(READOUT).startswith("x ")
+        if page.locator(ROWS).count() > 1:
+            page.focus(f"{ROWS}:nth-child(1)")
+            page.keyboard.press("ArrowDown")
+            assert page.get_attribute(f"{ROWS}:nth-child(2)", "aria-selected") == "true"
+            page.keyboard.press("Escape")
+            assert page.locator(f"{ROWS}[aria-selected=true]").count() == 0
+
+
+def test_pointing_reads_the_class_and_confidence_of_that_very_pixel_and_clicking_selects(chromium, server, picture_file):
+    with visit(chromium, server.url) as page:
+        segment(page, three_glands(picture_file))
+        stage = page.locator(".gl-panel[data-panel=contours] .gl-stage")
+        stage.scroll_into_view_if_needed()
+        box = stage.bounding_box()
+
+        def point(x, y):
+            page.mouse.move(box["x"] + (x + 0.5) / 260 * box["width"], box["y"] + (y + 0.5) / 200 * box["height"])
+            return page.inner_text(READOUT)
+
+        assert re.fullmatch(r"x 2\d, y 5\d: gland, confidence 99 % · gland \d", point(26, 50))
+        assert re.fullmatch(r"x 13\d, y 12\d: background, confidence 99 %", point(130, 120))
+        assert re.fullmatch(r"x 14\d, y 5\d: gland, confidence 7\d % · gland \d", point(146, 50))
+        page.mouse.click(box["x"] + 26.5 / 260 * box["width"], box["y"] + 50.5 / 200 * box["height"])
+        assert page.locator(f"{ROWS}[aria-selected=true]").count() == 1
+        page.click("#segment-viewer [data-sort=area]")
+        areas = [float(cell.replace(",", "")) for cell in page.locator(f"{ROWS} td:nth-child(3)").all_inner_texts()]
+        assert areas == sorted(areas)
+        assert page.locator(f"{ROWS}[aria-selected=true]").count() == 1
+
+
+def stroke(page, points):
+    box = page.locator("#annotator .gl-ink").bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=3)
+    page.mouse.up()
+
+
+def test_annotating_ends_in_a_row_that_build_dataset_accepts(chromium, server, picture_file, tmp_path):
+    with visit(chromium, server.url) as page:
+        page.get_by_role("tab", name="Annotate").click()
+        upload(page, picture_file(discs(3), "biopsy.png"), "annotate")
+        page.wait_for_selector("#annotator .gl-ink", state="visible")
+        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
+        page.click("#annotate-save-rows")
+        text_becomes(page, "#annotate-status", "Nothing has been drawn yet")
+        page.locator("#annotator .gl-ink").scroll_into_view_if_needed()
+        stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
+        page.keyboard.press("2")
+        page.keyboard.press("b")
+        stroke(page, [(0.1, 0.7), (0.6, 0.8)])
+        page.wait_for_function("!/ 0.00 % stroma/.test(document.querySelector('#annotate-budget').textContent)")
+        page.click("#annotator .gl-undo")
+        text_becomes(page, "#annotate-budget", " 0.00 % stroma")
+        stroke(page, [(0.1, 0.7), (0.6, 0.8)])
+        page.wait_for_function("!/ 0.00 % stroma/.test(document.querySelector('#annotate-budget').textContent)")
+
+        page.click("#annotate-hesitate")
+        page.wait_for_selector("#annotator .gl-doubt-bar", state="visible")
+        text_becomes(page, "#annotate-budget", "1 gland outlined")  # the drawing is still there
+        page.fill("#annotate-mpp :is(input, textarea)", "0.5")
+        page.fill("#annotate-patient-id :is(input, textarea)", "P07")
+        page.fill("#annotate-image-id :is(input, textarea)", "../evil")
+        page.click("#annotate-save-mask")
+        text_becomes(page, "#annotate-status", "image id may hold letters")
+        page.fill("#annotate-image-id :is(input, textarea)", "biopsy-1")
+        mask = np.asarray(Image.open(saved(page, "#annotate-save-mask", tmp_path)))
+        archive = saved(page, "#annotate-save-rows", tmp_path)
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(tmp_path / "row")
+    assert build_dataset_script().main(["folder", "--root", str(tmp_path / "row" / "annotations"), "--style", "as-is",
+                                        "--out", str(tmp_path / "built")]) == 0
+    (row,) = load_local(tmp_path / "built")["train"]
+    sparse = np.asarray(row["sparse_mask"])
+    assert np.array_equal(sparse, mask)
+    assert set(np.unique(sparse)) == {0, 1, 255}
+    outlined = np.zeros(sparse.shape, bool)
+    outlined[24:76, 5:47] = True
+    assert ((sparse == 1) ^ outlined).sum() < 0.08 * outlined.sum()
+    assert (sparse == 0).sum() > 300
+    assert (row["image_id"], row["patient_id"], row["annotated_glands"], row["mpp"]) == ("biopsy-1", "P07", 1, 0.5)
+    assert np.array_equal(np.asarray(row["image"]), discs(3))
+
+
+def test_drawing_by_keyboard_alone(chromium, server, picture_file):
+    with visit(chromium, server.url) as page:
+        page.get_by_role("tab", name="Annotate").click()
+        upload(page, picture_file(discs(1)), "annotate")
+        page.wait_for_selector("#annotator .gl-ink", state="visible")
+        page.focus("#annotator .gl-ink")
+        page.keyboard.press("Enter")
+        for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):
+            for _ in range(3):
+                page.keyboard.press(f"Shift+{key}")
+        page.keyboard.press("Enter")
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
+
+
+def test_bad_files_get_a_message_in_the_page_and_the_next_picture_works(chromium, server, picture_file, tmp_path):
+    (tmp_path / "bad").mkdir()
+    with visit(chromium, server.url) as page:
+        for path, words in bad_files(tmp_path / "bad"):
+            upload(page, path)
+            page.wait_for_function("t => document.querySelector('#segment-status [role=alert]')?.textContent.includes(t)",
+                                   arg=path.name)
+            assert words in page.inner_text("#segment-status")
+            assert page.is_disabled("#segment-start")
+        segment(page, picture_file(discs(2)))
+        for mpp, words in (("-1", "not a plausible pixel size"), ("1e9", "not a plausible"), ("20x", "is not a number")):
+            page.fill("#segment-mpp :is(input, textarea)", mpp)
+            page.click("#segment-start")
+            text_becomes(page, "#segment-status [role=alert]", words)
+        page.fill("#segment-mpp :is(input, textarea)", "")
+        page.click("#segment-start")
+        text_becomes(page, "#segment-status", "No pixel size given")
+        text_becomes(page, "#segment-viewer .gl-table thead", "Area (px²)")
+
+
+def test_a_stack_of_pages_offers_the_page_and_a_large_picture_says_that_it_was_reduced(chromium, server, tmp_path):
+    pages = [Image.fromarray(discs(count)) for count in (1, 3)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with visit(chromium, server.url) as page:
+        upload(page, tmp_path / "stack.tif")
+        text_becomes(page, "#segment-status", "The file holds 2 pages; this is page 1")
+        field = page.locator("#segment-page input[type=number]")
+        field.fill("2")
+        field.press("Enter")
+        field.blur()
+        page.locator("#segment-page input[type=range]").focus()
+        page.keyboard.press("End")
+        page.keyboard.up("End")
+        text_becomes(page, "#segment-status", "this is page 2")
+        page.click("#segment-start")
+        text_becomes(page, SUMMARY, "3 glands")
+        Image.new("RGB", (5000, 100), (200, 150, 180)).save(tmp_path / "wide.jpg")
+        upload(page, tmp_path / "wide.jpg")
+        text_becomes(page, "#segment-status", "Reduced from 5000×100 to 4096×82 px")
+
+
+@pytest.fixture
+def own_server():
+    running = Server(queue_size=1)
+    yield running
+    running.close()
+
+
+def until(condition, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+def test_cancel_stops_the_model_and_so_does_leaving(chromium, own_server, picture_file):
+    network = own_server.network
+    big = picture_file(np.tile(discs(10), (6, 6, 1)), "big.png")
+    with visit(chromium, own_server.url) as page:
+        upload(page, big)
+        page.wait_for_selector("#segment-start:not([disabled])")
+        network.gate.clear()
+        page.click("#segment-start")
+        page.wait_for_selector("#segment-status [role=progressbar]")
+        assert until(lambda: network.runs == 1)
+        page.click("#segment-cancel")
+        text_becomes(page, "#segment-status", "Cancelled")
+        network.gate.set()
+        own_server.demo.runner.start(lambda job: None, _job()).result(15)  # the thread is free again
+        assert network.runs == 1
+        page.click("#segment-start")
+        page.wait_for_selector(ROWS)
+        runs, whole = network.runs, network.runs - 1
+        network.gate.clear()
+        page.click("#segment-start")
+        assert until(lambda: network.runs == runs + 1)
+    assert until(lambda: not own_server.demo.tickets._running)
+    network.gate.set()
+    own_server.demo.runner.start(lambda job: None, _job()).result(15)
+    assert network.runs == runs + 1 < runs + whole
+
+
+def _job():
+    from gland_space.runner import Job
+    return Job()
+
+
+def test_when_too_many_wait_the_next_is_told_so(chromium, own_server, picture_file):
+    path = picture_file(discs(1))
+    own_server.network.gate.clear()
+    with visit(chromium, own_server.url) as first, visit(chromium, own_server.url) as second, \
+            visit(chromium, own_server.url) as third:
+        for page, words in ((first, "Segmenting"), (second, "Waiting for the model"), (third, "Too many people")):
+            upload(page, path)
+            page.wait_for_selector("#segment-start:not([disabled])")
+            page.click("#segment-start")
+            text_becomes(page, "#segment-status", words)
+        own_server.network.gate.set()
+        text_becomes(first, SUMMARY, "1 gland")
+        text_becomes(second, SUMMARY, "1 gland")
+        third.click("#segment-start")
+        text_becomes(third, SUMMARY, "1 gland")
+
+
+def test_a_result_that_is_no_longer_kept_says_so(chromium, own_server, picture_file):
+    with visit(chromium, own_server.url) as page:
+        segment(page, picture_file(discs(1)))
+        own_server.demo.store._entries.clear()
+        set_slider(page, "segment-unsure", 80)
+        text_becomes(page, "#segment-status", "no longer kept")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_everything_without_scrolling_sideways(chromium, server, picture_file, scheme):
+    with visit(chromium, server.url, 390, 844, color_scheme=scheme) as page:
+        segment(page, three_glands(picture_file))
+        for tab in ("Segment", "Annotate", "About"):
+            page.get_by_role("tab", name=tab).click()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness = sum(int(value) for value in re.findall(r"\d+", background)[:3])
+        assert (brightness > 600) == (scheme == "light")
+
+
+def test_nothing_lacks_a_name(chromium, server, picture_file):
+    """Pictures have alternative texts, buttons and fields have names; decoration is marked as such."""
+    nameless = """() => [...document.querySelectorAll('img:not([alt]), svg[role=img]:not([aria-label])')].concat(
+        [...document.querySelectorAll('button, input:not([type=hidden]):not([type=file]), textarea, [role=application]')]
+          .filter((e) => e.offsetParent && !(e.innerText || '').trim() && !e.getAttribute('aria-label') && !e.title
+            && !(e.labels && e.labels.length) && !e.closest('label') && !e.getAttribute('aria-labelledby')))
+        .map((e) => e.outerHTML.slice(0, 200))"""
+    with visit(chromium, server.url) as page:
+        segment(page, three_glands(picture_file))
+        assert page.evaluate(nameless) == []
+        assert "outlines of 3 glands" in page.get_attribute("#segment-viewer .gl-image", "alt")
+        assert page.evaluate("document.documentElement.lang") != ""
+        for tab in ("Annotate", "About"):
+            page.get_by_role("tab", name=tab).click()
+            assert page.evaluate(nameless) == []
+
+
+def test_without_a_model_the_page_says_how_to_give_one_and_annotating_works(chromium, tmp_path, picture_file):
+    from gland_space.demo import Demo
+    from gland_space.page import build_page, launch_options
+
+    demo = Demo(None, "owner/nmae: no such repository", tmp_path / "space")
+    page_of = build_page(demo)
+    page_of.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True,
+                   **launch_options(demo))
+    try:
+        with visit(chromium, page_of.local_url.rstrip("/")) as page:
+            text = page.inner_text("#no-model-page")
+            assert "no such repository" in text
+            assert "HF_GLAND_MODEL=" in text
+            assert "make demo" in text
+            upload(page, picture_file(discs(1)))
+            page.wait_for_selector("#segment-viewer .gl-body[data-state=picture]")
+            assert page.is_disabled("#segment-start")
+            page.get_by_role("tab", name="Annotate").click()
+            upload(page, picture_file(discs(1)), "annotate")
+            page.wait_for_selector("#annotator .gl-ink", state="visible")
+            stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
+            text_becomes(page, "#annotate-budget", "1 gland outlined")
+    finally:
+        page_of.close()
+        demo.runner.close()
+
+

@@ -1,0 +1,59 @@
+import json
+
+import pytest
+from gland_space.figures import model_figures, results_table
+from gland_space.model_source import ModelSource
+
+METRICS = {"mIoU": 81.25, "mDice": 89.5, "gland_iou": 80.0, "gland_dice": 88.0, "image_dice": 87.0, "object_f1": 75.0,
+           "object_dice": 80.0, "object_hausdorff": 60.0, "ece": 3.0, "brier": 0.05}
+RECORD = {"variant": "ours", "recipe": "bench", "style": "glands", "background": "rim", "budget": 0.2, "seed": 0,
+          "dataset": "glas", "train_split": "train", "test_split": "testA", "backbone": "mit-b0", "command": "c",
+          "commit": "d", "data_sha256": "0" * 64, "hardware": "h", "train_seconds": 1.0, "metrics": METRICS}
+
+
+def write(folder, name="r.json", **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(RECORD | changes))
+
+
+def test_records_in_the_models_folder_are_shown(tmp_path):
+    write(tmp_path / "model" / "results")
+    table = model_figures(ModelSource(str(tmp_path / "model")))
+    assert "| glas | testA | 1 | 81.2 | 89.5 |" in table
+
+
+def test_a_model_trained_here_shows_the_evaluation_beside_its_run(tmp_path):
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    assert model_figures(ModelSource(str(tmp_path / "run" / "model"))) == ""
+    write(tmp_path / "evaluation")
+    assert "| glas | testA |" in model_figures(ModelSource(str(tmp_path / "run" / "model")))
+
+
+def test_a_card_with_a_model_index_is_read(tmp_path):
+    (tmp_path / "README.md").write_text("""---
+model-index:
+- name: m
+  results:
+  - task: {type: image-segmentation}
+    dataset: {type: glas, name: GlaS, split: testB}
+    metrics:
+    - {type: mIoU, name: mIoU, value: 77.125}
+---
+# m
+""")
+    assert "| GlaS | testB | mIoU | 77.12 |" in model_figures(ModelSource(str(tmp_path)))
+
+
+@pytest.mark.parametrize("text", ["", "# no front matter", "---\nmodel-index: 3\n---\n"])
+def test_a_card_without_figures_shows_none(tmp_path, text):
+    (tmp_path / "README.md").write_text(text)
+    assert model_figures(ModelSource(str(tmp_path))) == ""
+
+
+def test_seeds_are_averaged_and_broken_records_show_nothing_rather_than_something_wrong(tmp_path):
+    write(tmp_path, "a.json")
+    write(tmp_path, "b.json", seed=1, metrics=METRICS | {"mIoU": 83.25})
+    assert "82.2 ± 1.4" in results_table(tmp_path)
+    (tmp_path / "c.json").write_text("{}")
+    assert results_table(tmp_path) == ""
+    assert results_table(tmp_path / "missing") == ""

@@ -1,0 +1,72 @@
+import shutil
+import subprocess
+import sys
+
+import httpx
+import pytest
+from browser_tools import browser, visit
+from conftest import SPACE_APP, free_port
+from test_pictures import bad_files
+
+ROOT = SPACE_APP.parent
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as running:
+        yield running
+
+
+def tiny_model(folder):
+    import torch
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
+
+    torch.manual_seed(0)
+    config = SegformerConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32], decoder_hidden_size=16,
+                             num_attention_heads=[1, 1, 2, 2], id2label={0: "background", 1: "gland"},
+                             label2id={"background": 0, "gland": 1})
+    model = SegformerForSemanticSegmentation(config)
+    model.config.mpp = 0.5
+    model.save_pretrained(folder)
+    SegformerImageProcessorPil().save_pretrained(folder)
+
+
+def test_the_published_folder_starts_on_its_own_and_cleans_up_after_itself(chromium, tmp_path):
+    """The folder that is pushed: space_app with the hf_gland package beside app.py, and nothing else of the project."""
+    space, temporary = tmp_path / "space", tmp_path / "temporary"
+    shutil.copytree(SPACE_APP, space, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "hf_gland", space / "hf_gland", ignore=shutil.ignore_patterns("__pycache__", "train"))
+    temporary.mkdir()
+    tiny_model(space / "runs" / "demo" / "run" / "model")  # where the README's first command leaves one
+    before = sorted(path for path in space.rglob("*") if "__pycache__" not in path.parts)
+    port = free_port()
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": str(temporary), "HF_HUB_OFFLINE": "1",
+                   "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], cwd=space, env=environment, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Running on local URL" in line:
+                break
+        assert process.poll() is None, "".join(lines)
+        with visit(chromium, f"http://127.0.0.1:{port}") as page:
+            assert "model: demo/run/model" in page.inner_text("#header")
+            page.click("#segment-examples [data-example='0']")
+            page.wait_for_selector("#segment-viewer .gl-body[data-state=result]")
+            (tmp_path / "bad").mkdir()
+            for path, words in list(bad_files(tmp_path / "bad"))[:4]:
+                page.set_input_files("#segment-drop input[type=file]", str(path))
+                page.wait_for_selector(f"#segment-status [role=alert]:has-text('{words}')")
+        for name in ("../../evil.png", "..\\evil.png", "/evil.png"):
+            httpx.post(f"http://127.0.0.1:{port}/gradio_api/upload", files={"files": (name, b"x")}).raise_for_status()
+        (own,) = temporary.iterdir()  # all that was written lies in the one folder
+        assert len(list(own.rglob("*evil.png"))) >= 1
+        assert list(tmp_path.glob("*evil*")) == []
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    assert list(temporary.iterdir()) == []
+    assert sorted(path for path in space.rglob("*") if "__pycache__" not in path.parts) == before

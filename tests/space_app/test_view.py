@@ -1,0 +1,118 @@
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from conftest import discs
+from gland_space.analysis import Choice, analyse
+from gland_space.pictures import Picture
+from gland_space.view import choice_view, picture_view, result_view, svg_path
+from PIL import Image
+
+from hf_gland.export.polygons import region_polygons
+from hf_gland.labels import class_colour
+
+
+def decoded(uri):
+    kind, data = re.fullmatch(r"data:image/(png|jpeg);base64,(.+)", uri).groups()
+    return kind, np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+def numbers(data):
+    return data[..., 0].astype(int) + 256 * data[..., 1].astype(int)
+
+
+def analysed(demo, pixels, mpp=0.5):
+    return analyse(demo.model.segmenter, Picture(pixels, "a.png", pixels.shape[:2]), mpp, demo.limits)
+
+
+def test_the_browser_gets_every_pixels_gland_and_confidence(make_demo):
+    pixels = discs(10)
+    analysis = analysed(make_demo(), pixels)
+    view = result_view(analysis)
+    kind, data = decoded(view["data"])
+    assert kind == "png"
+    ids = numbers(data)
+    assert np.array_equal(ids, analysis.prediction.instances)
+    assert np.abs(data[..., 2] / 255 - analysis.prediction.confidence).max() <= 0.5 / 255 + 1e-6
+    assert decoded(view["image"])[1].shape == pixels.shape
+    assert [c["name"] for c in view["classes"]] == ["background", "gland"]
+    assert view["classes"][1]["colour"] == "#" + bytes(class_colour(1)).hex()
+    assert (len(view["ramp"]), view["lowest"], view["unit"]) == (256, 0.5, "µm")
+    json.dumps(view, allow_nan=False)
+
+
+def filled(path, hw):
+    """The pixels inside an SVG path of axis-parallel edges, by the even-odd rule."""
+    inside = np.zeros(hw, int)
+    for part in path.split("M")[1:]:
+        x, y, steps = re.fullmatch(r"(\d+) (\d+)(.*)z", part).groups()
+        x, y = int(x), int(y)
+        start = (x, y)
+        edges = []
+        for axis, size in re.findall(r"([hv])(-?\d+)", steps):
+            end = (x + int(size), y) if axis == "h" else (x, y + int(size))
+            edges.append((x, y, *end))
+            x, y = end
+        edges.append((x, y, *start))
+        for x0, y0, x1, y1 in edges:
+            if x0 == x1:
+                inside[min(y0, y1):max(y0, y1), x0:] += 1
+    return inside % 2 == 1
+
+
+def test_outlines_enclose_exactly_their_pixels():
+    rng = np.random.default_rng(0)
+    for density in (0.3, 0.6, 0.9):
+        region = rng.random((14, 17)) < density
+        box = np.zeros((20, 25), bool)
+        box[3:17, 5:22] = region
+        assert np.array_equal(filled(svg_path(region_polygons(region), 5, 3), box.shape), box)
+
+
+def test_each_gland_comes_with_its_outline_and_measures(make_demo):
+    analysis = analysed(make_demo(), discs(3))
+    view = result_view(analysis)
+    for shown, gland in zip(view["glands"], analysis.prediction.glands, strict=True):
+        assert np.array_equal(filled(shown["outline"], (200, 260)), analysis.prediction.instances == gland.id)
+        assert shown["area"] == pytest.approx(gland.area_um2, abs=0.1)
+    in_px = result_view(analysed(make_demo(), discs(3), mpp=None))
+    assert in_px["unit"] == "px"
+    assert in_px["glands"][0]["area"] == analysis.prediction.glands[0].area_px
+
+
+def test_a_large_picture_is_shown_smaller_with_the_same_glands(make_demo):
+    pixels = np.tile(discs(4), (1, 9, 1))
+    analysis = analysed(make_demo(), pixels)
+    view = result_view(analysis)
+    assert (view["width"], view["full"]) == (2048, [2340, 200])
+    assert set(np.unique(numbers(decoded(view["data"])[1]))) == {0, *(g["id"] for g in view["glands"])}
+    assert all(gland["outline"] for gland in view["glands"])
+
+
+def test_a_picture_alone_has_no_glands_yet():
+    view = picture_view(Picture(discs(2), "a.png", (200, 260)))
+    assert (view["data"], view["glands"], view["width"], view["height"]) == (None, [], 260, 200)
+
+
+def test_the_sliders_change_what_is_kept_unsure_and_said(make_demo):
+    pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.6), 120, axis=1))
+    analysis = analysed(make_demo(), pixels)
+    view = choice_view("key", analysis, Choice(unsure_below=0.85, min_area=200))
+    assert view["view"] == "key"
+    assert len(view["kept"]) == 3
+    assert len(view["unsure"]) == 1
+    assert "3 glands" in view["summary"]
+    assert "1 unsure (below 85 %)" in view["summary"]
+    nothing = choice_view("key", analysis, Choice(min_area=1e6))
+    assert (nothing["kept"], nothing["unsure"]) == ([], [])
+    assert "3 smaller regions left out" in nothing["summary"]
+    json.dumps(view, allow_nan=False)
+
+
+def test_an_empty_picture_says_so(make_demo):
+    analysis = analysed(make_demo(), discs(0))
+    assert choice_view("key", analysis, Choice())["summary"] == "No gland found in this picture."
+    assert result_view(analysis)["glands"] == []
