@@ -1,5 +1,7 @@
 """What a user can get wrong, and what the Hub can refuse: a message with the remedy, and nothing half done."""
 
+import json
+
 import pytest
 
 METRIC = ["metric", "--repo"]
@@ -104,8 +106,9 @@ def test_nobody_answers(hub, client):
 def test_reading_what_is_not_there(hub, client, tiny_dataset):
     assert client.publish("dataset", f"few={tiny_dataset}", "--repo", "me/readable").status == 0
     hub.ask("/api/repos/create", {"name": "weights", "organization": "me", "type": "model"})
-    seen = client.run("read_errors.py").result
-    assert "has no branch, tag or commit 'v9'" in seen["dataset_revision"]
-    assert "no configuration is named 'many'" in seen["dataset_config"]
-    assert "neither a folder nor a dataset on the Hub" in seen["dataset"]
-    assert "v9" in seen["model_revision"]
+    asked = {"revision": ["me/readable", "", "v9"], "config": ["me/readable", "many"], "name": ["me/nowhere"]}
+    seen = client.run("read_errors.py", json.dumps(asked), "me/weights", "v9").result
+    assert "has no branch, tag or commit 'v9'" in seen["revision"]
+    assert "no configuration is named 'many'" in seen["config"]
+    assert "neither a folder nor a dataset on the Hub" in seen["name"]
+    assert "v9" in seen["model"]

@@ -1,15 +1,18 @@
 """Everything published to a Hub and read back, by real clients over HTTP."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from publications import write_glas_archive, write_glas_dataset
 from tiny import one_gland_and_a_strip, tree, write_dataset
 from transformers import AutoModelForSemanticSegmentation
 
 from hf_gland.data.build import load_provenance
 
+APP = Path(__file__).resolve().parents[2] / "space_app"
 MODEL_FILES = {"README.md", "model.safetensors", "config.json", "preprocessor_config.json", "student/model.safetensors",
                "student/config.json", "student/preprocessor_config.json", "training_log.jsonl", "training_config.json",
                "training_metrics.json", ".eval_results/validation.yaml", "media/predictions.png"}
@@ -131,3 +134,32 @@ def measured(hub) -> Path:
     file = hub.folder / Path(path).name
     file.write_bytes(data)
     return file
+
+
+def test_masks_published_without_images_are_joined_again(hub, client, tmp_path):
+    archive = write_glas_archive(tmp_path / "glas.zip")
+    built = write_glas_dataset(archive, tmp_path / "built")
+    refused = client.publish("dataset", f"some={built}", "--repo", "me/glas")
+    assert refused.status == 2
+    assert "--i-have-the-right" in refused.stderr
+    assert client.publish("dataset", f"some={built}", "--repo", "me/glas", "--masks-only", "--tag", "v1").status == 0
+    training = client.run("read_errors.py", json.dumps({"masks": ["me/glas", "some"]})).result
+    assert "publish.py join" in training["masks"]
+    join = ["join", "--from", "me/glas", "--config", "some", "--revision", "v1", "--archive", archive, "--no-verify",
+            "--out"]
+    outcome = client.publish(*join, tmp_path / "joined")
+    assert outcome.status == 0, outcome.stderr
+    assert load_provenance(tmp_path / "joined") == load_provenance(built)
+    assert "exists already" in client.publish(*join, tmp_path / "joined").stderr
+    unknown = client.publish(*[a if a != "v1" else "v2" for a in join], tmp_path / "other")
+    assert "has no branch, tag or commit 'v2'" in unknown.stderr
+
+
+def test_the_web_demo_becomes_a_space(hub, client, published):
+    outcome = client.publish("space", "--repo", "me/demo", "--model-repo", "me/glands", "--results", measured(hub))
+    assert outcome.status == 0, outcome.stderr
+    files = hub.files("spaces", "me/demo")
+    app = {path: data for path, data in tree(APP).items() if "__pycache__" not in path and path != "README.md"}
+    assert {path: files[path] for path in app} == app
+    assert files["hf_gland/labels.py"] == (APP.parent / "hf_gland" / "labels.py").read_bytes()
+    assert b"models:\n- me/glands" in files["README.md"]
