@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from processes import SCRIPTS, run_script, settings_as_arguments, start
+from processes import SCRIPTS, run_script, settings_as_arguments, start, start_together
 from safetensors.torch import load_file
 from tiny import NETWORK, NO_DROPOUT, dense_truth, one_gland_and_a_strip, picture, tiny_settings, tree, write_dataset
 from training import read_records
@@ -184,6 +184,17 @@ def test_labels_without_background_say_what_to_do(tmp_path):
     dataset = write_dataset(tmp_path / "data", sparse=glands_only, dense=dense_truth, splits=("train",))
     message = refused("--out", tmp_path / "run", *settings_as_arguments(tiny_settings(dataset)))
     assert "--warmup_background assume" in message
+
+
+def test_a_mistake_that_one_process_finds_ends_the_others_too(tmp_path):
+    dataset = write_dataset(tmp_path / "data", num_classes=3, splits=("train",))
+    record = json.loads((dataset / "provenance.json").read_text())
+    (dataset / "provenance.json").write_text(json.dumps(record | {"class_names": ["background", "gland"]}))
+    arguments = ["--out", str(tmp_path / "run"), *settings_as_arguments(tiny_settings(dataset))]
+    main, other = start_together(2, run_script, "train.py", arguments)
+    assert main.wait() == 2
+    assert "train-0: mask values 2" in main.stderr
+    assert other.wait() != 0
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Runs in processes of their own, killed and taken up again: a resumed run ends bit-equal to one that never stopped."""
 
+import importlib
 import json
-import multiprocessing.connection
 import os
 import random
 import signal
@@ -34,20 +34,36 @@ def train_once(run, settings, *more, processes=1):
     return run
 
 
-def recorded(run):
-    path = run / "metrics.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def signal_at(module, name, call, number):
+    """Send this process a signal in the call-th call of a function."""
+    target = importlib.import_module(module)
+    original, calls = getattr(target, name), iter(range(1, 10**6))
+
+    def signal_or_call(*args, **kwargs):
+        if next(calls) == call:
+            os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+
+    setattr(target, name, signal_or_call)
 
 
-def end_after(processes, run, lines, number):
-    """Send a signal to the processes of a run as soon as it has recorded so many lines."""
-    sentinels = [p.process.sentinel for p in processes]
-    while recorded(run) < lines:
-        gone = multiprocessing.connection.wait(sentinels, timeout=0.002)
-        assert not gone, processes[0].stderr
-    for process in processes:
-        os.kill(process.process.pid, number)
-    return [process.wait() for process in processes]
+def run_until(run, settings, more, where, number=signal.SIGKILL):
+    """What a process does that is to be struck by a signal; in a run of several, only the first is."""
+    def prepare():
+        if os.environ.get("RANK", "0") == "0":
+            signal_at(*where, number)
+
+    run_script("train.py", arguments(run, settings, *more), prepare)
+
+
+def kill_somewhere(run, settings, more, where, processes=1):
+    """Start a run, let its first process die there, and end the others, as torchrun does."""
+    first, *others = start_together(processes, run_until, run, settings, more, where)
+    assert first.wait() == -signal.SIGKILL, first.stderr
+    for process in others:
+        process.process.kill()
+        assert process.wait() != 0
+    assert not (run / "model").exists()
 
 
 def whole_state(run):
@@ -70,39 +86,21 @@ def assert_same(run, reference, killed_at):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_run_ends_as_if_it_had_never_been_killed(tiny_dataset, tmp_path, processes):
-    """Killed without warning at a random record: mid-epoch, mid-bank, between checkpoints. Twice, in one process."""
-    settings = tiny_settings(tiny_dataset, **EVENTFUL)
+    """Without warning, at a random call of something that every run does: mid-epoch, mid-bank, mid-checkpoint."""
+    settings, run, random_call = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run", random.SystemRandom()
     reference = train_once(tmp_path / "reference", settings, processes=processes)
-    run, more, lines = tmp_path / "run", [], SAVE_EVERY + 1
-    for _ in range(2 if processes == 1 else 1):
-        lines = random.SystemRandom().randint(lines, lines + 4)
-        together = start_together(processes, run_script, "train.py", arguments(run, settings, *more))
-        statuses = end_after(together, run, lines, signal.SIGKILL)
-        assert -signal.SIGKILL in statuses
-        assert not (run / "model").exists()
-        more = ["--resume"]
-        lines += SAVE_EVERY + 1
+    where = random_call.choice([
+        ("hf_gland.train.loop", "append_metrics", random_call.randint(4, STEPS)),
+        ("hf_gland.train.loop", "step_loss", random_call.randint(SAVE_EVERY + 1, STEPS)),
+        ("hf_gland.train.loop", "update_teacher", random_call.randint(SAVE_EVERY + 1, STEPS)),
+        ("hf_gland.refine.bank", "quantise", random_call.randint(1, 6)),
+        ("hf_gland.train.checkpoint", "save_model", random_call.randint(3, 8)),
+    ])
+    kill_somewhere(run, settings, [], where, processes)
+    again = ("hf_gland.train.loop", "append_metrics", random_call.randint(1, 2))
+    kill_somewhere(run, settings, ["--resume"], again, processes)
     train_once(run, settings, "--resume", processes=processes)
-    assert_same(run, reference, lines)
-
-
-def kill_at(module, name, call):
-    """Die in the call-th call of a function, as a machine that loses power would."""
-    import importlib
-
-    target = importlib.import_module(module)
-    original, calls = getattr(target, name), iter(range(1, 10**6))
-
-    def die_or_call(*args, **kwargs):
-        if next(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args, **kwargs)
-
-    setattr(target, name, die_or_call)
-
-
-def run_and_die(run, settings, *where):
-    run_script("train.py", arguments(run, settings), prepare=lambda: kill_at(*where))
+    assert_same(run, reference, where)
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +117,7 @@ def uninterrupted(tiny_dataset, tmp_path_factory):
 ], ids=lambda where: where[1])
 def test_a_run_killed_while_it_writes_goes_on(tiny_dataset, uninterrupted, tmp_path, where):
     settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
-    process = start(run_and_die, run, settings, *where)
-    assert process.wait() == -signal.SIGKILL, process.stderr
+    kill_somewhere(run, settings, [], where)
     train_once(run, settings, "--resume")
     assert_same(run, uninterrupted, where)
     assert not [name for name in tree(run) if ".part" in name]
@@ -137,30 +134,33 @@ def test_resuming_a_finished_run_changes_nothing(tiny_dataset, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(tiny_dataset, uninterrupted, tmp_path, number):
     settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
-    process = start(run_script, "train.py", arguments(run, settings))
-    assert end_after([process], run, 4, number) == [130]
-    stopped_at = read_records(run)[-1]["step"]
-    assert 4 <= stopped_at < STEPS
-    assert f"stopped at step {stopped_at}; continue with --resume" in process.stderr
+    process = start(run_until, run, settings, [], ("hf_gland.train.loop", "step_loss", 7), number)
+    assert process.wait() == 130
+    assert "finishing the step, then saving" in process.stderr
+    assert process.stderr.endswith("stopped at step 7; continue with --resume\n")
     assert "Traceback" not in process.stderr
-    assert checkpoint_paths(run)[-1].name == f"step-{stopped_at:06d}"
+    assert [p.name for p in checkpoint_paths(run)] == ["step-000006", "step-000007"]
     train_once(run, settings, "--resume")
-    assert_same(run, uninterrupted, stopped_at)
+    assert_same(run, uninterrupted, number)
 
 
-def test_ctrl_c_before_the_first_step_ends_without_a_stack_trace(tiny_dataset, tmp_path):
-    process = start(run_and_interrupt, tmp_path / "run", tiny_settings(tiny_dataset))
+def test_asking_one_process_to_stop_stops_them_all(tiny_dataset, tmp_path):
+    settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
+    where = ("hf_gland.train.loop", "update_teacher", 3)
+    for process in start_together(2, run_until, run, settings, [], where, signal.SIGTERM):
+        assert process.wait() == 130, process.stderr
+    assert checkpoint_paths(run)[-1].name == "step-000003"
+
+
+@pytest.mark.parametrize("name", ["build_store", "save_model_folder"])
+def test_ctrl_c_outside_the_steps_ends_without_a_stack_trace(tiny_dataset, tmp_path, name):
+    settings, run = tiny_settings(tiny_dataset, steps=2), tmp_path / "run"
+    process = start(run_until, run, settings, [], ("hf_gland.train.loop", name, 1), signal.SIGINT)
     assert process.wait() == 130
     assert "Traceback" not in process.stderr
-
-
-def run_and_interrupt(run, settings):
-    def interrupt():
-        import hf_gland.train.loop as loop
-
-        loop.load_student = lambda *_: os.kill(os.getpid(), signal.SIGINT)
-
-    run_script("train.py", arguments(run, settings), prepare=interrupt)
+    if name == "save_model_folder":
+        train_once(run, settings, "--resume")
+        assert (run / "model" / "model.safetensors").exists()
 
 
 class TestTwoProcesses:
