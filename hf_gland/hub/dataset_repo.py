@@ -39,7 +39,7 @@ PREVIEW_IMAGES = 6
 PREVIEW_FEATURES = datasets.Features({
     "configuration": datasets.Value("string"), "image_id": datasets.Value("string"),
     "annotation": datasets.Image(mode="RGB"), "labelled_fraction": datasets.Value("float32")})
-SYNTHETIC_SEED = 1  # images of no published dataset
+SYNTHETIC_SEED, SYNTHETIC_SIZE = 1, (240, 320)  # images of no published dataset; height, width in px
 
 
 def stage_dataset(configurations: Sequence[Configuration], out: Path, repo: str, *, templates: Path,
@@ -138,7 +138,7 @@ def _draw_picture(configurations: Sequence[Configuration], path: Path, *, synthe
         titles = {c.name: (_config(c.provenance["sparsify"]), c.provenance["seed"]) for c in configurations
                   if c.provenance["sparsify"]["style"] != "as-is"} or {"an example": (SparsifyConfig(), 0)}
         cells = []
-        for sample in iter_synthetic("train", images=PICTURE_IMAGES, seed=SYNTHETIC_SEED):
+        for sample in iter_synthetic("train", images=PICTURE_IMAGES, seed=SYNTHETIC_SEED, size_px=SYNTHETIC_SIZE):
             assert sample.mask is not None
             cells.append((sample.image_id, sample.image, [
                 sparsify(sample.mask, sample.instances, config, annotation_rng(seed, sample.image_id)).mask

@@ -16,8 +16,7 @@ import transformers.pipelines.image_segmentation  # noqa: F401
 
 import hf_gland.export.overlay
 import hf_gland.hub.model_repo
-import hf_gland.hub.pusher
-import hf_gland.train.loop  # noqa: F401
+import hf_gland.hub.pusher  # noqa: F401
 
 
 def run(order: dict) -> int:

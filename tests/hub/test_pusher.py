@@ -30,7 +30,7 @@ def test_a_slow_hub_does_not_hold_up_training(hub, client, copied_run):
     assert "- hf_gland" in readme
 
 
-def test_a_hub_that_dies_costs_nothing_and_publishing_completes_it(hub, client, copied_run, tmp_path):
+def test_a_hub_that_dies_costs_nothing_and_publishing_completes_it(hub, client, copied_run):
     seen = push(client, hub, "hub_that_dies", copied_run, "me/dying").result
     assert seen["arrived"] is False
     assert any("Training goes on" in line for line in seen["said"])
@@ -42,10 +42,11 @@ def test_a_hub_that_dies_costs_nothing_and_publishing_completes_it(hub, client, 
     assert json.loads(files["last-checkpoint/state.json"]) == {"step": 2}
     assert files["training_log.jsonl"] == b'{"step": 2}\n'
 
-    command = ["model", copied_run, "--repo", "me/dying"]
-    assert client.publish(*command).status == 0
-    assert client.publish(*command, "--dry-run", tmp_path / "whole").status == 0
-    assert hub.files("models", "me/dying") == tree(tmp_path / "whole")
+    assert client.publish("model", copied_run, "--repo", "me/dying").status == 0
+    files = hub.files("models", "me/dying")
+    model, results = tree(copied_run / "model"), {f"results/{p.name}" for p in (copied_run / "evaluation").iterdir()}
+    assert {path: files[path] for path in model} == model
+    assert set(files) == set(model) | results | {"README.md", "media/predictions.png"}
     assert hub.commits("models", "me/dying") == ["Publish the model", "Training, step 2", "initial commit"]
 
 

@@ -80,7 +80,7 @@ def test_publishing_again_changes_nothing(published, hub, client, commands):
     assert not [request for request in hub.requests() if "/commit/" in request or request.startswith("PUT")]
 
 
-def test_what_is_read_back_is_what_was_published(published, client, offline_client, run, dotted_dataset):
+def test_what_is_read_back_is_what_was_published(published, client, offline, run, dotted_dataset):
     seen = client.run("read_back.py", "me/glands", "me/tiny", "dots", "me/gland_segmentation", "v1").result
     assert seen["digest"] == seen["streamed_digest"] == load_provenance(dotted_dataset)["data_sha256"]
     assert seen["default_rows"] == {"train": 6, "validation": 2}
@@ -94,9 +94,8 @@ def test_what_is_read_back_is_what_was_published(published, client, offline_clie
     assert seen["metric"] == 100
 
     # After that one download the Hub is no longer needed.
-    offline = offline_client.run("read_back.py", "me/glands", "me/tiny", "dots", "me/gland_segmentation", "v1",
-                                 environment={"HF_EVALUATE_OFFLINE": "1"}).result
-    assert offline == {key: value for key, value in seen.items() if key != "streamed_digest"}
+    again = offline("read_back.py", "me/glands", "me/tiny", "dots", "me/gland_segmentation", "v1")
+    assert again == {key: value for key, value in seen.items() if key != "streamed_digest"}
 
 
 def test_changed_content_is_one_more_commit_without_what_is_gone(published, hub, client, commands, dotted_dataset):
