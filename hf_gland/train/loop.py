@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,11 @@ def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
 
 
 def train(config: TrainConfig, run: Path, accelerator: Accelerator, *, resume: bool = False,
-          note: Mapping[str, Any] | None = None) -> Path:
+          note: Mapping[str, Any] | None = None, on_checkpoint: Callable[[Path], None] | None = None) -> Path:
     """Train as `config` says into the folder `run`; returns the model folder `run/model`.
 
     `note`: what the caller wants written into the model's training_metrics.json (the command, the recipe).
+    `on_checkpoint` is called on the main process with each checkpoint folder, which may be dropped when it returns.
 
     Raises CheckpointError, ConfigError, ValueError with a message for the user, or Interrupted when a signal asked the
     run to stop and a checkpoint was saved.
@@ -87,14 +88,16 @@ def train(config: TrainConfig, run: Path, accelerator: Accelerator, *, resume: b
     if resume:
         check_same_config(checkpoints[-1], config)
     run.mkdir(parents=True, exist_ok=True)
-    return Training(config, run, accelerator, note or {}).fit(checkpoints[-1] if resume else None)
+    return Training(config, run, accelerator, note or {}, on_checkpoint).fit(checkpoints[-1] if resume else None)
 
 
 class Training:
     """A run in progress."""
 
-    def __init__(self, config: TrainConfig, run: Path, accelerator: Accelerator, note: Mapping[str, Any]):
+    def __init__(self, config: TrainConfig, run: Path, accelerator: Accelerator, note: Mapping[str, Any],
+                 on_checkpoint: Callable[[Path], None] | None = None):
         self.config, self.run, self.accelerator = config, run, accelerator
+        self.on_checkpoint = on_checkpoint
         data = open_training_data(config)
         self.note = {**note, "variant": config.variant, "data": data.provenance, "commit": git_commit(),
                      "hardware": hardware(str(accelerator.device)), "processes": accelerator.num_processes}
@@ -278,7 +281,9 @@ class Training:
         self.state.seconds = time.perf_counter() - self.started
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
-            save_checkpoint(self.run, self.state, self.config, scaler, self.latest)
+            checkpoint = save_checkpoint(self.run, self.state, self.config, scaler, self.latest)
+            if self.on_checkpoint is not None:
+                self.on_checkpoint(checkpoint)
         self.accelerator.wait_for_everyone()
 
     def _finish(self) -> Path:
