@@ -90,6 +90,24 @@ class TestAblations:
         warm = run_training(tmp_path / "warm", tiny_settings(tiny_dataset, warmup_fraction=1.0))
         assert same_weights(weights(run.run, "student"), weights(warm, "student"))
 
+    def test_pseudo_labels_come_from_the_bank_at_the_place_of_the_crop(self, tiny_dataset, tmp_path, monkeypatch):
+        given, supervision = [], loop.supervision
+
+        def noting_supervision(sparse, teacher, *others):
+            given.append((sparse, teacher))
+            return supervision(sparse, teacher, *others)
+
+        monkeypatch.setattr(loop, "supervision", noting_supervision)
+        training = prepare_training(tmp_path / "run", tiny_settings(tiny_dataset, warmup_fraction=0.0))
+        training.refresh()
+        batches = list(training.batches(2))
+        for batch, step in zip(batches, (0, 1), strict=True):
+            training.step(iter([batch]))
+            sparse, teacher = given[step]
+            assert torch.equal(sparse, batch["sparse"])
+            assert torch.equal(teacher, batch["bank"].float() / 255)
+            assert teacher.std() > 0
+
     def test_refresh_at_every_step_asks_the_present_teacher_on_the_weak_view(self, tiny_dataset, tmp_path, monkeypatch):
         asked, given = [], []
         class_probabilities, supervision = loop.class_probabilities, loop.supervision

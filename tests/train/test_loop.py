@@ -238,6 +238,29 @@ class TestMachinery:
             run_training(refined.run, tiny_settings(tiny_dataset))
         assert (refined.run / "metrics.jsonl").read_bytes() == before
 
+    def test_a_resumed_run_keeps_its_bank_and_leaves_the_checkpoints_theirs(self, tiny_dataset, tmp_path, monkeypatch):
+        """Checkpoints come and go, and the bank is replaced, while the run goes on from one of them."""
+        settings = tiny_settings(tiny_dataset, save_every=1, keep_last=1, refreshes=2, refresh_growth=2.0)  # at 3 and 6
+        reference = run_training(tmp_path / "reference", settings)
+        append_metrics = loop.append_metrics
+
+        def die_at_step_5(path, record):
+            if record["step"] == 5:
+                raise SystemExit
+            append_metrics(path, record)
+
+        for keep_last in (1, 9):
+            run = tmp_path / f"{keep_last}"
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "append_metrics", die_at_step_5)
+                with pytest.raises(SystemExit):
+                    run_training(run, settings | {"keep_last": keep_last})
+            run_training(run, settings | {"keep_last": keep_last}, resume=True)
+            assert same_weights(weights(run), weights(reference))
+            banks = [(p / "bank.u8").stat().st_size for p in checkpoint_paths(run) if p.name > "step-000003"]
+            assert len(banks) == keep_last
+            assert set(banks) == {2 * 80 * (64 + 72 + 80) * 2}
+
     def test_a_run_that_ended_before_its_first_checkpoint_can_be_started_again(self, refined, tiny_dataset, tmp_path):
         """Its records are of no use without one, and there is nothing that --resume could take up."""
         run = tmp_path / "run"
