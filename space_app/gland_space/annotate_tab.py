@@ -72,6 +72,14 @@ class AnnotateHandlers:
         return {"overlay": data_uri(overlay, "PNG"),
                 "suggestions": [{"x": p.x_px, "y": p.y_px, "radius": p.radius_px} for p in places]}
 
+    def alive(self, key: str) -> bool:
+        """Called now and then while the page is open, so that an annotator may take a break. False if it is gone."""
+        try:
+            self.demo.store.get(key)
+        except ExpiredError:
+            return False
+        return True
+
     def load(self, path: str | Path) -> tuple[str, Loaded]:
         """Read a picture at a size that can be drawn on. Raises ImageError."""
         limits = self.demo.limits
@@ -107,15 +115,18 @@ class AnnotateHandlers:
         return decode_mask((value or {}).get("labels", ""), picture, len(self.demo.class_names))
 
 
-def build_annotate_tab(demo: Demo, found: list[Example], segmented: gr.State) -> None:
+def build_annotate_tab(demo: Demo, found: list[Example], segmented: gr.Textbox) -> None:
     """Lay out the tab and wire it; `segmented`: the key of the picture on the Segment tab."""
     handlers = AnnotateHandlers(demo)
 
-    def view(key: str) -> dict[str, Any] | None:  # both called by annotator.js
+    def view(key: str) -> dict[str, Any] | None:  # all three called by annotator.js
         return handlers.view(key)
 
     def hints(key: str) -> dict[str, Any] | None:
         return handlers.hints(key)
+
+    def alive(key: str) -> bool:
+        return handlers.alive(key)
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290):
@@ -129,7 +140,7 @@ def build_annotate_tab(demo: Demo, found: list[Example], segmented: gr.State) ->
                                         min_width=120, info="Never a name. Splits keep patients together.")
             status = html_widget("", "annotate-status", classes="gl-status")
         with gr.Column(scale=4, min_width=320):
-            annotator = gr.HTML(None, **widget_parts("annotator"), server_functions=[view, hints],
+            annotator = gr.HTML(None, **widget_parts("annotator"), server_functions=[view, hints, alive],
                                 elem_id="annotator")
             with gr.Column(visible=False, elem_id="annotate-controls") as controls:
                 spent = html_widget("", "annotate-budget")
@@ -144,7 +155,7 @@ def build_annotate_tab(demo: Demo, found: list[Example], segmented: gr.State) ->
                 gr.Markdown(f"The zip holds `annotations/` (image, mask, `metadata.csv`) and `dataset/`, the finished row. "
                             f"To build a dataset from it, with more images if you like:\n```\n"
                             f"{build_command(demo.class_names)}\n```")
-    ready_file = gr.File(visible="hidden", elem_classes="gl-hidden-file", label="file to download")
+    ready_file = gr.File(visible="hidden", elem_classes="gl-hidden", label="file to download")
     shown = [annotator, status, controls, spent, mpp, image_id]
 
     def show(key: str, loaded: Loaded) -> list[Any]:

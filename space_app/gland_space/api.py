@@ -53,11 +53,19 @@ def build_api(demo: Demo) -> None:
 def segment_endpoint(demo: Demo) -> Callable[..., Any]:
     def segment(picture: str, mpp: float | None = None, unsure_below: float = 75, min_area: float | None = None,
                 page: int = 1, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
-        """Segment the glands of one picture.
+        """Segment the glands of one picture of H&E-stained tissue.
 
-        Returns a summary (with the settings and every note), the table of glands, and the files: contours (PNG),
-        confidence in colours (PNG), class mask (PNG), confidence (16-bit TIFF), GeoJSON for QuPath, table (CSV), and
-        all of them as a zip.
+        Args:
+            picture: PNG, JPEG or TIFF file.
+            mpp: µm per pixel of the picture; without it the model's own is assumed and sizes are in pixels.
+            unsure_below: glands with a lower mean confidence, in %, are marked as unsure.
+            min_area: smaller glands are left out; µm² with mpp, else pixels.
+            page: which page of a TIFF with several, from 1.
+
+        Returns:
+            A summary (with the settings and every note), the table of glands, and the files: contours (PNG), confidence
+            in colours (PNG), class mask (PNG), confidence (16-bit TIFF), GeoJSON for QuPath, table (CSV), and all of them
+            as a zip.
         """
         assert demo.model is not None
         segmenter = demo.model.segmenter
@@ -94,8 +102,16 @@ def row_endpoint(demo: Demo) -> Callable[..., str]:
                     mpp: float | None = None) -> str:
         """Pack one picture and its sparse mask as a dataset row.
 
-        Returns a zip with annotations/ (for scripts/build_dataset.py folder --style as-is) and dataset/ (the finished
-        row in Parquet).
+        Args:
+            picture: PNG, JPEG or TIFF file.
+            sparse_mask: 8-bit PNG of the picture's size: class numbers, 0 for stroma, 255 for unlabelled.
+            image_id: letters, digits, '_', '-' and '.'; the file's name if empty.
+            patient_id: the same; splits keep the images of one patient together.
+            mpp: µm per pixel of the picture; what the file states if it is not given.
+
+        Returns:
+            A zip with annotations/ (for scripts/build_dataset.py folder --style as-is) and dataset/ (the finished row in
+            Parquet).
         """
         try:
             if not picture or not sparse_mask:

@@ -29,10 +29,19 @@ def model_figures(source: ModelSource) -> str:
 
 
 def results_table(folder: Path, group_by: tuple[str, ...] = ALL) -> str:
-    """The result records of a folder as a Markdown table; empty where there are none that can be shown as one."""
+    """The result records of a folder as a Markdown table; empty where there are none that can be shown as one.
+
+    What all records have in common is said once, above the table.
+    """
     try:
         records = read_results(folder) if folder.is_dir() else []
-        return markdown_table(records, COLUMNS, group_by) if records else ""
+        if not records:
+            return ""
+        values = {field: {getattr(record, field) for record in records} for field in group_by}
+        varying = tuple(field for field in group_by if field == "test_split" or len(values[field]) > 1)
+        same = ", ".join(f"{field.replace('_', ' ')} {next(iter(values[field]))}" for field in group_by
+                         if field not in varying)
+        return (f"All rows: {same}.\n\n" if same else "") + markdown_table(records, COLUMNS, varying)
     except ResultError:
         return ""
 

@@ -7,7 +7,7 @@ _BOXES = (  # x, y, heading, line below, kind
     (610, 95, "pseudo-mask", "refined as it learns", ""),
 )
 _ARROWS = (  # path, caption, its place and anchor
-    ("M395 170V84", "moving average", 404, 132, "start"),
+    ("M395 170V84", "moving average", 404, 155, "start"),
     ("M490 50C600 50 700 60 704 91", "where it is surer than τ(t)", 600, 40, "middle"),
     ("M705 155C705 195 600 200 494 200", "loss on labelled pixels alone", 600, 222, "middle"),
     ("M200 125H606", "truth always wins", 215, 117, "start"),

@@ -13,6 +13,7 @@ from gland_space.segment_tab import build_segment_tab
 from gland_space.widgets import html_widget, static_text
 
 TITLE = "Gland segmentation from a few outlined glands"
+SESSIONS = 200  # that gradio remembers; each was measured to take about half a megabyte
 SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
 
@@ -48,8 +49,10 @@ def launch_options(demo: Demo) -> dict[str, Any]:
                            font_mono=MONO_FONTS, radius_size="md").set(
         button_primary_background_fill="#00795a", button_primary_background_fill_hover="#006249",
         button_primary_background_fill_dark="#00795a", button_primary_background_fill_hover_dark="#00936e",
+        body_text_color_subdued="*neutral_500", block_info_text_color="*neutral_500", link_text_color="#00795a",
+        link_text_color_hover="#006249",
         button_primary_text_color="white", button_primary_text_color_dark="white", slider_color="#00795a",
         slider_color_dark="#35c99a")
     return {"theme": theme, "css": static_text("app.css"), "footer_links": ["api", "settings"], "run_history": False,
             "enable_monitoring": False, "ssr_mode": False, "max_file_size": f"{demo.limits.max_file_mb}mb",
-            "state_session_capacity": 500}
+            "state_session_capacity": SESSIONS}

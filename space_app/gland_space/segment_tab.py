@@ -42,6 +42,14 @@ class SegmentHandlers:
             return None
         return picture_view(loaded.picture) if loaded.analysis is None else result_view(loaded.analysis)
 
+    def alive(self, key: str) -> bool:
+        """Called now and then while the page is open: what it shows is kept. False if it is gone already."""
+        try:
+            self.demo.store.get(key)
+        except ExpiredError:
+            return False
+        return True
+
     def load(self, path: str | Path, page: int = 1) -> tuple[str, Loaded]:
         """Read a picture and keep it; returns its key. Raises ImageError."""
         with self.demo.reading:
@@ -82,14 +90,18 @@ class SegmentHandlers:
                               self.demo.folder)
 
 
-def build_segment_tab(demo: Demo, found: list[Example]) -> gr.State:
+def build_segment_tab(demo: Demo, found: list[Example]) -> gr.Textbox:
     """Lay out the tab and wire it; returns the key of the picture or result that it shows."""
     handlers = SegmentHandlers(demo)
 
-    def view(shown_key: str) -> dict[str, Any] | None:  # called by viewer.js
+    def view(shown_key: str) -> dict[str, Any] | None:  # both called by viewer.js
         return handlers.view(shown_key)
 
-    key = gr.State(None)
+    def alive(shown_key: str) -> bool:
+        return handlers.alive(shown_key)
+
+    # The key of what is shown lives in the visitor's browser, so that a session the server forgets loses nothing.
+    key = gr.Textbox("", visible="hidden", elem_classes="gl-hidden", label="key", elem_id="segment-key")
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290):
             drop = picture_drop(demo.limits, "segment-drop")
@@ -101,7 +113,8 @@ def build_segment_tab(demo: Demo, found: list[Example]) -> gr.State:
                 cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="segment-cancel", min_width=100)
             status = html_widget("", "segment-status", classes="gl-status")
         with gr.Column(scale=4, min_width=320):
-            viewer = gr.HTML(None, **widget_parts("viewer"), server_functions=[view], elem_id="segment-viewer")
+            viewer = gr.HTML(None, **widget_parts("viewer"), server_functions=[view, alive],
+                             elem_id="segment-viewer")
             with viewer, gr.Column(visible=False, elem_id="segment-controls") as controls:
                 with gr.Row():
                     unsure = gr.Slider(50, 100, value=75, step=1, elem_id="segment-unsure", min_width=220,
@@ -113,7 +126,7 @@ def build_segment_tab(demo: Demo, found: list[Example]) -> gr.State:
                     buttons = {kind: gr.Button(f"⤓ {title}", size="sm", min_width=120, elem_id=f"download-{kind}",
                                                variant="primary" if kind == "zip" else "secondary")
                                for kind, title in DOWNLOADS}
-    ready_file = gr.File(visible="hidden", elem_classes="gl-hidden-file", label="file to download")
+    ready_file = gr.File(visible="hidden", elem_classes="gl-hidden", label="file to download")
 
     shown = [key, viewer, status, controls, page, mpp, start]
 
@@ -121,7 +134,7 @@ def build_segment_tab(demo: Demo, found: list[Example]) -> gr.State:
         try:
             new_key, loaded = handlers.load(path, page_number)
         except ImageError as error:
-            return [None, None, messages.error(str(error)), gr.update(visible=False), gr.update(visible=False),
+            return ["", None, messages.error(str(error)), gr.update(visible=False), gr.update(visible=False),
                     gr.skip(), gr.update(interactive=False)]
         picture = loaded.picture
         if picture.mpp is not None:

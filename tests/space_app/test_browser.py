@@ -257,6 +257,19 @@ def test_bad_files_get_a_message_in_the_page_and_the_next_picture_works(chromium
         text_becomes(page, "#segment-viewer .gl-table thead", "Area (px²)")
 
 
+def test_a_file_that_is_too_large_is_refused_with_the_limit(chromium, picture_file):
+    small = Server(max_file_mb=1)
+    try:
+        with visit(chromium, small.url) as page:
+            assert "up to 1 MB" in page.inner_text("#segment-drop")
+            noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8)
+            upload(page, picture_file(noise, "noise.png"))
+            page.wait_for_selector("text=/maximum allowed size of 1.0 Mb/i")
+            segment(page, picture_file(discs(1)))
+    finally:
+        small.close()
+
+
 def test_a_stack_of_pages_offers_the_page_and_a_large_picture_says_that_it_was_reduced(chromium, server, tmp_path):
     pages = [Image.fromarray(discs(count)) for count in (1, 3)]
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])

@@ -19,14 +19,15 @@ def write(folder, name="r.json", **changes):
 def test_records_in_the_models_folder_are_shown(tmp_path):
     write(tmp_path / "model" / "results")
     table = model_figures(ModelSource(str(tmp_path / "model")))
-    assert "| glas | testA | 1 | 81.2 | 89.5 |" in table
+    assert "All rows: dataset glas." in table
+    assert "| testA | 1 | 81.2 | 89.5 |" in table
 
 
 def test_a_model_trained_here_shows_the_evaluation_beside_its_run(tmp_path):
     (tmp_path / "run" / "model").mkdir(parents=True)
     assert model_figures(ModelSource(str(tmp_path / "run" / "model"))) == ""
     write(tmp_path / "evaluation")
-    assert "| glas | testA |" in model_figures(ModelSource(str(tmp_path / "run" / "model")))
+    assert "| testA | 1 | 81.2 |" in model_figures(ModelSource(str(tmp_path / "run" / "model")))
 
 
 def test_a_card_with_a_model_index_is_read(tmp_path):
@@ -53,7 +54,12 @@ def test_a_card_without_figures_shows_none(tmp_path, text):
 def test_seeds_are_averaged_and_broken_records_show_nothing_rather_than_something_wrong(tmp_path):
     write(tmp_path, "a.json")
     write(tmp_path, "b.json", seed=1, metrics=METRICS | {"mIoU": 83.25})
-    assert "82.2 ± 1.4" in results_table(tmp_path)
+    assert "| testA | 2 | 82.2 ± 1.4 |" in results_table(tmp_path)
+    write(tmp_path, "full.json", variant="full")
+    both = results_table(tmp_path)
+    assert "| testA | ours | 2 | 82.2 ± 1.4 |" in both
+    assert "| testA | full | 1 | 81.2 |" in both
+    assert "backbone mit-b0" in both.splitlines()[0]
     (tmp_path / "c.json").write_text("{}")
     assert results_table(tmp_path) == ""
     assert results_table(tmp_path / "missing") == ""

@@ -272,3 +272,4 @@ for (const button of all("[data-zoom]")) {
 
 watch("value", update);
 update();
+setInterval(() => { if (key) server.alive(key); }, 4 * 60 * 1000);  // the server forgets what nobody looks at

@@ -6,8 +6,10 @@ const all = (selector) => [...element.querySelectorAll(selector)];
 const body = find(".gl-body"), details = find(".gl-details"), empty = find(".gl-empty"), readout = find(".gl-readout");
 const panels = all(".gl-panel"), stages = all(".gl-stage"), layers = all(".gl-layer"), crosses = all(".gl-cross");
 const SVG = "http://www.w3.org/2000/svg";
-const HINT = "Point at the pictures, or move over them with the arrow keys, to read class and confidence. "
-  + "Ctrl + wheel, pinch, or + and − zoom.";
+const HINT = matchMedia("(pointer: coarse)").matches
+  ? "Tap the pictures to read class and confidence; pinch or + and − zoom."
+  : "Point at the pictures, or move over them with the arrow keys, to read class and confidence. "
+    + "Ctrl + wheel, or + and −, zoom.";
 
 let view = null, key = null, choice = null, ids = null, sure = null;  // ids, sure: per pixel
 let selected = null, cursor = null;
@@ -376,3 +378,4 @@ for (const stage of stages) {
 new ResizeObserver(placeCrosses).observe(stages[0]);
 watch("value", update);
 update();
+setInterval(() => { if (key) server.alive(key); }, 4 * 60 * 1000);  // the server forgets what nobody looks at
