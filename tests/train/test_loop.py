@@ -194,9 +194,10 @@ class TestMachinery:
         assert {id(p) for p in held} == {id(p) for p in training.state.student.parameters()}
         assert len(held) == len({id(p) for p in held})
         assert not {id(p) for p in held} & {id(p) for p in training.teacher.parameters()}
-        training.step(training.batches(1))
+        record = training.step(training.batches(1))
         encoder, head = (group["lr"] for group in training.optimizer.param_groups)
         assert head == pytest.approx(5 * encoder)
+        assert encoder == record["learning_rate"] == pytest.approx(2.5e-3)  # half the peak: the rate is rising
 
     def test_the_recorded_learning_rate_is_the_encoders(self, refined):
         rates = [r["learning_rate"] for r in refined.records]
