@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from gland_space.limits import MEGAPIXEL, Limits
+from gland_space.model_source import LoadedModel
 from gland_space.pictures import Picture
-from gland_space.runner import gpu_function
-from hf_gland.inference import Gland, GlandPrediction, GlandSegmenter, PixelSizeError, PixelSizeWarning
+from hf_gland.inference import Gland, GlandPrediction, PixelSizeError, PixelSizeWarning
 from hf_gland.inference.scale import check_mpp, working_hw
 from hf_gland.inference.segmenter import SMALLEST_GLAND_UM2
 
@@ -67,7 +67,7 @@ class Choice:
     min_area: float = 0.0
 
 
-def analyse(segmenter: GlandSegmenter, picture: Picture, mpp: float | None, limits: Limits,
+def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Limits,
             progress: Callable[[float], None] | None = None, **options: Any) -> Analysis:
     """Segment a picture. `mpp`: µm per pixel of the file's picture, None when unknown; `options` as in `predict`.
 
@@ -78,20 +78,20 @@ def analyse(segmenter: GlandSegmenter, picture: Picture, mpp: float | None, limi
     if mpp is not None:
         check_mpp(mpp, picture.name)
         here = mpp * picture.reduction
-        _check_work(picture, mpp, here, segmenter.mpp, limits)
+        _check_work(picture, mpp, here, model.segmenter.mpp, limits)
     else:
-        notes.append(_no_mpp_note(segmenter.mpp))
+        notes.append(_no_mpp_note(model.segmenter.mpp))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PixelSizeWarning)  # said above, in the page's own words
-        prediction = gpu_function()(segmenter, picture.rgb, here, progress, {
-            "min_gland_area_px": limits.smallest_gland_px, "name": picture.name, **options})
+        prediction = model.predict(picture.rgb, here, progress=progress, min_gland_area_px=limits.smallest_gland_px,
+                                   name=picture.name, **options)
     prediction, dropped = _largest_glands(prediction, limits.max_glands)
     glands = tuple(_in_file_pixels(gland, picture.reduction) for gland in prediction.glands)
     if dropped:
         notes.append(f"Only the {limits.max_glands:,} largest of {limits.max_glands + dropped:,} regions are kept.")
     empty = np.empty((len(prediction.id2label), 0, 0), np.float32)
     lean = dataclasses.replace(prediction, probabilities=empty, glands=glands, mpp=mpp)
-    return Analysis(picture, lean, mpp, segmenter.mpp, tuple(notes))
+    return Analysis(picture, lean, mpp, model.segmenter.mpp, tuple(notes))
 
 
 def _in_file_pixels(gland: Gland, reduction: float) -> Gland:

@@ -90,9 +90,9 @@ class AnnotateHandlers:
     def hesitate(self, value: Value | None, mpp: float | None, job: Job | None = None) -> Iterator["float | str"]:
         """Run the model: shares of the work done, then the key under which `hints` finds the result."""
         assert self.demo.model is not None
-        loaded, segmenter = self._picture(value), self.demo.model.segmenter
+        loaded, model = self._picture(value), self.demo.model
         for step in self.demo.runner.follow(
-                lambda job: analyse(segmenter, loaded.picture, mpp, self.demo.limits, job.report), job):
+                lambda job: analyse(model, loaded.picture, mpp, self.demo.limits, job.report), job):
             if isinstance(step, Finished):
                 yield self.demo.keep(Loaded(loaded.picture, loaded.path, step.result))
             else:

@@ -68,13 +68,13 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
             as a zip.
         """
         assert demo.model is not None
-        segmenter = demo.model.segmenter
+        model = demo.model
         try:
             if not picture:
                 raise ImageError("give a picture")
             loaded = read_picture(picture, demo.limits, page=int(page or 1))
             analysis = None
-            for step in demo.runner.follow(lambda job: analyse(segmenter, loaded, mpp, demo.limits, job.report)):
+            for step in demo.runner.follow(lambda job: analyse(model, loaded, mpp, demo.limits, job.report)):
                 if isinstance(step, Finished):
                     analysis = step.result
                 else:

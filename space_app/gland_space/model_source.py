@@ -1,14 +1,16 @@
 """Which model the demo shows: the one it is told to, or the one that was just trained here."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import yaml
 from huggingface_hub import SpaceCard
 
-from hf_gland.inference import GlandSegmenter, ModelError
+from hf_gland.inference import GlandPrediction, GlandSegmenter, ModelError
 
 MODEL_VARIABLE = "HF_GLAND_MODEL"
 DEMO_MODEL = Path("runs/demo/run/model")  # where the README's first command leaves its model
@@ -35,10 +37,16 @@ class ModelSource:
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model ready to use, and where it came from."""
+    """A model ready to use, and where it came from. `predict` is `segmenter.predict`, with a GPU lent for each call where
+    that is how the machine works."""
 
     segmenter: GlandSegmenter
     source: ModelSource
+    predict: Callable[..., GlandPrediction] = field(init=False)
+
+    def __post_init__(self) -> None:
+        lent = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
+        object.__setattr__(self, "predict", _on_lent_gpu(self.segmenter) if lent else self.segmenter.predict)
 
 
 def parse_source(text: str) -> ModelSource:
@@ -81,6 +89,12 @@ def load_model(source: ModelSource) -> LoadedModel:
     return LoadedModel(segmenter, source)
 
 
-def zero_gpu() -> bool:
-    """Whether this is a ZeroGPU Space, where a function gets the GPU for one call at a time."""
-    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
+def _on_lent_gpu(segmenter: GlandSegmenter) -> Callable[..., GlandPrediction]:
+    """`predict` for a ZeroGPU Space, where a process of its own gets a GPU for one call. No progress comes back from it."""
+    import spaces  # exists on such Spaces alone
+
+    def predict(rgb: np.ndarray, mpp: float | None, **options: Any) -> GlandPrediction:
+        return segmenter.predict(rgb, mpp, **options)
+
+    lent = spaces.GPU(predict)  # now, not at the first call: a Space is checked for this when it starts
+    return lambda rgb, mpp, progress=None, **options: lent(rgb, mpp, **options)

@@ -169,11 +169,11 @@ def _reduced(picture: Picture, side: int) -> Picture:
     rgb, notes = picture.rgb, picture.notes
     if max(height, width) > side:
         shown = ImageOps.contain(Image.fromarray(rgb), (side, side), Image.Resampling.LANCZOS)
-        rgb = np.asarray(shown)
+        rgb = np.array(shown)
     reduction = max(picture.full_hw) / max(rgb.shape[:2])
     if reduction > 1.0:
         full_h, full_w = picture.full_hw
         notes = (f"Reduced from {full_w}×{full_h} to {rgb.shape[1]}×{rgb.shape[0]} px (limit: {side} px a side). "
                  "GeoJSON coordinates are those of the original file.", *notes)
-    return Picture(np.ascontiguousarray(rgb), picture.name, picture.full_hw, reduction, picture.mpp, picture.pages,
+    return Picture(rgb, picture.name, picture.full_hw, reduction, picture.mpp, picture.pages,
                    picture.page, notes)

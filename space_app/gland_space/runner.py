@@ -5,12 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
-import numpy as np
-
-from gland_space.model_source import zero_gpu
-from hf_gland.inference import GlandSegmenter
+from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 POLL_SECONDS = 0.2
@@ -120,25 +115,3 @@ class Finished(Generic[Result]):
     """The result of a run."""
 
     result: Result
-
-
-def gpu_function() -> Callable[..., Any]:
-    """`predict(segmenter, rgb, mpp, progress, options)`, lent a GPU for the call on a ZeroGPU Space.
-
-    There it runs in a process of its own, from which no progress comes back.
-    """
-    if not zero_gpu():
-        return _predict
-    import spaces  # exists on ZeroGPU Spaces alone
-
-    return spaces.GPU(_predict_silently)
-
-
-def _predict(segmenter: GlandSegmenter, rgb: np.ndarray, mpp: float | None, progress: Callable[[float], None] | None,
-             options: dict[str, Any]) -> Any:
-    return segmenter.predict(rgb, mpp, progress=progress, **options)
-
-
-def _predict_silently(segmenter: GlandSegmenter, rgb: np.ndarray, mpp: float | None,
-                      progress: Callable[[float], None] | None, options: dict[str, Any]) -> Any:
-    return _predict(segmenter, rgb, mpp, None, options)

@@ -63,10 +63,10 @@ class SegmentHandlers:
         Closing the iterator stops the run. Raises ExpiredError, PixelSizeError, and Cancelled.
         """
         assert self.demo.model is not None
-        loaded, segmenter = self.demo.store.get(key), self.demo.model.segmenter
+        loaded, model = self.demo.store.get(key), self.demo.model
         begun = time.perf_counter()
         for step in self.demo.runner.follow(
-                lambda job: analyse(segmenter, loaded.picture, mpp, self.demo.limits, job.report), job):
+                lambda job: analyse(model, loaded.picture, mpp, self.demo.limits, job.report), job):
             if not isinstance(step, Finished):
                 yield step
                 continue

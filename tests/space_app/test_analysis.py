@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
-from conftest import discs
 from gland_space.analysis import Choice, analyse, area_of, chosen_prediction, default_choice, kept_glands, unsure_ids
 from gland_space.pictures import Picture, read_picture
+from space_tools import discs
 
 from hf_gland.inference import PixelSizeError
 
 
 def analysed(demo, pixels, mpp=None, **picture):
     loaded = Picture(pixels, "a.png", pixels.shape[:2], **picture)
-    return analyse(demo.model.segmenter, loaded, mpp, demo.limits)
+    return analyse(demo.model, loaded, mpp, demo.limits)
 
 
 def test_the_smallest_area_gives_what_the_segmenter_gives_without_running_it(make_demo):
@@ -53,14 +53,14 @@ def test_sizes_are_those_of_the_file_even_where_it_was_reduced(make_demo, pictur
     demo = make_demo(max_side_px=130)
     picture = read_picture(picture_file(discs(2)), demo.limits)
     assert picture.reduction == 2
-    analysis = analyse(demo.model.segmenter, picture, 0.25, demo.limits)
+    analysis = analyse(demo.model, picture, 0.25, demo.limits)
     expected = np.pi * 20**2
     for gland in analysis.prediction.glands:
         assert gland.area_px == pytest.approx(expected, rel=0.08)
         assert gland.area_um2 == pytest.approx(expected * 0.25**2, rel=0.08)
         assert gland.centroid_y_px == pytest.approx(50.5, abs=1.5)
     assert analysis.prediction.mpp == 0.25
-    unknown = analyse(demo.model.segmenter, picture, None, demo.limits)
+    unknown = analyse(demo.model, picture, None, demo.limits)
     assert [area_of(g) for g in unknown.prediction.glands] == [g.area_px for g in unknown.prediction.glands]
 
 

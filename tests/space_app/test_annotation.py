@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import discs
 from gland_space.annotation import (
     AnnotationError,
     budget,
@@ -18,6 +17,7 @@ from gland_space.annotation import (
 )
 from gland_space.pictures import Picture
 from PIL import Image
+from space_tools import discs
 
 from hf_gland.data.build import load_local, load_provenance
 from hf_gland.labels import MaskError

@@ -5,10 +5,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import discs
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from space_tools import discs
 
 from hf_gland.data.build import load_local
 

@@ -3,7 +3,6 @@ import importlib.util
 import re
 
 import pytest
-from conftest import SPACE_APP, dark_demo
 from gland_space.demo import Demo
 from gland_space.examples import examples, examples_html
 from gland_space.limits import Limits
@@ -11,6 +10,7 @@ from gland_space.page import build_page
 from gland_space.pictures import read_picture
 from gland_space.widgets import STATIC
 from huggingface_hub import SpaceCard
+from space_tools import SPACE_APP, dark_demo
 
 ROOT = SPACE_APP.parent
 REQUIREMENT = re.compile(r"^([\w-]+)==(\S+)$", re.MULTILINE)

@@ -9,9 +9,9 @@ import zipfile
 import numpy as np
 import pytest
 from browser_tools import browser, visit
-from conftest import Server, discs, free_port
 from gland_space.pictures import safe_name
 from PIL import Image
+from space_tools import Server, discs, free_port
 from test_annotation import build_dataset_script
 from test_pictures import bad_files
 

@@ -5,11 +5,11 @@ import zipfile
 import numpy as np
 import pytest
 import shapely.geometry
-from conftest import discs
 from gland_space.analysis import Choice, analyse
 from gland_space.downloads import KINDS, write_download
 from gland_space.pictures import Picture, read_picture
 from PIL import Image
+from space_tools import discs
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def analysis(make_demo):
     demo = make_demo()
     pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.6), 120, axis=1))
     pixels[0:5, 0:6] = 10
-    return analyse(demo.model.segmenter, Picture(pixels, "a.png", pixels.shape[:2]), 0.5, demo.limits)
+    return analyse(demo.model, Picture(pixels, "a.png", pixels.shape[:2]), 0.5, demo.limits)
 
 
 CHOICE = Choice(unsure_below=0.85, min_area=100)
@@ -58,7 +58,7 @@ def test_geojson_has_a_valid_polygon_a_class_a_colour_and_measures_for_each_glan
 def test_of_a_reduced_picture_geojson_has_the_files_own_coordinates(make_demo, picture_file, tmp_path):
     demo = make_demo(max_side_px=130)
     picture = read_picture(picture_file(discs(2)), demo.limits)
-    analysis = analyse(demo.model.segmenter, picture, 0.5, demo.limits)
+    analysis = analyse(demo.model, picture, 0.5, demo.limits)
     features = json.loads(write_download("geojson", analysis, Choice(), "m", tmp_path).read_text())["features"]
     for feature, x in zip(features, (26, 78), strict=True):
         shape = shapely.geometry.shape(feature["geometry"])
@@ -80,7 +80,7 @@ def test_the_table_has_a_line_per_gland_with_units(analysis, tmp_path):
 def test_without_a_pixel_size_micrometres_are_left_empty(make_demo, tmp_path):
     demo = make_demo()
     pixels = discs(1)
-    analysis = analyse(demo.model.segmenter, Picture(pixels, "a.png", pixels.shape[:2]), None, demo.limits)
+    analysis = analyse(demo.model, Picture(pixels, "a.png", pixels.shape[:2]), None, demo.limits)
     with write_download("csv", analysis, Choice(), "m", tmp_path).open(encoding="utf-8", newline="") as file:
         row = next(csv.DictReader(file))
     assert row["area_um2"] == row["mpp"] == ""

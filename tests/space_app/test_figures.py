@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from gland_space import figures
 from gland_space.figures import model_figures, results_table
 from gland_space.model_source import ModelSource
 
@@ -63,3 +64,18 @@ def test_seeds_are_averaged_and_broken_records_show_nothing_rather_than_somethin
     (tmp_path / "c.json").write_text("{}")
     assert results_table(tmp_path) == ""
     assert results_table(tmp_path / "missing") == ""
+
+
+def test_of_a_hub_model_only_the_card_and_the_records_of_that_revision_are_fetched(tmp_path, monkeypatch):
+    write(tmp_path / "results")
+    asked = []
+
+    def snapshot_download(repo, **options):
+        asked.append((repo, options))
+        return str(tmp_path)
+
+    monkeypatch.setattr(figures, "snapshot_download", snapshot_download)
+    assert "| testA | 1 | 81.2 |" in model_figures(ModelSource("owner/name", "v1"))
+    assert asked == [("owner/name", {"revision": "v1", "allow_patterns": ["README.md", "results/*.json"]})]
+    monkeypatch.setattr(figures, "snapshot_download", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
+    assert model_figures(ModelSource("owner/name")) == ""

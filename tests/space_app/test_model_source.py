@@ -1,7 +1,10 @@
+import sys
+import types
 from pathlib import Path
 
 import pytest
-from gland_space.model_source import DEMO_MODEL, find_source, parse_source
+from gland_space.model_source import DEMO_MODEL, LoadedModel, ModelSource, find_source, parse_source
+from space_tools import dark_segmenter, discs
 
 from hf_gland.inference import ModelError
 
@@ -54,3 +57,18 @@ def test_a_card_that_names_no_model_is_passed_over(tmp_path, text):
     card = tmp_path / "README.md"
     card.write_text(text)
     assert find_source(None, {}, card, ()) is None
+
+
+def test_on_a_zero_gpu_space_each_call_borrows_a_gpu_and_the_function_is_known_at_the_start(monkeypatch):
+    known = []
+
+    def gpu(function):
+        known.append(function)
+        return lambda *values, **options: ("borrowed", function(*values, **options))
+
+    monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=gpu))
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    model = LoadedModel(dark_segmenter(), ModelSource("owner/name"))
+    assert len(known) == 1
+    word, prediction = model.predict(discs(2), 0.5, progress=lambda share: None, min_gland_area_px=20, name="a.png")
+    assert (word, len(prediction.glands), len(known)) == ("borrowed", 2, 1)

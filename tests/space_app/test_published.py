@@ -6,8 +6,10 @@ import sys
 import httpx
 import pytest
 from browser_tools import browser, visit
-from conftest import SPACE_APP, free_port
+from space_tools import SPACE_APP, free_port
 from test_pictures import bad_files
+
+from hf_gland.hub.space_repo import stage_space
 
 ROOT = SPACE_APP.parent
 pytestmark = pytest.mark.browser
@@ -38,10 +40,11 @@ def files_below(folder):
 
 
 def test_the_published_folder_starts_on_its_own_and_cleans_up_after_itself(chromium, tmp_path):
-    """The folder that is pushed: space_app with the hf_gland package beside app.py, and nothing else of the project."""
+    """What `scripts/publish.py space` pushes, in a folder by itself, without the training code that it has no use for."""
     space, temporary = tmp_path / "space", tmp_path / "temporary"
-    shutil.copytree(SPACE_APP, space, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "hf_gland", space / "hf_gland", ignore=shutil.ignore_patterns("__pycache__", "train"))
+    space.mkdir()
+    stage_space(SPACE_APP, space, "me/gland-demo", templates=ROOT / "hub_cards")
+    shutil.rmtree(space / "hf_gland" / "train")
     temporary.mkdir()
     tiny_model(space / "runs" / "demo" / "run" / "model")  # where the README's first command leaves one
     before = sorted(path for path in space.rglob("*") if "__pycache__" not in path.parts)

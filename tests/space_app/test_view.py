@@ -5,11 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from conftest import discs
 from gland_space.analysis import Choice, analyse
 from gland_space.pictures import Picture
 from gland_space.view import choice_view, picture_view, result_view, svg_path
 from PIL import Image
+from space_tools import discs
 
 from hf_gland.export.polygons import region_polygons
 from hf_gland.labels import class_colour
@@ -25,7 +25,7 @@ def numbers(data):
 
 
 def analysed(demo, pixels, mpp=0.5):
-    return analyse(demo.model.segmenter, Picture(pixels, "a.png", pixels.shape[:2]), mpp, demo.limits)
+    return analyse(demo.model, Picture(pixels, "a.png", pixels.shape[:2]), mpp, demo.limits)
 
 
 def test_the_browser_gets_every_pixels_gland_and_confidence(make_demo):

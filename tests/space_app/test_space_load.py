@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Server, discs
 from gradio_client import Client, handle_file
 from PIL import Image
+from space_tools import Server, discs
 
 
 def resident_mb():
@@ -55,7 +55,7 @@ def crowd_of_its_own(url, clients, seconds):
     """The same from another process, whose memory does not count."""
     code = ("import pathlib, sys, tempfile\n"
             f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-            "from test_load import crowd\n"
+            "from test_space_load import crowd\n"
             "with tempfile.TemporaryDirectory() as folder:\n"
             f"    print(crowd({url!r}, pathlib.Path(folder), {clients}, {seconds}))\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
