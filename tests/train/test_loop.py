@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 from tiny import no_truth, one_gland_and_a_strip, tiny_settings, write_dataset
-from training import prepare_training, read_records, run_training, same_weights, watched_run, weights
+from training import forget_accelerator, prepare_training, read_records, run_training, same_weights, watched_run, weights
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
+from hf_gland.config import make_config
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.train import loop
 from hf_gland.train.checkpoint import CheckpointError, checkpoint_paths
@@ -228,6 +229,16 @@ class TestMachinery:
             run_training(tmp_path / "run", tiny_settings(tiny_dataset, learning_rate=1e30, save_every=12))
         assert not checkpoint_paths(tmp_path / "run")
         assert all(math.isfinite(r["loss"]) for r in read_records(tmp_path / "run"))
+
+    def test_each_checkpoint_is_handed_on_while_it_is_there(self, tiny_dataset, tmp_path):
+        handed, run = [], tmp_path / "run"
+        config = make_config(tiny_settings(tiny_dataset, steps=4, save_every=2, keep_last=1))
+        forget_accelerator()
+        loop.train(config, run, loop.make_accelerator(config, run), note={"recipe": "mine"},
+                   on_checkpoint=lambda path: handed.append((path.name, (path / "student.safetensors").exists())))
+        assert handed == [("step-000002", True), ("step-000004", True)]
+        assert [p.name for p in checkpoint_paths(run)] == ["step-000004"]
+        assert json.loads((run / "model" / "training_metrics.json").read_text())["recipe"] == "mine"
 
     def test_a_batch_that_processes_and_accumulation_cannot_share_is_refused(self, tiny_dataset, tmp_path):
         with pytest.raises(ValueError, match="batch_size 4 must be a multiple"):
