@@ -35,6 +35,9 @@ class TrainConfig:
     dataset_revision: str = _setting("", "branch, tag or commit of a Hub dataset (empty: its main branch)")
     train_split: str = _setting("train", "split to learn from")
     validation_split: str = _setting("validation", "patient-held-out split to watch (empty: none)")
+    adapt_dataset: str = _setting("", "also learn, without any label, from the images of this dataset (folder or Hub id): "
+                                  "those of the place where the model is to work (empty: none)")
+    adapt_split: str = _setting("train", "split of adapt_dataset")
     mpp: float = _setting(0.0, "training pixel size in µm; images are resampled to it (0: keep each image's own pixels)")
     missing_mpp: float = _setting(0.0, "pixel size in µm to assume for images that state none (0: an error if mpp is set)")
 
@@ -133,6 +136,8 @@ class TrainConfig:
         if self.threshold == "adaptive" and self.refresh == "every_step":
             raise ConfigError("threshold adaptive takes its quantiles from the pseudo-mask bank, which refresh every_step "
                               "does without; choose threshold cosine or linear, or refresh bank")
+        if self.adapt_dataset and self.mode != "refined":
+            raise ConfigError("adapt_dataset brings images without labels, which only mode refined learns from")
         self.model_overrides()
 
     def model_overrides(self) -> dict[str, Any]:
@@ -147,12 +152,12 @@ class TrainConfig:
 
     @property
     def variant(self) -> str:
-        """The name of the method in tables: full, sparse-only, ours, naive, or what is switched off (no-ema, …)."""
+        """The name of the method in tables: full, sparse-only, ours, naive, adapted, or what is switched off (no-ema, …)."""
         if self.mode != "refined":
             return self.mode
         off = [name for name, on in (("no-ema", self.ema), ("no-filter", self.confidence_filter),
                                      ("no-progression", self.progressive), ("no-fusion", self.fusion)) if not on]
-        return "+".join(off) or ("naive" if self.loss == "joint" else "ours")
+        return "+".join(off) or ("adapted" if self.adapt_dataset else "naive" if self.loss == "joint" else "ours")
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

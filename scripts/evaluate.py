@@ -72,10 +72,11 @@ def run(arguments: argparse.Namespace) -> None:
         rows = pick_split(splits, split, arguments.dataset)
         evaluator = evaluate_rows(segmenter, rows, flips=arguments.flips, bootstrap=arguments.bootstrap, name=split)
         metrics = evaluator.compute()
+        shift = provenance.get("sources", {}).get("stain_shift")
         records.append(result_record(
-            arguments.model, split, provenance["data_sha256"], metrics, variant=arguments.variant or notes["variant"],
-            weights="student" if arguments.student else "teacher", flips=arguments.flips,
-            evaluate_command=shlex.join(["python", *sys.argv])))
+            arguments.model, f"{split}@stain{shift:g}" if shift else split, provenance["data_sha256"], metrics,
+            variant=arguments.variant or notes["variant"], weights="student" if arguments.student else "teacher",
+            flips=arguments.flips, evaluate_command=shlex.join(["python", *sys.argv])))
         record_path = records[-1].write(part)
         if arguments.results is not None:
             arguments.results.mkdir(parents=True, exist_ok=True)

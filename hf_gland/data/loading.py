@@ -58,8 +58,12 @@ class ShardedDraws(Sampler[list[Key]]):
 class CropDataset(Dataset):
     """Augmented crops of a store; item (epoch, index) depends on nothing but (seed, epoch, index).
 
-    An item holds `strong` (the augmented image, uint8 [3, S, S]), `sparse` and `dense` (uint8 [S, S]) and `index`;
-    with a bank, `bank` (teacher probabilities, uint8 [C, S, S]); with `weak`, the image before photometric changes.
+    Images without labels, if there are any, come up as often as annotated ones: an epoch shows every annotated image
+    once, and each of the others as often as evens that out.
+
+    An item holds `strong` (the augmented image, uint8 [3, S, S]), `sparse` and `dense` (uint8 [S, S]), `index` and
+    `annotated`; with a bank, `bank` (teacher probabilities, uint8 [C, S, S]); with `weak`, the image before photometric
+    changes.
     """
 
     def __init__(self, store: TrainingStore, *, seed: int, crop_px: int, scale_min: float, scale_max: float,
@@ -68,16 +72,21 @@ class CropDataset(Dataset):
         self.store, self.bank, self.weak, self.seed = store, bank, weak, seed
         self.crop_px, self.scale_min, self.scale_max = crop_px, scale_min, scale_max
         self.photometric_spreads = (stain_jitter, brightness_jitter, blur_px)
+        annotated = [i for i, known in enumerate(store.annotated) if known]
+        others = [i for i, known in enumerate(store.annotated) if not known]
+        self.images = annotated + others * max(round(len(annotated) / max(len(others), 1)), 1)
 
     def __len__(self) -> int:
-        return len(self.store)
+        return len(self.images)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        epoch, index = key
-        rng = np.random.default_rng([self.seed, epoch, 1, index])
+        epoch, position = key
+        rng = np.random.default_rng([self.seed, epoch, 1, position])
+        index = self.images[position]
         view = random_view(rng, self.store.sizes[index], self.crop_px, self.scale_min, self.scale_max)
         image = apply_view(self.store.images[index], view, self.crop_px, labels=False)
-        item = {"index": index, "strong": photometric(image, rng, *self.photometric_spreads)}
+        item = {"index": index, "annotated": self.store.annotated[index],
+                "strong": photometric(image, rng, *self.photometric_spreads)}
         for name, mask in (("sparse", self.store.sparse(index)), ("dense", self.store.dense(index))):
             item[name] = apply_view(mask, view, self.crop_px, labels=True, fill=IGNORE_INDEX)
         if self.bank is not None:

@@ -3,7 +3,9 @@
 Reading a crop from here costs microseconds, where decoding a PNG costs milliseconds. Ragged sizes are allowed.
 """
 
+import itertools
 import json
+import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -33,13 +35,17 @@ class FlatArrays:
 
 
 class TrainingStore:
-    """images uint8 [3, H, W]; sparse and dense masks uint8 [H, W] (dense: 255 where there is no truth)."""
+    """images uint8 [3, H, W]; sparse and dense masks uint8 [H, W] (dense: 255 where there is no truth).
+
+    `annotated` is false for images that were taken in without their labels.
+    """
 
     def __init__(self, folder: Path):
         index = json.loads((folder / "index.json").read_text())
         self.sizes = [(h, w) for h, w in index["sizes"]]
         self.image_ids: list[str] = index["image_ids"]
         self.dense_known: list[bool] = index["dense_known"]
+        self.annotated: list[bool] = index["annotated"]
         self.images = FlatArrays(folder / "images.u8", 3, self.sizes)
         self._sparse = FlatArrays(folder / "sparse.u8", 1, self.sizes)
         self._dense = FlatArrays(folder / "dense.u8", 1, self.sizes)
@@ -66,8 +72,10 @@ def working_size(image_hw: tuple[int, int], image_mpp: float | None, target_mpp:
 
 
 def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: int, mpp: float | None,
-                missing_mpp: float | None, *, dense_as_labels: bool = False, progress: bool = True) -> TrainingStore:
-    """Decode dataset rows into `folder`. With `dense_as_labels` the dense mask is the supervision ("full").
+                missing_mpp: float | None, *, dense_as_labels: bool = False, unlabelled: Iterable[Mapping[str, Any]] = (),
+                progress: bool = True) -> TrainingStore:
+    """Decode dataset rows into `folder`. With `dense_as_labels` the dense mask is the supervision ("full"). Of the
+    `unlabelled` rows, which follow, no label is used: their sparse masks are 255 throughout.
 
     Masks are checked; MaskError / ValueError name the image, OSError the folder. `index.json` is written last:
     without it the store is not there.
@@ -75,7 +83,9 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
     try:
-        index = _decode(rows, folder, num_classes, mpp, missing_mpp, dense_as_labels, progress)
+        both = itertools.chain(zip(rows, itertools.repeat(True)), zip(unlabelled, itertools.repeat(False)))
+        index = _decode(both, folder, num_classes, mpp, missing_mpp, dense_as_labels,
+                        progress_total=operator.length_hint(rows) + operator.length_hint(unlabelled) if progress else None)
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise  # not about these files
@@ -86,19 +96,23 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
     return TrainingStore(folder)
 
 
-def _decode(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: int, mpp: float | None,
-            missing_mpp: float | None, dense_as_labels: bool, progress: bool) -> dict[str, list]:
-    """Write the pixels of `rows` one after the other; returns what `index.json` is to hold."""
-    sizes, image_ids, dense_known = [], [], []
+def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_classes: int, mpp: float | None,
+            missing_mpp: float | None, dense_as_labels: bool, progress_total: int | None) -> dict[str, list]:
+    """Write the pixels of `rows` (each with whether its labels count) one after the other; returns what `index.json`
+    is to hold."""
+    sizes, image_ids, dense_known, annotated = [], [], [], []
     with (open(folder / "images.u8", "wb") as images, open(folder / "sparse.u8", "wb") as sparse,
           open(folder / "dense.u8", "wb") as dense):
-        for row in tqdm(rows, desc="decoding images", unit="image", disable=not progress, leave=False):
+        for row, counts in tqdm(rows, desc="decoding images", unit="image", total=progress_total or None, leave=False,
+                                disable=progress_total is None):
             name = row["image_id"]
             image = row["image"].convert("RGB")
             hw = working_size((image.height, image.width), row["mpp"] or missing_mpp, mpp, name)
             masks = []
             labels = row["mask"] if dense_as_labels else row["sparse_mask"]
-            if labels is None:
+            if not counts:
+                labels = Image.new("L", image.size, IGNORE_INDEX)
+            elif labels is None:
                 raise ValueError(f"{name}: has no {'dense' if dense_as_labels else 'sparse'} mask to learn from; "
                                  + ("use sparse labels (mode refined or sparse-only)" if dense_as_labels
                                     else "rebuild the dataset with masks"))
@@ -114,4 +128,5 @@ def _decode(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: int, m
             sizes.append(hw)
             image_ids.append(name)
             dense_known.append(row["mask"] is not None)
-    return {"sizes": sizes, "image_ids": image_ids, "dense_known": dense_known}
+            annotated.append(counts)
+    return {"sizes": sizes, "image_ids": image_ids, "dense_known": dense_known, "annotated": annotated}

@@ -23,11 +23,13 @@ from hf_gland.data.schema import FEATURES
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Where the data come from, the training split, and the validation split where there is one."""
+    """Where the data come from, the training split, and where there are such, the validation split and the images to
+    adapt to, whose labels are not for training."""
 
     provenance: dict[str, Any]
     train: datasets.Dataset
     validation: datasets.Dataset | None
+    target: datasets.Dataset | None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -91,4 +93,10 @@ def open_training_data(config: TrainConfig) -> TrainingData:
     """What `config` names; a validation split that the dataset lacks is an error unless the setting is empty."""
     splits, provenance = open_dataset(config.dataset, config.dataset_config, config.dataset_revision)
     validation = (pick_split(splits, config.validation_split, config.dataset) if config.validation_split else None)
-    return TrainingData(provenance, pick_split(splits, config.train_split, config.dataset), validation)
+    train = pick_split(splits, config.train_split, config.dataset)
+    if not config.adapt_dataset:
+        return TrainingData(provenance, train, validation, None)
+    targets, about = open_dataset(config.adapt_dataset)
+    provenance = {**provenance, "adapted_to": {"split": config.adapt_split, **{
+        key: about.get(key) for key in ("source", "sources", "data_sha256")}}}
+    return TrainingData(provenance, train, validation, pick_split(targets, config.adapt_split, config.adapt_dataset))

@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-# Optical-density vectors of haematoxylin, eosin and their cross product (Ruifrok and Johnston 2001).
-_HED = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]], np.float32)
-_HED_FROM_OD = np.linalg.inv(_HED).astype(np.float32)
+from hf_gland.data.stain import jitter_stain
 
 
 @dataclass(frozen=True)
@@ -58,25 +56,6 @@ def apply_view(planes: np.ndarray, view: View, crop_px: int, *, labels: bool, fi
         out = out.flip(-1)
     out = torch.rot90(out, view.quarter_turns, (-2, -1))
     return (out if planes.ndim == 3 else out[0]).contiguous()
-
-
-def jitter_stain(image: np.ndarray, rng: np.random.Generator, spread: float) -> np.ndarray:
-    """Vary haematoxylin and eosin strength and background in optical-density space.
-
-    image: uint8 [H, W, 3]. Each stain channel s becomes s·(1 + N(0, spread)) + N(0, spread/10), clipped to 2.5
-    standard deviations (after Tellez et al. 2018, arXiv 1808.05896). Returns uint8 [H, W, 3].
-    """
-    gain = 1 + spread * rng.standard_normal(3).clip(-2.5, 2.5).astype(np.float32)
-    shift = spread / 10 * rng.standard_normal(3).clip(-2.5, 2.5).astype(np.float32)
-    # One matrix does separation, gain and recombination: OD' = OD · M + shift · HED.
-    matrix = _HED_FROM_OD @ np.diag(gain) @ _HED
-    od = _OPTICAL_DENSITY[image]
-    out = 255 * np.exp(-(od @ matrix + shift @ _HED))
-    return out.clip(0, 255).round().astype(np.uint8)
-
-
-# Optical density of each 8-bit value; 0 is read as 1 so that it stays finite.
-_OPTICAL_DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
 
 
 def photometric(image: Tensor, rng: np.random.Generator, stain: float, brightness: float, blur_px: float) -> Tensor:

@@ -112,7 +112,7 @@ class Training:
         self.optimizer = torch.optim.AdamW(
             [{"params": [p for n, p in student.named_parameters() if (n in head) == in_head],
               "peak_lr": config.learning_rate * (config.head_lr_factor if in_head else 1)} for in_head in (False, True)],
-            lr=config.learning_rate, weight_decay=config.weight_decay)
+            lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)  # one pass over the parameters
         self.teacher = make_teacher(student).to(accelerator.device)
         self.wrapped, self.prepared_optimizer = accelerator.prepare(student, self.optimizer)
         self.state = TrainingState(accelerator.unwrap_model(self.wrapped), self.teacher, self.optimizer, step=0)
@@ -176,7 +176,7 @@ class Training:
             self.store, seed=config.seed, crop_px=config.crop_px, scale_min=config.scale_min,
             scale_max=config.scale_max, stain_jitter=config.stain_jitter, brightness_jitter=config.brightness_jitter,
             blur_px=config.blur_px, bank=pseudo_bank, weak=config.refresh == "every_step" and config.mode == "refined")
-        draws = ShardedDraws(config.seed, len(self.store), config.batch_size, end, state.step, accelerator.process_index,
+        draws = ShardedDraws(config.seed, len(crops), config.batch_size, end, state.step, accelerator.process_index,
                              accelerator.num_processes, config.gradient_accumulation)
         return iter(crop_loader(crops, draws, config.num_workers, accelerator.device.type == "cuda"))
 
@@ -197,7 +197,8 @@ class Training:
             with accelerator.accumulate(self.wrapped):
                 with accelerator.autocast():
                     logits = full_size_logits(self.wrapped, normalise(batch["strong"]))
-                target = supervision(batch["sparse"], self._teacher_probabilities(batch, values), values, config)
+                target = supervision(batch["sparse"], self._teacher_probabilities(batch, values), values, config,
+                                     batch["annotated"])
                 loss, parts = step_loss(logits, target, values, config, self._total)
                 # Gradients are averaged over processes; the loss is a share of the whole batch's, so scale it up.
                 accelerator.backward(loss * accelerator.num_processes)
@@ -311,7 +312,7 @@ class Training:
         config, folders = self.config, (self.run / "store" / "train", self.run / "store" / "validation")
         if self.accelerator.is_main_process:
             build_store(data.train, folders[0], self.num_classes, config.mpp or None, config.missing_mpp or None,
-                        dense_as_labels=config.mode == "full")
+                        dense_as_labels=config.mode == "full", unlabelled=data.target or ())
             if data.validation is not None:
                 build_store(data.validation, folders[1], self.num_classes, config.mpp or None, config.missing_mpp or None)
         self.accelerator.wait_for_everyone()

@@ -60,18 +60,20 @@ class Supervision:
     truth: Tensor  # from the annotator
     pseudo: Tensor  # from the teacher, wherever it is sure
     fused: Tensor  # truth where there is some, else pseudo
+    annotated: Tensor | None = None  # bool [B]: images that an annotator saw (None: all); others assume nothing
 
 
-def supervision(sparse: Tensor, teacher: Tensor | None, values: StepValues, config: TrainConfig) -> Supervision:
+def supervision(sparse: Tensor, teacher: Tensor | None, values: StepValues, config: TrainConfig,
+                annotated: Tensor | None = None) -> Supervision:
     """Combine sparse labels (uint8 [B, H, W]) with the teacher's probabilities (float [B, C, H, W], or None)."""
     truth = sparse.long()
     if not values.refining or teacher is None:
         nothing = torch.full_like(truth, IGNORE_INDEX)
-        return Supervision(truth, nothing, truth)
+        return Supervision(truth, nothing, truth, annotated)
     pseudo = confident_labels(teacher, torch.tensor(values.thresholds, device=teacher.device))
     if not config.fusion:
         truth = torch.full_like(truth, IGNORE_INDEX)
-    return Supervision(truth, pseudo, fuse(truth, pseudo))
+    return Supervision(truth, pseudo, fuse(truth, pseudo), annotated)
 
 
 def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: TrainConfig,
@@ -80,14 +82,18 @@ def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: T
 
     separate:  CE(truth ∪ assumed) + λ·Dice(truth) + w·CE(pseudo outside truth)
     joint:     CE(fused ∪ assumed) + λ·Dice(fused), the paper's loss
-    Assumed pixels are the unlabelled ones without a pseudo-label, taken for background with a small weight.
+    Assumed pixels are the unlabelled ones of annotated images that have no pseudo-label, taken for background with a
+    small weight.
     Every term is divided by its count over the whole global batch.
     """
     firm = target.fused if config.loss == "joint" else target.truth
     weight = None
     if values.assumed_weight > 0:
         weight = torch.where(firm != IGNORE_INDEX, 1.0, values.assumed_weight)
-        assumed = torch.where(target.fused == IGNORE_INDEX, BACKGROUND, IGNORE_INDEX)
+        open_pixels = target.fused == IGNORE_INDEX
+        if target.annotated is not None:
+            open_pixels = open_pixels & target.annotated[:, None, None]
+        assumed = torch.where(open_pixels, BACKGROUND, IGNORE_INDEX)
         ce_target = fuse(firm, assumed)
     else:
         ce_target = firm

@@ -105,7 +105,7 @@ def test_a_crop_depends_on_its_key_and_the_seed_alone(store):
 
 def test_what_a_crop_holds(store, bank):
     item = crops(store, bank=bank, weak=True)[(0, 1)]
-    assert {k: (v.dtype, tuple(v.shape)) for k, v in item.items() if k != "index"} == {
+    assert {k: (v.dtype, tuple(v.shape)) for k, v in item.items() if k not in ("index", "annotated")} == {
         "strong": (torch.uint8, (3, 32, 32)), "weak": (torch.uint8, (3, 32, 32)), "sparse": (torch.uint8, (32, 32)),
         "dense": (torch.uint8, (32, 32)), "bank": (torch.uint8, (2, 32, 32))}
     assert item["index"] == 1
@@ -157,3 +157,16 @@ def test_starting_a_loader_does_not_disturb_the_random_state(store):
     before = torch.get_rng_state()
     next(iter(crop_loader(crops(store), ShardedDraws(1, len(store), 2, 3), 0, False)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_images_without_labels_come_up_as_often_as_annotated_ones(tiny_dataset, tmp_path):
+    splits = load_local(tiny_dataset)
+    both = build_store(splits["train"], tmp_path, 2, None, None, unlabelled=splits["validation"], progress=False)
+    assert both.annotated == [True] * 6 + [False] * 2
+    items = [crops(both)[0, position] for position in range(len(crops(both)))]
+    assert sorted(item["index"] for item in items) == [0, 1, 2, 3, 4, 5, 6, 6, 6, 7, 7, 7]
+    for item in items:
+        assert item["annotated"] == (item["index"] < 6)
+        assert item["annotated"] or (item["sparse"] == 255).all()
+    same_image = [item["strong"] for item in items if item["index"] == 7]
+    assert not torch.equal(same_image[0], same_image[1])

@@ -165,3 +165,15 @@ def test_progress_bars_of_datasets_do_not_matter(tiny_dataset, tmp_path):
     loaded = build(rows, tmp_path / "loaded")
     assert isinstance(rows, datasets.Dataset)
     assert np.array_equal(streamed.images.flat, loaded.images.flat)
+
+
+def test_rows_taken_in_without_labels_keep_their_truth_for_the_record_alone(tmp_path):
+    labelled, other, bare = row("a"), row("b", (24, 18)), row("c", mask=None, sparse_mask=None)
+    store = build([labelled], tmp_path, unlabelled=[other, bare], dense_as_labels=True)
+    assert store.image_ids == ["a", "b", "c"]
+    assert store.annotated == [True, False, False]
+    assert (store.sparse(1) == 255).all()
+    assert (store.sparse(2) == 255).all()
+    assert np.array_equal(store.dense(1), np.asarray(other["mask"]))
+    assert np.array_equal(store.sparse(0), np.asarray(labelled["mask"]))
+    assert store.dense_known == [True, True, False]

@@ -282,3 +282,25 @@ class TestMachinery:
             run_training(run, tiny_settings(tiny_dataset), resume=True)
         run_training(run, tiny_settings(tiny_dataset))
         assert (run / "metrics.jsonl").read_bytes() == (refined.run / "metrics.jsonl").read_bytes()
+
+
+class TestAdaptation:
+    def test_images_of_another_place_join_the_bank_and_the_batches_without_their_labels(self, tiny_dataset, tmp_path):
+        elsewhere = write_dataset(tmp_path / "elsewhere", splits=("train",))
+        training = prepare_training(tmp_path / "run", tiny_settings(tiny_dataset, adapt_dataset=str(elsewhere)))
+        assert training.store.annotated == [True] * 6 + [False] * 6
+        training.refresh()
+        batches = list(training.batches(3))
+        unseen = torch.cat([batch["annotated"] for batch in batches]).logical_not()
+        assert 0 < unseen.sum() < len(unseen)
+        assert (torch.cat([batch["sparse"] for batch in batches])[unseen] == IGNORE_INDEX).all()
+        assert torch.cat([batch["bank"] for batch in batches])[unseen].any()
+
+    def test_the_model_notes_what_it_was_adapted_to(self, tiny_dataset, tmp_path):
+        elsewhere = write_dataset(tmp_path / "elsewhere", splits=("validation",))
+        run_training(tmp_path / "run", tiny_settings(tiny_dataset, adapt_dataset=str(elsewhere),
+                                                     adapt_split="validation", steps=2))
+        notes = json.loads((tmp_path / "run" / "model" / "training_metrics.json").read_text())
+        assert notes["variant"] == "adapted"
+        assert notes["data"]["adapted_to"]["split"] == "validation"
+        assert len(notes["data"]["adapted_to"]["data_sha256"]) == 64

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -258,3 +259,13 @@ class TestLoss:
         _, parts = step_loss(logits, random_target(7), values(STEPS - 1), config(), alone)
         assert set(parts) == {"ce", "dice", "pseudo"}
         assert not any(part.requires_grad for part in parts.values())
+
+    def test_nothing_is_assumed_of_images_that_no_annotator_saw(self):
+        chosen = {"warmup_background": "assume", "assumed_weight": 0.3, "assumed_weight_end": 0.3}
+        target, logits, now = random_target(8), torch.randn(4, 3, 6, 5), values(STEPS - 1, **chosen)
+        seen = torch.tensor([True, True, False, False])
+        _, parts = step_loss(logits, replace(target, annotated=seen), now, config(**chosen), alone)
+        firm = torch.where(seen[:, None, None] & (target.fused == IGNORE_INDEX), 0, target.truth)
+        weight = torch.where(target.truth == IGNORE_INDEX, now.assumed_weight, 1.0) * (firm != IGNORE_INDEX)
+        each = F.cross_entropy(logits, firm, ignore_index=IGNORE_INDEX, reduction="none")
+        torch.testing.assert_close(parts["ce"], (each * weight).sum() / weight.sum())
