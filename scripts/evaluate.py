@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
         records.append(result_record(
             arguments.model, f"{split}@stain{shift:g}" if shift else split, provenance["data_sha256"], metrics,
             variant=arguments.variant or notes["variant"], weights="student" if arguments.student else "teacher",
-            flips=arguments.flips, evaluate_command=shlex.join(["python", *sys.argv])))
+            flips=arguments.flips, temperature=segmenter.temperature, evaluate_command=shlex.join(["python", *sys.argv])))
         record_path = records[-1].write(part)
         if arguments.results is not None:
             arguments.results.mkdir(parents=True, exist_ok=True)

@@ -81,8 +81,11 @@ def training_curve(log: Path, points: int = 40) -> dict[str, list[float | None]]
 
 
 def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[str, Any], *, variant: str,
-                  weights: str, flips: bool, evaluate_command: str) -> ResultRecord:
-    """The record of one model on one split, from what training noted and what was measured."""
+                  weights: str, flips: bool, evaluate_command: str, temperature: float = 1.0) -> ResultRecord:
+    """The record of one model on one split, from what training noted and what was measured.
+
+    `temperature`: that of the model's confidence (1: as trained).
+    """
     settings, notes = training_notes(model)
     data = notes["data"]
     sparsify = data.get("sparsify", {})
@@ -92,10 +95,11 @@ def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[
         background="all" if full else sparsify.get("background", "as-is"),
         budget=1.0 if full else sparsify.get("budget"), seed=settings["seed"], dataset=data["source"].lower(),
         train_split=settings["train_split"], test_split=test_split,
-        backbone=Path(settings["backbone"]).name.replace(":", "-"), command=notes["command"], commit=notes["commit"],
+        backbone=Path(notes.get("backbone", settings["backbone"])).name.replace(":", "-"),
+        command=notes["command"], commit=notes["commit"],
         data_sha256=data["data_sha256"], hardware=notes["hardware"], train_seconds=notes["train_seconds"],
         metrics=metrics, extra={
-            "weights": weights, "flips": flips, "evaluate_command": evaluate_command,
+            "weights": weights, "flips": flips, "temperature": temperature, "evaluate_command": evaluate_command,
             "evaluate_commit": git_commit(), "test_data_sha256": test_sha256,
             "curve": training_curve(model / "training_log.jsonl"),
             "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),

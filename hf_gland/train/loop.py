@@ -99,8 +99,9 @@ class Training:
         self.config, self.run, self.accelerator = config, run, accelerator
         self.on_checkpoint = on_checkpoint
         data = open_training_data(config)
-        self.note = {**note, "variant": config.variant, "data": data.provenance, "commit": git_commit(),
-                     "hardware": hardware(str(accelerator.device)), "processes": accelerator.num_processes}
+        self.note = {**note, "variant": config.variant, "backbone": first_backbone(config.backbone), "data": data.provenance,
+                     "commit": git_commit(), "hardware": hardware(str(accelerator.device)),
+                     "processes": accelerator.num_processes}
         self.class_names, self.num_classes = data.class_names, len(data.class_names)
         self.store, self.validation = self._build_stores(data)
         if config.mode != "full":
@@ -354,6 +355,12 @@ def _coverage(pseudo: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     confident, known = pseudo != IGNORE_INDEX, dense != IGNORE_INDEX
     return {"pixels": torch.tensor(float(pseudo.numel()), device=pseudo.device), "confident": confident.sum(),
             "known": (confident & known).sum(), "right": (confident & known & (pseudo == dense)).sum()}
+
+
+def first_backbone(backbone: str) -> str:
+    """The encoder that `backbone` goes back to: itself, or, where it is a model trained here, what that started from."""
+    settings = Path(backbone) / "training_config.json"
+    return first_backbone(json.loads(settings.read_text("utf-8"))["backbone"]) if settings.is_file() else backbone
 
 
 def _typical_size(store: TrainingStore) -> tuple[int, int]:
