@@ -67,10 +67,14 @@ class TrainConfig:
     refreshes: int = _setting(4, "bank: how often the pseudo-masks are made anew in a run")
     refresh_growth: float = _setting(1.6, "bank: factor by which the gap between refreshes grows")
     loss: str = _setting("separate", "separate: truth (CE + λ Dice) and pseudo-labels (weighted CE) apart; joint: one "
-                         "CE + λ Dice on their union, as the paper writes it", ("separate", "joint"))
+                         "CE + λ Dice on their union, as the paper writes it; consistency: Mean Teacher, squared "
+                         "difference of the probabilities instead of pseudo-labels",
+                         ("separate", "joint", "consistency"))
     dice_weight: float = _setting(1.0, "λ, weight of the Dice term")
     pseudo_weight: float = _setting(0.5, "weight of the pseudo-label term once ramped up")
     pseudo_ramp: float = _setting(0.2, "share of the refined steps over which that weight rises from 0")
+    cutmix: float = _setting(0.5, "bank: share of the refined steps' crops that get a rectangle of another image pasted in, "
+                             "pseudo-labels with it (0: none)")
     warmup_background: str = _setting("none", "assume: unlabelled pixels count as background with a small weight; needed "
                                       "where nothing is labelled as background", ("none", "assume"))
     assumed_weight: float = _setting(0.1, "weight of an assumed background pixel when training starts, against 1 for a "
@@ -123,7 +127,7 @@ class TrainConfig:
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} must be at least {low}; got {getattr(self, name)}")
         for name in ("warmup_fraction", "pseudo_ramp", "lr_warmup_fraction", "ema_start", "ema_end",
-                     "adaptive_share_start", "adaptive_share_end"):
+                     "adaptive_share_start", "adaptive_share_end", "cutmix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie between 0 and 1; got {getattr(self, name)}")
         if not 0.5 <= self.threshold_end <= self.threshold_start <= 1:
@@ -152,12 +156,14 @@ class TrainConfig:
 
     @property
     def variant(self) -> str:
-        """The name of the method in tables: full, sparse-only, ours, naive, adapted, or what is switched off (no-ema, …)."""
+        """The name of the method in tables: full, sparse-only, ours, naive, mean-teacher, adapted, or what is switched
+        off (no-ema, …)."""
         if self.mode != "refined":
             return self.mode
         off = [name for name, on in (("no-ema", self.ema), ("no-filter", self.confidence_filter),
                                      ("no-progression", self.progressive), ("no-fusion", self.fusion)) if not on]
-        return "+".join(off) or ("adapted" if self.adapt_dataset else "naive" if self.loss == "joint" else "ours")
+        return "+".join(off) or ("adapted" if self.adapt_dataset else
+                                 {"separate": "ours", "joint": "naive", "consistency": "mean-teacher"}[self.loss])
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hf_gland.data.store import FlatArrays, TrainingStore
-from hf_gland.data.transforms import apply_view, photometric, random_view
+from hf_gland.data.transforms import apply_view, photometric, random_rectangle, random_view
 from hf_gland.labels import IGNORE_INDEX
 
 Key = tuple[int, int]  # (epoch, index)
@@ -61,6 +62,9 @@ class CropDataset(Dataset):
     Images without labels, if there are any, come up as often as annotated ones: an epoch shows every annotated image
     once, and each of the others as often as evens that out.
 
+    With a bank, a share `cutmix` of the crops gets a rectangle of a second image pasted in, labels and pseudo-masks with
+    it: the student has to name what it sees without the surroundings that made the teacher sure.
+
     An item holds `strong` (the augmented image, uint8 [3, S, S]), `sparse` and `dense` (uint8 [S, S]), `index` and
     `annotated`; with a bank, `bank` (teacher probabilities, uint8 [C, S, S]); with `weak`, the image before photometric
     changes.
@@ -68,9 +72,10 @@ class CropDataset(Dataset):
 
     def __init__(self, store: TrainingStore, *, seed: int, crop_px: int, scale_min: float, scale_max: float,
                  stain_jitter: float, brightness_jitter: float, blur_px: float, bank: FlatArrays | None = None,
-                 weak: bool = False):
+                 cutmix: float = 0.0, weak: bool = False):
         self.store, self.bank, self.weak, self.seed = store, bank, weak, seed
         self.crop_px, self.scale_min, self.scale_max = crop_px, scale_min, scale_max
+        self.cutmix = cutmix if bank is not None else 0.0
         self.photometric_spreads = (stain_jitter, brightness_jitter, blur_px)
         annotated = [i for i, known in enumerate(store.annotated) if known]
         others = [i for i, known in enumerate(store.annotated) if not known]
@@ -83,18 +88,31 @@ class CropDataset(Dataset):
         epoch, position = key
         rng = np.random.default_rng([self.seed, epoch, 1, position])
         index = self.images[position]
-        view = random_view(rng, self.store.sizes[index], self.crop_px, self.scale_min, self.scale_max)
-        image = apply_view(self.store.images[index], view, self.crop_px, labels=False)
-        item = {"index": index, "annotated": self.store.annotated[index],
+        crop = self._crop(rng, index)
+        mixing = np.random.default_rng([self.seed, epoch, 2, position])
+        if mixing.random() < self.cutmix:
+            alike = [i for i in self.images if self.store.annotated[i] == self.store.annotated[index]]
+            other = self._crop(mixing, int(mixing.choice(alike)))
+            part = random_rectangle(mixing, self.crop_px)
+            window = (..., slice(part.top, part.top + part.height), slice(part.left, part.left + part.width))
+            for name, planes in crop.items():
+                crop[name] = planes.clone()
+                crop[name][window] = other[name][window]
+        image = crop.pop("image")
+        item = {"index": index, "annotated": self.store.annotated[index], **crop,
                 "strong": photometric(image, rng, *self.photometric_spreads)}
+        return {**item, "weak": image} if self.weak else item
+
+    def _crop(self, rng: np.random.Generator, index: int) -> dict[str, Tensor]:
+        """One view of image `index`: `image`, `sparse`, `dense` and, with a bank, `bank`, without photometric changes."""
+        view = random_view(rng, self.store.sizes[index], self.crop_px, self.scale_min, self.scale_max)
+        crop = {"image": apply_view(self.store.images[index], view, self.crop_px, labels=False)}
         for name, mask in (("sparse", self.store.sparse(index)), ("dense", self.store.dense(index))):
-            item[name] = apply_view(mask, view, self.crop_px, labels=True, fill=IGNORE_INDEX)
+            crop[name] = apply_view(mask, view, self.crop_px, labels=True, fill=IGNORE_INDEX)
         if self.bank is not None:
             # Outside the image the teacher has no opinion: 0 for every class passes no threshold.
-            item["bank"] = apply_view(self.bank[index], view, self.crop_px, labels=False, fill=0)
-        if self.weak:
-            item["weak"] = image
-        return item
+            crop["bank"] = apply_view(self.bank[index], view, self.crop_px, labels=False, fill=0)
+        return crop
 
 
 def crop_loader(dataset: CropDataset, draws: ShardedDraws, num_workers: int, pin_memory: bool) -> DataLoader:

@@ -34,6 +34,24 @@ def random_view(rng: np.random.Generator, image_hw: tuple[int, int], crop_px: in
     return View(top, left, side, bool(rng.integers(2)), int(rng.integers(4)))
 
 
+@dataclass(frozen=True)
+class Rectangle:
+    """A part of a crop, in px of the crop."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def random_rectangle(rng: np.random.Generator, crop_px: int) -> Rectangle:
+    """A tenth to a half of a crop, its sides up to twice as long as one another (CutMix, Yun et al. 2019, with the area
+    bounded so that both images stay recognisable)."""
+    area, ratio = rng.uniform(0.1, 0.5), float(np.exp(rng.uniform(-np.log(2), np.log(2))))
+    height, width = (min(max(round(crop_px * (area * r) ** 0.5), 1), crop_px) for r in (ratio, 1 / ratio))
+    return Rectangle(int(rng.integers(0, crop_px - height + 1)), int(rng.integers(0, crop_px - width + 1)), height, width)
+
+
 def apply_view(planes: np.ndarray, view: View, crop_px: int, *, labels: bool, fill: int | None = None) -> Tensor:
     """The view of `planes` (uint8 [C, H, W] or [H, W]) as uint8 [C, crop_px, crop_px] or [crop_px, crop_px].
 

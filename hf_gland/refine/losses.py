@@ -39,6 +39,16 @@ def dice_sum(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return loss.sum(), present.sum().float()
 
 
+def squared_difference_sum(logits: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared difference of softmax(logits) and a teacher's probabilities, summed over classes: (sum, pixel count).
+
+    Both float [B, C, H, W]. Pixels outside the image, where the teacher gives 0 to every class, are left out.
+    """
+    known = probabilities.sum(dim=1) > 0.5
+    squares = (logits.float().softmax(dim=1) - probabilities).square().sum(dim=1)
+    return (squares * known).sum(), known.float().sum()
+
+
 def mean_over(sum_and_count: tuple[Tensor, Tensor]) -> Tensor:
     """sum / count, and 0 (with a gradient path) where the count is 0."""
     total, count = sum_and_count

@@ -176,7 +176,8 @@ class Training:
         crops = CropDataset(
             self.store, seed=config.seed, crop_px=config.crop_px, scale_min=config.scale_min,
             scale_max=config.scale_max, stain_jitter=config.stain_jitter, brightness_jitter=config.brightness_jitter,
-            blur_px=config.blur_px, bank=pseudo_bank, weak=config.refresh == "every_step" and config.mode == "refined")
+            blur_px=config.blur_px, bank=pseudo_bank, cutmix=config.cutmix,
+            weak=config.refresh == "every_step" and config.mode == "refined")
         draws = ShardedDraws(config.seed, len(crops), config.batch_size, end, state.step, accelerator.process_index,
                              accelerator.num_processes, config.gradient_accumulation)
         return iter(crop_loader(crops, draws, config.num_workers, accelerator.device.type == "cuda"))

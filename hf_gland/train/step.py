@@ -11,7 +11,7 @@ from hf_gland.config import TrainConfig
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX
 from hf_gland.refine import schedules
 from hf_gland.refine.fusion import confident_labels, fuse
-from hf_gland.refine.losses import cross_entropy_sum, dice_sum, mean_over
+from hf_gland.refine.losses import cross_entropy_sum, dice_sum, mean_over, squared_difference_sum
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Supervision:
     pseudo: Tensor  # from the teacher, wherever it is sure
     fused: Tensor  # truth where there is some, else pseudo
     annotated: Tensor | None = None  # bool [B]: images that an annotator saw (None: all); others assume nothing
+    teacher: Tensor | None = None  # its probabilities, float [B, C, H, W]
 
 
 def supervision(sparse: Tensor, teacher: Tensor | None, values: StepValues, config: TrainConfig,
@@ -69,11 +70,11 @@ def supervision(sparse: Tensor, teacher: Tensor | None, values: StepValues, conf
     truth = sparse.long()
     if not values.refining or teacher is None:
         nothing = torch.full_like(truth, IGNORE_INDEX)
-        return Supervision(truth, nothing, truth, annotated)
+        return Supervision(truth, nothing, truth, annotated, teacher)
     pseudo = confident_labels(teacher, torch.tensor(values.thresholds, device=teacher.device))
     if not config.fusion:
         truth = torch.full_like(truth, IGNORE_INDEX)
-    return Supervision(truth, pseudo, fuse(truth, pseudo), annotated)
+    return Supervision(truth, pseudo, fuse(truth, pseudo), annotated, teacher)
 
 
 def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: TrainConfig,
@@ -82,6 +83,7 @@ def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: T
 
     separate:  CE(truth ∪ assumed) + λ·Dice(truth) + w·CE(pseudo outside truth)
     joint:     CE(fused ∪ assumed) + λ·Dice(fused), the paper's loss
+    consistency: CE(truth ∪ assumed) + λ·Dice(truth) + w·‖p_S − p_T‖² (Mean Teacher, Tarvainen and Valpola 2017)
     Assumed pixels are the unlabelled ones of annotated images that have no pseudo-label, taken for background with a
     small weight.
     Every term is divided by its count over the whole global batch.
@@ -102,6 +104,9 @@ def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: T
     if config.loss == "separate" and values.pseudo_weight > 0:
         outside = torch.where(target.truth == IGNORE_INDEX, target.pseudo, IGNORE_INDEX)
         parts["pseudo"] = cross_entropy_sum(logits, outside)
+        weights["pseudo"] = values.pseudo_weight
+    if config.loss == "consistency" and target.teacher is not None and values.pseudo_weight > 0:
+        parts["pseudo"] = squared_difference_sum(logits, target.teacher)
         weights["pseudo"] = values.pseudo_weight
     means = {name: mean_over((summed, total(count))) for name, (summed, count) in parts.items()}
     loss = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()

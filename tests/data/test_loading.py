@@ -109,7 +109,7 @@ def test_what_a_crop_holds(store, bank):
         "strong": (torch.uint8, (3, 32, 32)), "weak": (torch.uint8, (3, 32, 32)), "sparse": (torch.uint8, (32, 32)),
         "dense": (torch.uint8, (32, 32)), "bank": (torch.uint8, (2, 32, 32))}
     assert item["index"] == 1
-    assert set(crops(store)[(0, 1)]) == {"index", "strong", "sparse", "dense"}
+    assert set(crops(store)[(0, 1)]) == {"index", "annotated", "strong", "sparse", "dense"}
 
 
 def test_image_truth_and_bank_go_through_one_geometry(store, bank):
@@ -170,3 +170,41 @@ def test_images_without_labels_come_up_as_often_as_annotated_ones(tiny_dataset, 
         assert item["annotated"] or (item["sparse"] == 255).all()
     same_image = [item["strong"] for item in items if item["index"] == 7]
     assert not torch.equal(same_image[0], same_image[1])
+
+
+class TestCutMix:
+    def test_a_rectangle_of_another_image_comes_with_its_labels_and_pseudo_masks(self, store, bank):
+        plain = dict(stain_jitter=0.0, brightness_jitter=0.0, blur_px=0.0, bank=bank)
+        before, after = crops(store, **plain), crops(store, **plain, cutmix=1.0)
+        for key in [(0, 0), (0, 3), (5, 1)]:
+            old, new = before[key], after[key]
+            changed = (old["strong"] != new["strong"]).any(0)
+            rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
+            height, width = (int(side[-1] - side[0]) + 1 for side in (rows, columns))
+            assert 0.05 <= height * width / 32**2 <= 0.55
+            outside = torch.ones(32, 32, dtype=torch.bool)
+            outside[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1] = False
+            for name in ("sparse", "dense", "bank"):
+                assert torch.equal(old[name][..., outside], new[name][..., outside])
+            inside = ~outside & (new["bank"].sum(0) == 255)
+            assert torch.equal(new["bank"][1][inside], new["strong"][0][inside])  # the bank holds the image's red
+
+    def test_the_share_is_kept_and_nothing_else_of_the_stream_changes(self, store, bank):
+        before, after = crops(store, bank=bank), crops(store, bank=bank, cutmix=0.5)
+        keys = [(epoch, index) for epoch in range(10) for index in range(len(store))]
+        untouched = sum(same(before[key], after[key]) for key in keys)
+        assert 0.3 < untouched / len(keys) < 0.7
+        assert all(same(after[key], crops(store, bank=bank, cutmix=0.5)[key]) for key in keys[:5])
+
+    def test_without_a_bank_there_is_nothing_to_mix(self, store):
+        assert same(crops(store, cutmix=1.0)[0, 2], crops(store)[0, 2])
+
+    def test_images_without_labels_are_mixed_among_themselves(self, tiny_dataset, tmp_path):
+        splits = load_local(tiny_dataset)
+        both = build_store(splits["train"], tmp_path, 2, None, None, unlabelled=splits["validation"], progress=False)
+        path = tmp_path / "bank.u8"
+        path.write_bytes(bytes(2 * sum(h * w for h, w in both.sizes)))
+        mixed = crops(both, bank=FlatArrays(path, 2, both.sizes), cutmix=1.0)
+        for position in range(len(mixed)):
+            item = mixed[0, position]
+            assert item["annotated"] or (item["sparse"] == 255).all()

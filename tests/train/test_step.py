@@ -269,3 +269,15 @@ class TestLoss:
         weight = torch.where(target.truth == IGNORE_INDEX, now.assumed_weight, 1.0) * (firm != IGNORE_INDEX)
         each = F.cross_entropy(logits, firm, ignore_index=IGNORE_INDEX, reduction="none")
         torch.testing.assert_close(parts["ce"], (each * weight).sum() / weight.sum())
+
+    def test_consistency_pulls_the_student_to_the_teacher_and_takes_no_pseudo_labels(self):
+        target, now, logits = random_target(9), values(STEPS - 1, loss="consistency"), torch.randn(4, 3, 6, 5)
+        teacher = torch.randn(4, 3, 6, 5).softmax(dim=1)
+        loss, parts = step_loss(logits, replace(target, teacher=teacher), now, config(loss="consistency"), alone)
+        expected = ((logits.softmax(dim=1) - teacher) ** 2).sum(dim=1).mean()
+        torch.testing.assert_close(parts["pseudo"], expected)
+        torch.testing.assert_close(loss, parts["ce"] + parts["dice"] + now.pseudo_weight * expected)
+        outside = teacher.clone()
+        outside[:, :, :, 0] = 0  # beyond the image's edge
+        _, without = step_loss(logits, replace(target, teacher=outside), now, config(loss="consistency"), alone)
+        torch.testing.assert_close(without["pseudo"], ((logits.softmax(1) - teacher)[..., 1:] ** 2).sum(dim=1).mean())
