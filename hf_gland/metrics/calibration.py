@@ -14,6 +14,7 @@ ECE_BINS = 15
 FINE_PER_BIN = 2000
 FINE_BINS = ECE_BINS * FINE_PER_BIN
 LEAST_CONFIDENT = 0.10
+COVERAGES = tuple(round(share / 20, 2) for share in range(1, 21))
 
 
 class CalibrationCounts:
@@ -66,11 +67,13 @@ class CalibrationCounts:
         `errors_in_least_confident_10` (percent): share of all errors that lie among the 10 % least confident
         pixels; `error_rate_least_confident_10` (percent): share of those pixels that are wrong. Within the
         bin (1/30000 wide) that the 10 % limit cuts, errors count as evenly spread. `reliability`: the 15
-        bins.
+        bins. `risk_coverage`: for each share `coverage` of the pixels, most confident first, the percentage
+        `error` of them that is wrong.
         """
         total = int(self.pixels.sum())
         metrics: dict[str, Any] = {"ece": None, "brier": None, "errors_in_least_confident_10": None,
-                                   "error_rate_least_confident_10": None, "reliability": self.reliability()}
+                                   "error_rate_least_confident_10": None, "risk_coverage": None,
+                                   "reliability": self.reliability()}
         if not total:
             return metrics
         gaps = (self.correct - self.confidence).reshape(ECE_BINS, FINE_PER_BIN).sum(1)
@@ -82,4 +85,7 @@ class CalibrationCounts:
         metrics["error_rate_least_confident_10"] = 100 * caught / limit
         if errors[-1]:
             metrics["errors_in_least_confident_10"] = 100 * caught / float(errors[-1])
+        kept = np.array(COVERAGES)
+        wrong = errors[-1] - np.interp((1 - kept) * total, pixels, errors)
+        metrics["risk_coverage"] = {"coverage": list(COVERAGES), "error": (100 * wrong / (kept * total)).round(3).tolist()}
         return metrics

@@ -101,6 +101,7 @@ def test_order_and_unlabelled_pixels_do_not_matter():
     pairs = random_split(np.random.default_rng(1))
     forward, backward = counts_of(pairs).metrics(), counts_of(pairs[::-1]).metrics()
     assert forward.pop("reliability")["pixels"] == backward.pop("reliability")["pixels"]
+    assert forward.pop("risk_coverage") == backward.pop("risk_coverage")
     assert forward == pytest.approx(backward)
     changed = [(np.where(truth == 255, 1 / 3, probs).astype(np.float32), truth) for probs, truth in pairs]
     assert counts_of(changed).metrics() == counts_of(pairs).metrics()
@@ -132,3 +133,17 @@ def test_diagram_is_drawn_from_the_bins_alone(tmp_path):
     other = reliability | {"accuracy": [None if v is None else v / 2 for v in reliability["accuracy"]]}
     assert reliability_diagram(other, tmp_path / "c.png", "title").read_bytes() != first.read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
+
+
+def test_risk_coverage_is_the_error_rate_among_the_most_confident_pixels():
+    rng = np.random.default_rng(5)
+    foreground = rng.permutation(4000).reshape(40, 100) / 8000 + 0.25  # no two pixels are equally confident
+    probs = np.stack([1 - foreground, foreground])
+    truth = rng.integers(0, 2, (40, 100)).astype(np.uint8)
+    found = counts_of([(probs, truth)]).metrics()["risk_coverage"]
+    confidence, wrong = probs.max(0).ravel(), (probs.argmax(0) != truth).ravel()
+    order = np.argsort(-confidence)
+    for coverage, error in zip(found["coverage"], found["error"], strict=True):
+        assert error == pytest.approx(100 * wrong[order[:round(coverage * 4000)]].mean(), abs=0.6)
+    assert found["coverage"][-1] == 1
+    assert found["error"][-1] == pytest.approx(100 * wrong.mean(), abs=1e-3)

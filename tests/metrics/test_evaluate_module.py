@@ -117,6 +117,7 @@ def test_standalone_module_needs_no_installed_package(tmp_path, images, reposito
     full = expected(images, bootstrap=20)
     assert from_folder.keys() == full.keys()
     assert from_folder.pop("reliability")["pixels"] == full.pop("reliability")["pixels"]
+    assert from_folder.pop("risk_coverage")["error"] == pytest.approx(full.pop("risk_coverage")["error"])
     for key, value in full.items():
         assert from_folder[key] == pytest.approx(value), key  # as lists, probabilities become float64
 

@@ -76,6 +76,7 @@ def test_empty_prediction(split):
 def test_order_of_images_does_not_matter(split):
     forward, backward = evaluate(split).compute(), evaluate(split[::-1]).compute()
     assert forward.pop("reliability")["pixels"] == backward.pop("reliability")["pixels"]
+    assert forward.pop("risk_coverage") == backward.pop("risk_coverage")
     assert forward.keys() == backward.keys()
     for key, value in forward.items():
         assert value == pytest.approx(backward[key]), key
