@@ -52,7 +52,7 @@ class TrainConfig:
     confidence_filter: bool = _setting(True, "only pixels above the threshold become pseudo-labels (off: τ = 0)")
     progressive: bool = _setting(True, "threshold widens and refreshes grow rarer (off: both constant)")
     fusion: bool = _setting(True, "ground truth overrides the teacher (off: the teacher alone after warm-up)")
-    warmup_fraction: float = _setting(0.4, "share of the steps on sparse labels alone")
+    warmup_fraction: float = _setting(0.25, "share of the steps on sparse labels alone")
     threshold: str = _setting("cosine", "how τ moves: cosine or linear from start to end; adaptive: per class, the "
                               "quantile of the teacher's confidence that lets a growing share pass",
                               ("cosine", "linear", "adaptive"))
@@ -71,10 +71,8 @@ class TrainConfig:
                          "difference of the probabilities instead of pseudo-labels",
                          ("separate", "joint", "consistency"))
     dice_weight: float = _setting(1.0, "λ, weight of the Dice term")
-    pseudo_weight: float = _setting(0.5, "weight of the pseudo-label term once ramped up")
+    pseudo_weight: float = _setting(1.0, "weight of the pseudo-label term once ramped up")
     pseudo_ramp: float = _setting(0.2, "share of the refined steps over which that weight rises from 0")
-    cutmix: float = _setting(0.5, "bank: share of the refined steps' crops that get a rectangle of another image pasted in, "
-                             "pseudo-labels with it (0: none)")
     warmup_background: str = _setting("none", "assume: unlabelled pixels count as background with a small weight; needed "
                                       "where nothing is labelled as background", ("none", "assume"))
     assumed_weight: float = _setting(0.1, "weight of an assumed background pixel when training starts, against 1 for a "
@@ -99,6 +97,8 @@ class TrainConfig:
     scale_max: float = _setting(1.33, "largest magnification of a crop")
     stain_jitter: float = _setting(0.15, "H&E jitter in optical density: spread of stain strength (0: off)")
     brightness_jitter: float = _setting(0.15, "spread of brightness and contrast (0: off)")
+    cutmix: float = _setting(0.5, "share of the crops that get a rectangle of another image pasted in, labels with it (0: "
+                             "none)")
     blur_px: float = _setting(1.0, "largest blur sigma in px (0: off)")
 
     # Running and recording

@@ -27,7 +27,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "sparse-only": {"mode": "sparse-only"},
     "full": {"mode": "full"},
     # the paper's text as it reads, with its schedule
-    "naive": {"loss": "joint", "warmup_fraction": "0.25", "threshold_end": "0.6", "cutmix": "0"},
+    "naive": {"loss": "joint", "threshold_end": "0.6"},
     # Tarvainen and Valpola 2017; classes summed and weight 1 as in French et al. 2020 (arXiv 1906.01916)
     "mean-teacher": {"loss": "consistency", "refresh": "every_step", "warmup_fraction": "0", "pseudo_ramp": "0.4",
                      "pseudo_weight": "1"},
@@ -46,8 +46,8 @@ VARIANTS: dict[str, dict[str, str]] = {
     "online": {"refresh": "every_step"},
     "1-refresh": {"refreshes": "1"},
     "8-refreshes": {"refreshes": "8"},
-    "warmup-20": {"warmup_fraction": "0.2"},
-    "warmup-60": {"warmup_fraction": "0.6"},
+    "warmup-10": {"warmup_fraction": "0.1"},
+    "warmup-50": {"warmup_fraction": "0.5"},
     # its robustness
     "no-stain-jitter": {"stain_jitter": "0"},
 }

@@ -62,8 +62,8 @@ class CropDataset(Dataset):
     Images without labels, if there are any, come up as often as annotated ones: an epoch shows every annotated image
     once, and each of the others as often as evens that out.
 
-    With a bank, a share `cutmix` of the crops gets a rectangle of a second image pasted in, labels and pseudo-masks with
-    it: the student has to name what it sees without the surroundings that made the teacher sure.
+    A share `cutmix` of the crops gets a rectangle of a second image pasted in, labels and pseudo-masks with it: the
+    student has to name what it sees without the surroundings that made the annotator or the teacher sure.
 
     An item holds `strong` (the augmented image, uint8 [3, S, S]), `sparse` and `dense` (uint8 [S, S]), `index` and
     `annotated`; with a bank, `bank` (teacher probabilities, uint8 [C, S, S]); with `weak`, the image before photometric
@@ -75,7 +75,7 @@ class CropDataset(Dataset):
                  cutmix: float = 0.0, weak: bool = False):
         self.store, self.bank, self.weak, self.seed = store, bank, weak, seed
         self.crop_px, self.scale_min, self.scale_max = crop_px, scale_min, scale_max
-        self.cutmix = cutmix if bank is not None else 0.0
+        self.cutmix = cutmix
         self.photometric_spreads = (stain_jitter, brightness_jitter, blur_px)
         annotated = [i for i, known in enumerate(store.annotated) if known]
         others = [i for i, known in enumerate(store.annotated) if not known]

@@ -196,15 +196,10 @@ class TestCutMix:
         assert 0.3 < untouched / len(keys) < 0.7
         assert all(same(after[key], crops(store, bank=bank, cutmix=0.5)[key]) for key in keys[:5])
 
-    def test_without_a_bank_there_is_nothing_to_mix(self, store):
-        assert same(crops(store, cutmix=1.0)[0, 2], crops(store)[0, 2])
-
     def test_images_without_labels_are_mixed_among_themselves(self, tiny_dataset, tmp_path):
         splits = load_local(tiny_dataset)
         both = build_store(splits["train"], tmp_path, 2, None, None, unlabelled=splits["validation"], progress=False)
-        path = tmp_path / "bank.u8"
-        path.write_bytes(bytes(2 * sum(h * w for h, w in both.sizes)))
-        mixed = crops(both, bank=FlatArrays(path, 2, both.sizes), cutmix=1.0)
+        mixed = crops(both, cutmix=1.0)
         for position in range(len(mixed)):
             item = mixed[0, position]
             assert item["annotated"] or (item["sparse"] == 255).all()
