@@ -1,14 +1,21 @@
 """Time one thing against another, side by side in one run, because timings on a shared machine drift.
 
   python scripts/benchmark.py step --config bench --dataset DATASET --out refined_step.json
+  python scripts/benchmark.py training --config bench --dataset DATASET --out training.json
+  python scripts/benchmark.py inference --model RUN/model --images FOLDER --mpp 0.62 --out inference.json
 
 step: a refined training step (fusion with the pseudo-mask bank, teacher update) against a supervised step of the same
 loop: alone, with the recipe's bank refreshes shared out over the refined steps, and over a whole run, warm-up included.
+training: a supervised step of this project's loop, its data included, against the loop of transformers' example for
+semantic segmentation (run_semantic_segmentation_no_trainer.py) on the same crops' size, network and precision.
+inference: a folder of images through GlandSegmenter against transformers' pipeline("image-segmentation"), one by one,
+from file to class map at full size; and how far the two class maps agree.
 Blocks of both alternate; each ratio is the median over pairs of blocks, with the lowest and the highest beside it.
 """
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import shlex
@@ -16,16 +23,28 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
 
+import numpy as np
 import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch.utils.data import DataLoader
 from tqdm import tqdm
+from transformers import get_scheduler, pipeline
 
 from hf_gland.config import TrainConfig, add_settings, config_from_arguments
+from hf_gland.data.store import working_size
+from hf_gland.data.training_data import open_training_data
+from hf_gland.inference.images import read_rgb
+from hf_gland.inference.segmenter import GlandSegmenter
+from hf_gland.labels import IGNORE_INDEX
 from hf_gland.metrics.environment import git_commit, hardware
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+from hf_gland.model.student import IMAGENET_MEAN, IMAGENET_STD, load_student
 from hf_gland.refine import schedules
 from hf_gland.train.loop import Training, make_accelerator
 
@@ -39,12 +58,23 @@ def main() -> int:
     step.add_argument("--config", help="recipe or settings file")
     step.add_argument("--out", type=Path, required=True, help="JSON to write")
     add_settings(step.add_argument_group("settings [default]"))
+    step.set_defaults(measure=lambda a: step_ratio(config_from_arguments(a, a.config)))
+    training = commands.add_parser("training", help="supervised step against transformers' example loop")
+    training.add_argument("--config", help="recipe or settings file")
+    training.add_argument("--out", type=Path, required=True, help="JSON to write")
+    add_settings(training.add_argument_group("settings [default]"))
+    training.set_defaults(measure=lambda a: training_ratio(config_from_arguments(a, a.config)))
+    inference = commands.add_parser("inference", help="GlandSegmenter against transformers' pipeline")
+    inference.add_argument("--model", required=True, help="model folder or Hub id")
+    inference.add_argument("--images", type=Path, required=True, help="folder of pictures")
+    inference.add_argument("--mpp", type=float, help="µm per pixel of the pictures")
+    inference.add_argument("--out", type=Path, required=True, help="JSON to write")
+    inference.set_defaults(measure=inference_ratio)
     arguments = parser.parse_args()
     keep_freed_memory()
     use_all_cores()
     try:
-        config = config_from_arguments(arguments, arguments.config)
-        figures = step_ratio(config)
+        figures = arguments.measure(arguments)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -68,12 +98,7 @@ def step_ratio(config: TrainConfig) -> dict:
             runs[name] = Training(settings, run, make_accelerator(settings, run), {"recipe": "benchmark"})
         refresh_seconds = [seconds(runs["refined"].refresh) for _ in range(REFRESH_REPEATS + 1)][1:]
         batches = {name: run.batches(config.steps) for name, run in runs.items()}
-        blocks: dict[str, list[float]] = {name: [] for name in runs}
-        for block in tqdm(range(BLOCKS + 1), desc="timing", unit="block"):
-            for name in sorted(runs, reverse=block % 2 == 0):
-                took = seconds(lambda name=name: [runs[name].step(batches[name]) for _ in range(BLOCK_STEPS)])
-                if block:  # the first one warms up
-                    blocks[name].append(took / BLOCK_STEPS)
+        blocks = alternate({name: lambda name=name: runs[name].step(batches[name]) for name in runs})
     warmup = schedules.warmup_steps(config.steps, config.warmup_fraction)
     refreshes = len(schedules.refresh_steps(warmup, config.steps, config.refreshes, config.refresh_growth))
     refreshing = refreshes * statistics.median(refresh_seconds)
@@ -88,6 +113,101 @@ def step_ratio(config: TrainConfig) -> dict:
             "ratio_of_steps_alone": spread([r / s for r, s in pairs]),
             "ratio_of_refined_steps_with_refreshes": spread(per_step),
             "ratio_of_whole_runs": spread(per_run)}
+
+
+def training_ratio(config: TrainConfig) -> dict:
+    """Images per second of a supervised step and of transformers' example loop."""
+    settings = dataclasses.replace(config, mode="full", tracker="none", save_every=0)
+    with tempfile.TemporaryDirectory() as folder:
+        accelerator = make_accelerator(settings, Path(folder) / "ours")
+        ours = Training(settings, Path(folder) / "ours", accelerator, {"recipe": "benchmark"})
+        batches = ours.batches(config.steps)
+        example = example_loop(settings, accelerator)
+        blocks = alternate({"ours": lambda: ours.step(batches), "example": lambda: next(example)})
+    rates = {name: [config.batch_size / s for s in took] for name, took in blocks.items()}
+    return {"benchmark": "training against transformers' example loop", "dataset": ours.note["data"]["source"],
+            "data_sha256": ours.note["data"]["data_sha256"], "images_per_s": rates,
+            "ratio": spread([a / b for a, b in zip(rates["ours"], rates["example"], strict=True)])}
+
+
+def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None]:
+    """One optimiser step per `next`, as transformers' run_semantic_segmentation_no_trainer.py takes it."""
+    data = open_training_data(config)
+    model = load_student(config.backbone, data.class_names, config.mpp or None, config.model_overrides())
+    mean, std = (np.array(v, np.float32) for v in (IMAGENET_MEAN, IMAGENET_STD))
+
+    def transformed(rows: dict) -> dict:
+        """Resampled, cropped at random, mirrored, normalised."""
+        rng, pixels, labels = np.random.default_rng(), [], []
+        for image, mask, mpp in zip(rows["image"], rows["mask"], rows["mpp"], strict=True):
+            hw = working_size((image.height, image.width), mpp, config.mpp or None)
+            picture = np.asarray(image.convert("RGB").resize(hw[::-1]))
+            truth = np.asarray(mask.resize(hw[::-1], Image.Resampling.NEAREST))
+            pad = [(0, max(config.crop_px - side, 0)) for side in hw]
+            picture, truth = np.pad(picture, (*pad, (0, 0))), np.pad(truth, pad, constant_values=IGNORE_INDEX)
+            y, x = (int(rng.integers(side - config.crop_px + 1)) for side in truth.shape)
+            window = slice(y, y + config.crop_px), slice(x, x + config.crop_px)
+            picture, truth = picture[window], truth[window]
+            if rng.random() < 0.5:
+                picture, truth = picture[:, ::-1], truth[:, ::-1]
+            pixels.append(torch.from_numpy(((picture / np.float32(255) - mean) / std).transpose(2, 0, 1).copy()))
+            labels.append(torch.from_numpy(truth.astype(np.int64)))
+        return {"pixel_values": pixels, "labels": labels}
+
+    loader = DataLoader(data.train.with_transform(transformed), batch_size=config.batch_size, shuffle=True,
+                        num_workers=config.num_workers, drop_last=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
+    scheduler = get_scheduler("polynomial", optimizer, num_warmup_steps=0, num_training_steps=config.steps)
+    model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
+    model.train()
+    while True:
+        for batch in loader:
+            with accelerator.accumulate(model):
+                loss = model(**batch).loss
+                accelerator.backward(loss)
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+            yield
+
+
+def inference_ratio(arguments: argparse.Namespace) -> dict:
+    """Images per second of GlandSegmenter and of the plain pipeline, and the agreement of their class maps."""
+    paths = sorted(p for p in arguments.images.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".bmp"))
+    if not paths:
+        raise ValueError(f"{arguments.images}: holds no pictures")
+    segmenter = GlandSegmenter.from_pretrained(arguments.model)
+    plain = pipeline("image-segmentation", arguments.model, device=segmenter.device)
+    classes = {name: index for index, name in segmenter.id2label.items()}
+
+    def ours(path: Path) -> np.ndarray:
+        return segmenter.probabilities(read_rgb(path), arguments.mpp).argmax(axis=0)
+
+    def theirs(path: Path) -> np.ndarray:
+        found = plain(str(path))
+        class_map = np.zeros(np.asarray(found[0]["mask"]).shape, np.uint8)
+        for segment in found:
+            class_map[np.asarray(segment["mask"]) > 0] = classes[segment["label"]]
+        return class_map
+
+    agreement = [float((ours(p) == theirs(p)).mean()) for p in tqdm(paths, desc="comparing", unit="image")]
+    turns = {name: itertools.cycle(paths) for name in ("ours", "pipeline")}
+    blocks = alternate({"ours": lambda: ours(next(turns["ours"])), "pipeline": lambda: theirs(next(turns["pipeline"]))})
+    rates = {name: [1 / s for s in took] for name, took in blocks.items()}
+    return {"benchmark": "inference against transformers' pipeline", "images": len(paths), "images_per_s": rates,
+            "ratio": spread([a / b for a, b in zip(rates["ours"], rates["pipeline"], strict=True)]),
+            "pixels_that_agree": spread(agreement)}
+
+
+def alternate(actions: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Seconds per call of each action, block by block, the actions taking turns; the first block warms up."""
+    blocks: dict[str, list[float]] = {name: [] for name in actions}
+    for block in tqdm(range(BLOCKS + 1), desc="timing", unit="block"):
+        for name in sorted(actions, reverse=block % 2 == 0):
+            took = seconds(lambda name=name: [actions[name]() for _ in range(BLOCK_STEPS)])
+            if block:
+                blocks[name].append(took / BLOCK_STEPS)
+    return blocks
 
 
 def spread(values: list[float]) -> dict[str, float]:
