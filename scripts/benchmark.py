@@ -8,14 +8,13 @@ step: a refined training step (fusion with the pseudo-mask bank, teacher update)
 loop: alone, with the recipe's bank refreshes shared out over the refined steps, and over a whole run, warm-up included.
 training: a supervised step of this project's loop, its data included, against the loop of transformers' example for
 semantic segmentation (run_semantic_segmentation_no_trainer.py) on the same crops' size, network and precision.
-inference: a folder of images through GlandSegmenter against transformers' pipeline("image-segmentation"), one by one,
-from file to class map at full size; and how far the two class maps agree.
+inference: a folder of images through GlandSegmenter.predict_many (glands found and measured, confidence and all) against
+transformers' pipeline("image-segmentation"), from files to class maps at full size; and how far the class maps agree.
 Blocks of both alternate; each ratio is the median over pairs of blocks, with the lowest and the highest beside it.
 """
 
 import argparse
 import dataclasses
-import itertools
 import json
 import os
 import shlex
@@ -39,7 +38,6 @@ from transformers import get_scheduler, pipeline
 from hf_gland.config import TrainConfig, add_settings, config_from_arguments
 from hf_gland.data.store import working_size
 from hf_gland.data.training_data import open_training_data
-from hf_gland.inference.images import read_rgb
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.metrics.environment import git_commit, hardware
@@ -180,33 +178,34 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
     plain = pipeline("image-segmentation", arguments.model, device=segmenter.device)
     classes = {name: index for index, name in segmenter.id2label.items()}
 
-    def ours(path: Path) -> np.ndarray:
-        return segmenter.probabilities(read_rgb(path), arguments.mpp).argmax(axis=0)
+    def ours() -> list[np.ndarray]:
+        return [result.prediction.class_map for result in segmenter.predict_many(
+            paths, arguments.mpp, min_gland_area_px=0, max_hole_area_px=0) if result.prediction is not None]
 
-    def theirs(path: Path) -> np.ndarray:
-        found = plain(str(path))
-        class_map = np.zeros(np.asarray(found[0]["mask"]).shape, np.uint8)
-        for segment in found:
-            class_map[np.asarray(segment["mask"]) > 0] = classes[segment["label"]]
-        return class_map
+    def theirs() -> list[np.ndarray]:
+        class_maps = []
+        for found in plain([str(path) for path in paths]):
+            class_maps.append(np.zeros(np.asarray(found[0]["mask"]).shape, np.uint8))
+            for segment in found:
+                class_maps[-1][np.asarray(segment["mask"]) > 0] = classes[segment["label"]]
+        return class_maps
 
-    agreement = [float((ours(p) == theirs(p)).mean()) for p in tqdm(paths, desc="comparing", unit="image")]
-    turns = {name: itertools.cycle(paths) for name in ("ours", "pipeline")}
-    blocks = alternate({"ours": lambda: ours(next(turns["ours"])), "pipeline": lambda: theirs(next(turns["pipeline"]))})
-    rates = {name: [1 / s for s in took] for name, took in blocks.items()}
+    agreement = [float((mine == other).mean()) for mine, other in zip(ours(), theirs(), strict=True)]
+    blocks = alternate({"ours": ours, "pipeline": theirs}, repeats=1)
+    rates = {name: [len(paths) / s for s in took] for name, took in blocks.items()}
     return {"benchmark": "inference against transformers' pipeline", "images": len(paths), "images_per_s": rates,
             "ratio": spread([a / b for a, b in zip(rates["ours"], rates["pipeline"], strict=True)]),
             "pixels_that_agree": spread(agreement)}
 
 
-def alternate(actions: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds per call of each action, block by block, the actions taking turns; the first block warms up."""
+def alternate(actions: dict[str, Callable[[], object]], repeats: int = BLOCK_STEPS) -> dict[str, list[float]]:
+    """Seconds per call of each action, by block of `repeats` calls; the actions take turns, the first block warms up."""
     blocks: dict[str, list[float]] = {name: [] for name in actions}
     for block in tqdm(range(BLOCKS + 1), desc="timing", unit="block"):
         for name in sorted(actions, reverse=block % 2 == 0):
-            took = seconds(lambda name=name: [actions[name]() for _ in range(BLOCK_STEPS)])
+            took = seconds(lambda name=name: [actions[name]() for _ in range(repeats)])
             if block:
-                blocks[name].append(took / BLOCK_STEPS)
+                blocks[name].append(took / repeats)
     return blocks
 
 

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,9 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
               "another magnification the outlines will be wrong. Sizes in µm are left out", file=sys.stderr)
     warnings.simplefilter("ignore", PixelSizeWarning)  # said once, above
     try:
-        for result, seconds in predicted(segmenter, list(todo), arguments):
+        for result in predicted(segmenter, list(todo), arguments):
             entry = finish(result, todo[result.path], arguments)
-            record["images"][str(result.path)] = entry | {"seconds": round(seconds, 2)}
+            record["images"][str(result.path)] = entry | {"seconds": round(result.seconds, 2)}
     finally:
         write_record(arguments.out, record)
     failed = sum("error" in record["images"][str(path)] for path in todo)
@@ -164,8 +163,8 @@ def write_record(out: Path, record: dict[str, Any]) -> None:
 
 
 def predicted(segmenter: GlandSegmenter, paths: list[Path],
-              arguments: argparse.Namespace) -> Iterator[tuple[FileResult, float]]:
-    """Each file's result and the seconds it took, under a bar that moves with every batch of tiles."""
+              arguments: argparse.Namespace) -> Iterator[FileResult]:
+    """Each file's result, under a bar that moves with every batch of tiles."""
     stride_px = arguments.stride_px if arguments.stride_px is not None else arguments.tile_px * 3 // 4
     with tqdm(total=len(paths), bar_format="{percentage:3.0f}% |{bar}| {desc} [{elapsed}<{remaining}]") as bar:
         finished = 0
@@ -174,7 +173,6 @@ def predicted(segmenter: GlandSegmenter, paths: list[Path],
             bar.n = finished + share
             bar.set_description_str(f"{finished}/{len(paths)} images")
 
-        started = time.perf_counter()
         for result in segmenter.predict_many(
                 paths, arguments.mpp, tile_px=arguments.tile_px, stride_px=stride_px,
                 batch_size=arguments.batch_size, flips=arguments.flips, precision=arguments.precision,
@@ -182,8 +180,7 @@ def predicted(segmenter: GlandSegmenter, paths: list[Path],
                 max_hole_area_um2=arguments.max_hole_um2, progress=move):
             finished += 1
             move(0.0)
-            yield result, time.perf_counter() - started
-            started = time.perf_counter()
+            yield result
 
 
 def finish(result: FileResult, stem: Path, arguments: argparse.Namespace) -> dict[str, Any]:

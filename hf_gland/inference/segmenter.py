@@ -2,8 +2,9 @@
 
 import hashlib
 import re
+import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from hf_gland.inference.scale import (
 )
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.student import class_probabilities
-from hf_gland.model.tiled import Forward, flip_averaged, tile_starts, tiled_probabilities
+from hf_gland.model.tiled import Forward, flip_averaged, tile_starts, tiled_probabilities, whole_probabilities
 
 # A disc 16 µm across, the space of two or three epithelial cells: nothing smaller is a gland.
 SMALLEST_GLAND_UM2 = 200.0
@@ -62,12 +63,16 @@ class Preprocessing:
 
 @dataclass(frozen=True, eq=False)
 class FileResult:
-    """One file of `predict_many`: either `rgb` (uint8 [H, W, 3]) and its `prediction`, or what went wrong."""
+    """One file of `predict_many`: either `rgb` (uint8 [H, W, 3]) and its `prediction`, or what went wrong.
+
+    `seconds`: the time it took, a batch's time shared out evenly.
+    """
 
     path: Path
     rgb: np.ndarray | None = None
     prediction: GlandPrediction | None = None
     error: str | None = None
+    seconds: float = 0.0
 
 
 class GlandSegmenter:
@@ -135,18 +140,11 @@ class GlandSegmenter:
         Raises ImageError, PixelSizeError, and ValueError for senseless tile sizes.
         """
         label = name or (str(image) if isinstance(image, str | Path) else "image")
-        scale_mpp = self._scale_mpp(mpp, label)
-        rgb = read_rgb(image, name=label)
-        limits = [
-            _area_limit("min_gland_area", min_gland_area_px, min_gland_area_um2, scale_mpp, label),
-            _area_limit("max_hole_area", max_hole_area_px, max_hole_area_um2, scale_mpp, label),
-        ]
-        probabilities = self.probabilities(
-            rgb, mpp, tile_px=tile_px, stride_px=stride_px, batch_size=batch_size, flips=flips,
-            precision=precision, progress=progress, name=label)
-        return glands_from_probabilities(
-            probabilities, self.id2label, mpp=mpp, gland_threshold=gland_threshold,
-            min_gland_area_px=limits[0], max_hole_area_px=limits[1])
+        return self._predict_alike([read_rgb(image, name=label)], mpp, label, tile_px=tile_px, stride_px=stride_px,
+                                   batch_size=batch_size, flips=flips, min_gland_area_um2=min_gland_area_um2,
+                                   max_hole_area_um2=max_hole_area_um2, min_gland_area_px=min_gland_area_px,
+                                   max_hole_area_px=max_hole_area_px, gland_threshold=gland_threshold,
+                                   precision=precision, progress=progress)[0]
 
     def probabilities(self, rgb: np.ndarray, mpp: float | None = None, *, tile_px: int = 512,
                       stride_px: int = 384, batch_size: int = 4, flips: bool = False, precision: str = "auto",
@@ -156,32 +154,89 @@ class GlandSegmenter:
 
         With a `confidence_temperature` T in the model's config they are calibrated: softmax(log p / T).
         """
-        hw = working_hw(rgb.shape[:2], mpp, self.mpp, name)
-        working = torch.from_numpy(resample_image(rgb, hw)).permute(2, 0, 1).to(self.device)
+        return self._probabilities_alike([rgb], mpp, name, tile_px=tile_px, stride_px=stride_px, batch_size=batch_size,
+                                         flips=flips, precision=precision, progress=progress)[0]
+
+    def _probabilities_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, name: str, *, tile_px: int,
+                             stride_px: int, batch_size: int, flips: bool, precision: str,
+                             progress: Callable[[float], None] | None) -> list[np.ndarray]:
+        """`probabilities` of equally large pictures: in one pass where they are no larger than a tile."""
+        hw = working_hw(pictures[0].shape[:2], mpp, self.mpp, name)
+        working = torch.stack([torch.from_numpy(resample_image(rgb, hw)).permute(2, 0, 1) for rgb in pictures])
+        working = working.to(self.device)
         forward = self._forward(_autocast(self.device, precision))
         if flips:
             forward = flip_averaged(forward)
         if progress is not None:
             tiles = len(tile_starts(hw[0], tile_px, stride_px)) * len(tile_starts(hw[1], tile_px, stride_px))
-            forward = _reporting(forward, tiles, progress)
-        tiled = tiled_probabilities(forward, working, tile_px, stride_px, batch_size)
-        full = resample_probabilities(tiled, rgb.shape[:2]).clamp_(0, 1)
+            forward = _reporting(forward, tiles * len(pictures), progress)
+        found = (whole_probabilities(forward, working) if len(pictures) > 1 and max(hw) <= tile_px else
+                 (tiled_probabilities(forward, image, tile_px, stride_px, batch_size) for image in working))
+        full = [resample_probabilities(image, pictures[0].shape[:2]).clamp_(0, 1) for image in found]
         if self.temperature != 1.0:
-            full = apply_temperature(full, self.temperature)
-        return full.cpu().numpy()
+            full = [apply_temperature(image, self.temperature) for image in full]
+        return [image.cpu().numpy() for image in full]
+
+    def _predict_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, name: str, *,
+                       min_gland_area_um2: float | None = None, max_hole_area_um2: float | None = None,
+                       min_gland_area_px: int | None = None, max_hole_area_px: int | None = None,
+                       gland_threshold: float | None = None, **options: Any) -> list[GlandPrediction]:
+        """`predict` of equally large pictures."""
+        scale_mpp = self._scale_mpp(mpp, name)
+        limits = [
+            _area_limit("min_gland_area", min_gland_area_px, min_gland_area_um2, scale_mpp, name),
+            _area_limit("max_hole_area", max_hole_area_px, max_hole_area_um2, scale_mpp, name),
+        ]
+        return [glands_from_probabilities(
+                    probabilities, self.id2label, mpp=mpp, gland_threshold=gland_threshold,
+                    min_gland_area_px=limits[0], max_hole_area_px=limits[1])
+                for probabilities in self._probabilities_alike(pictures, mpp, name, **options)]
 
     def predict_many(self, paths: Iterable[str | Path], mpp: float | None = None,
                      **options: Any) -> Iterator[FileResult]:
         """Predict file after file as the results are asked for; a file that cannot be used yields its error.
 
-        `options`: those of `predict`.
+        `options`: those of `predict`. Up to `batch_size` neighbours of one size that are no larger than a tile go
+        through the network together, which a CPU does almost twice as fast; `progress` then counts their images,
+        0 to their number.
         """
+        options = {"tile_px": 512, "stride_px": 384, "batch_size": 4, "flips": False, "precision": "auto",
+                   "progress": None, **options}
+        waiting: list[tuple[Path, np.ndarray, float]] = []
         for path in map(Path, paths):
+            started = time.perf_counter()
             try:
                 rgb = read_rgb(path)
-                yield FileResult(path, rgb, self.predict(rgb, mpp, name=str(path), **options))
+                small = max(working_hw(rgb.shape[:2], mpp, self.mpp, str(path))) <= options["tile_px"]
             except (ImageError, PixelSizeError) as error:
-                yield FileResult(path, error=str(error))
+                yield from self._predict_waiting(waiting, mpp, options)
+                yield FileResult(path, error=str(error), seconds=time.perf_counter() - started)
+                continue
+            if waiting and waiting[0][1].shape != rgb.shape:
+                yield from self._predict_waiting(waiting, mpp, options)
+            waiting.append((path, rgb, time.perf_counter() - started))
+            if not small or len(waiting) == options["batch_size"]:
+                yield from self._predict_waiting(waiting, mpp, options)
+        yield from self._predict_waiting(waiting, mpp, options)
+
+    def _predict_waiting(self, waiting: list[tuple[Path, np.ndarray, float]], mpp: float | None,
+                         options: Mapping[str, Any]) -> Iterator[FileResult]:
+        """Predict the files (path, pixels, seconds to read) that are `waiting`, and take them off the list."""
+        files = waiting.copy()
+        waiting.clear()
+        if not files:
+            return
+        started, progress = time.perf_counter(), options["progress"]
+        shown = None if progress is None else lambda share: progress(share * len(files))
+        try:
+            found = self._predict_alike([rgb for _, rgb, _ in files], mpp, str(files[0][0]),
+                                        **{**options, "progress": shown})
+        except PixelSizeError as error:
+            yield from (FileResult(path, error=str(error), seconds=seconds) for path, _, seconds in files)
+            return
+        each = (time.perf_counter() - started) / len(files)
+        yield from (FileResult(path, rgb, prediction, seconds=seconds + each)
+                    for (path, rgb, seconds), prediction in zip(files, found, strict=True))
 
     def weights_sha256(self) -> str:
         """Checksum of all weights and buffers: equal for equal models, wherever they were loaded from."""

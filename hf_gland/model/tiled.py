@@ -64,11 +64,10 @@ def tiled_probabilities(forward: Forward, image: Tensor, tile_px: int, stride_px
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     height, width = image.shape[1:]
+    if max(height, width) <= tile_px:
+        return whole_probabilities(forward, image[None])[0]
     padded = _mirrored_to(image, max(height, MIN_SIDE_PX), max(width, MIN_SIDE_PX))
     rows, cols = padded.shape[1:]
-    if rows <= tile_px and cols <= tile_px:
-        untiled = _checked_forward(forward, padded[None])[0].to(image.device, torch.float32)
-        return untiled[:, :height, :width].contiguous()
 
     row_weights = blending_weights(rows, tile_px, stride_px).to(image.device, torch.float32)
     col_weights = blending_weights(cols, tile_px, stride_px).to(image.device, torch.float32)
@@ -86,6 +85,18 @@ def tiled_probabilities(forward: Forward, image: Tensor, tile_px: int, stride_px
             result[:, y:y + tile_h, x:x + tile_w].addcmul_(tile, weight)
     assert result is not None  # the grid is never empty
     return result[:, :height, :width].contiguous()
+
+
+@torch.no_grad()
+def whole_probabilities(forward: Forward, images: Tensor) -> Tensor:
+    """Class probabilities of equally large images in one pass, float32 [N, C, H, W] on their device.
+
+    `images`: float [N, 3, H, W], mirrored out to 32 px first if a side is shorter than that.
+    """
+    height, width = images.shape[-2:]
+    padded = _mirrored_to(images, max(height, MIN_SIDE_PX), max(width, MIN_SIDE_PX))
+    found = _checked_forward(forward, padded).to(images.device, torch.float32)
+    return found[..., :height, :width].contiguous()
 
 
 def flip_averaged(forward: Forward,
@@ -108,8 +119,8 @@ def flip_averaged(forward: Forward,
 
 
 def _mirrored_to(image: Tensor, height: int, width: int) -> Tensor:
-    """`image` [C, H, W] continued by reflection to the right and below; a one-pixel side is repeated."""
-    for axis, side in ((1, height), (2, width)):
+    """`image` [..., H, W] continued by reflection to the right and below; a one-pixel side is repeated."""
+    for axis, side in ((-2, height), (-1, width)):
         length = image.shape[axis]
         if side > length:
             period = max(2 * (length - 1), 1)

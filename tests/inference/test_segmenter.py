@@ -157,6 +157,25 @@ def test_many_files_are_read_lazily_and_a_bad_one_does_not_stop_the_rest(dark_is
     assert "broken.png: not an image" in second.error
 
 
+def test_neighbours_of_one_size_go_through_the_network_together_with_the_result_they_have_alone(dark_is_gland, tmp_path):
+    segmenter, seen, steps = dark_is_gland(), [], []
+    network = segmenter.model.forward
+    segmenter.model.forward = lambda pixel_values: seen.append(len(pixel_values)) or network(pixel_values=pixel_values)
+    sizes = [(60, 80), (60, 80), (60, 80), (40, 80), (200, 80), (60, 80)]
+    paths = [tmp_path / f"{i}.png" for i in range(len(sizes))]
+    for path, hw in zip(paths, sizes, strict=True):
+        Image.fromarray(picture(hw)).save(path)
+    results = list(segmenter.predict_many(paths, tile_px=128, stride_px=96, batch_size=2, progress=steps.append))
+    assert seen == [2, 1, 1, 2, 1]
+    assert max(steps) == 2
+    assert [r.path for r in results] == paths
+    for result in results:
+        alone = segmenter.predict(result.path, tile_px=128, stride_px=96)
+        assert np.array_equal(result.prediction.probabilities, alone.probabilities)
+        assert result.prediction.class_map.shape == result.rgb.shape[:2]
+        assert result.seconds > 0
+
+
 def test_an_unreadable_picture_raises_when_asked_for_alone(dark_is_gland, tmp_path):
     with pytest.raises(ImageError, match="no such file"):
         dark_is_gland().predict(tmp_path / "none.png")
