@@ -108,9 +108,9 @@ def step_ratio(config: TrainConfig) -> dict:
             "refined_steps": config.steps - warmup, "refreshes": refreshes,
             "supervised_step_s": blocks["supervised"], "refined_step_s": blocks["refined"],
             "refresh_s": refresh_seconds,
-            "ratio_of_steps_alone": spread([r / s for r, s in pairs]),
-            "ratio_of_refined_steps_with_refreshes": spread(per_step),
-            "ratio_of_whole_runs": spread(per_run)}
+            "ratios": {"seconds of a refined step / of a supervised step": spread([r / s for r, s in pairs]),
+                       "the same, with the recipe's refreshes shared out over its refined steps": spread(per_step),
+                       "seconds of a refined run / of a supervised run": spread(per_run)}}
 
 
 def training_ratio(config: TrainConfig) -> dict:
@@ -125,7 +125,8 @@ def training_ratio(config: TrainConfig) -> dict:
     rates = {name: [config.batch_size / s for s in took] for name, took in blocks.items()}
     return {"benchmark": "training against transformers' example loop", "dataset": ours.note["data"]["source"],
             "data_sha256": ours.note["data"]["data_sha256"], "images_per_s": rates,
-            "ratio": spread([a / b for a, b in zip(rates["ours"], rates["example"], strict=True)])}
+            "ratios": {"supervised training, images per second / those of transformers' example loop": spread(
+                [a / b for a, b in zip(rates["ours"], rates["example"], strict=True)])}}
 
 
 def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None]:
@@ -194,7 +195,8 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
     blocks = alternate({"ours": ours, "pipeline": theirs}, repeats=1)
     rates = {name: [len(paths) / s for s in took] for name, took in blocks.items()}
     return {"benchmark": "inference against transformers' pipeline", "images": len(paths), "images_per_s": rates,
-            "ratio": spread([a / b for a, b in zip(rates["ours"], rates["pipeline"], strict=True)]),
+            "ratios": {"a folder of images, images per second / those of transformers' pipeline": spread(
+                [a / b for a, b in zip(rates["ours"], rates["pipeline"], strict=True)])},
             "pixels_that_agree": spread(agreement)}
 
 

@@ -135,8 +135,13 @@ def main() -> int:
         if arguments.dry_run is None:
             check_place(arguments.repo, REPO_TYPES[arguments.command], arguments.revision)
         with staging_folder(arguments.dry_run) as folder:
+            print(f"checking the {arguments.command} and putting its repository together …", file=sys.stderr)
             stage(arguments, folder)
             if arguments.dry_run is None:
+                files = [p for p in folder.rglob("*") if p.is_file()]
+                megabytes = sum(p.stat().st_size for p in files) / 1e6
+                print(f"comparing with {arguments.repo} and sending what differs of {len(files)} files "
+                      f"({megabytes:.1f} MB) …", file=sys.stderr)
                 done = publish_folder(
                     folder, arguments.repo, REPO_TYPES[arguments.command], private=arguments.private,
                     revision=arguments.revision, tag=arguments.tag, overwrite=arguments.overwrite,

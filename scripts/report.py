@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from hf_gland.metrics.figures import draw_curves, draw_risk_coverage
-from hf_gland.metrics.report import results_section
+from hf_gland.metrics.report import results_section, timings_section
 from hf_gland.metrics.results import ResultError, read_results
 
 START, END = "<!-- results -->", "<!-- /results -->"
@@ -19,6 +19,7 @@ START, END = "<!-- results -->", "<!-- /results -->"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("hub_cards/results"), help="folder of result records")
+    parser.add_argument("--benchmarks", type=Path, default=Path("hub_cards/benchmarks"), help="folder of timings")
     parser.add_argument("--references", type=Path, default=Path("hub_cards/references.json"), help="published figures")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     parser.add_argument("--figures", type=Path, default=Path("hub_cards/figures"), help="folder for pictures")
@@ -29,7 +30,9 @@ def main() -> int:
         text = arguments.readme.read_text("utf-8")
         before, rest = text.split(START)
         _, after = rest.split(END)
-        section = results_section(records, json.loads(arguments.references.read_text("utf-8")))
+        timings = timings_section([json.loads(p.read_text("utf-8")) for p in sorted(arguments.benchmarks.glob("*.json"))])
+        tables = results_section(records, json.loads(arguments.references.read_text("utf-8")))
+        section = "\n".join(part for part in (tables, timings) if part)
         updated = f"{before}{START}\n{section}{END}{after}"
     except (ResultError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

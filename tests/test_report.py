@@ -32,8 +32,8 @@ def project(tmp_path):
 
 
 def report(folder: Path, *more: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, SCRIPT, "--results", folder / "results", "--references",
-                           folder / "references.json", "--readme", folder / "README.md", "--figures", folder / "figures",
+    return subprocess.run([sys.executable, SCRIPT, "--results", folder / "results", "--benchmarks",
+                           folder / "benchmarks", "--references", folder / "references.json", "--readme", folder / "README.md", "--figures", folder / "figures",
                            *more], capture_output=True, text=True)
 
 

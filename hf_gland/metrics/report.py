@@ -96,6 +96,14 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
     return "\n".join(parts)
 
 
+def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: a row per ratio of the benchmark files, each with its spread. "" without any."""
+    rows = [f"| {label} | {r['median']:.2f} | {r['lowest']:.2f} – {r['highest']:.2f} | {b['hardware']} |\n"
+            for b in benchmarks for label, r in b["ratios"].items()]
+    return ("### Timings\n\nEach ratio from blocks of both that took turns in one run (`scripts/benchmark.py`).\n\n"
+            "| ratio | median | range | hardware |\n|---|---:|---:|---|\n" + "".join(rows) + "\n") if rows else ""
+
+
 def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, Any]]) -> ResultRecord:
     """The record with what tables head their rows by, beyond its own fields."""
     paper = [f"{r['mIoU']:.1f} / {r['mDice']:.1f}" for r in references if r.get("variant") == record.variant]

@@ -1,6 +1,6 @@
 import pytest
 
-from hf_gland.metrics.report import results_section
+from hf_gland.metrics.report import results_section, timings_section
 from hf_gland.metrics.results import REQUIRED_METRICS, ResultRecord
 
 REFERENCES = [{"name": "A paper", "supervision": "glands", "mIoU": 80.1, "mDice": 89.1, "source": "arXiv",
@@ -59,3 +59,10 @@ def test_every_kind_of_record_finds_its_table():
 def test_a_record_that_no_table_shows_is_an_error():
     with pytest.raises(ValueError, match=r"no table shows .*something-new"):
         results_section([record("something-new")], REFERENCES)
+
+
+def test_timings_are_ratios_with_their_range():
+    ratio = {"median": 1.234, "lowest": 1.1, "highest": 1.456}
+    text = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU"}])
+    assert "| ours / theirs | 1.23 | 1.10 – 1.46 | a CPU |" in text
+    assert timings_section([]) == ""
