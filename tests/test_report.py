@@ -32,9 +32,9 @@ def project(tmp_path):
 
 
 def report(folder: Path, *more: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, SCRIPT, "--results", folder / "results", "--benchmarks",
-                           folder / "benchmarks", "--references", folder / "references.json", "--readme", folder / "README.md", "--figures", folder / "figures",
-                           *more], capture_output=True, text=True)
+    return subprocess.run([sys.executable, SCRIPT, "--results", folder / "results", "--benchmarks", folder / "benchmarks",
+                           "--references", folder / "references.json", "--readme", folder / "README.md",
+                           "--figures", folder / "figures", *more], capture_output=True, text=True)
 
 
 def test_results_replace_what_lies_between_the_markers(project):
