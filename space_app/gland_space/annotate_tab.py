@@ -134,10 +134,10 @@ def build_annotate_tab(demo: Demo, found: list[Example], segmented: gr.Textbox) 
             pick = example_buttons(found, "annotate-examples")
             reuse = gr.Button("Use the picture of the Segment tab", size="sm", elem_id="annotate-reuse")
             mpp = pixel_size_field("annotate-mpp")
-            with gr.Row():
-                image_id = gr.Textbox("", label="Image id", elem_id="annotate-image-id", max_length=80, min_width=120)
-                patient_id = gr.Textbox("", label="Patient id", elem_id="annotate-patient-id", max_length=80,
-                                        min_width=120, info="Never a name. Splits keep patients together.")
+            with gr.Group():
+                image_id = gr.Textbox("", label="Image id", elem_id="annotate-image-id", max_lines=1, max_length=80)
+                patient_id = gr.Textbox("", label="Patient id", elem_id="annotate-patient-id", max_lines=1, max_length=80,
+                                        info="Never a name. Splits keep patients together.")
             status = html_widget("", "annotate-status", classes="gl-status")
         with gr.Column(scale=4, min_width=320):
             annotator = gr.HTML(None, **widget_parts("annotator"), server_functions=[view, hints, alive],
@@ -156,39 +156,41 @@ def build_annotate_tab(demo: Demo, found: list[Example], segmented: gr.Textbox) 
                             f"To build a dataset from it, with more images if you like:\n```\n"
                             f"{build_command(demo.class_names)}\n```")
     ready_file = gr.File(visible="hidden", elem_classes="gl-hidden", label="file to download")
-    shown = [annotator, status, controls, spent, mpp, image_id]
+    shown = [annotator, status, controls, spent, mpp, image_id, hesitate, cancel]
+
+    def ticket(request: gr.Request) -> str:
+        return f"{request.session_hash}/annotate"
 
     def show(key: str, loaded: Loaded) -> list[Any]:
         picture = loaded.picture
         return [{"view": key}, messages.done("Ready: outline a gland", picture.notes), gr.update(visible=True),
                 _budget_line("Nothing labelled yet."), shown_mpp(picture.mpp), picture.stem]
 
-    def show_path(path: str | Path) -> list[Any]:
+    def show_path(request: gr.Request, path: str | Path) -> list[Any]:
+        demo.tickets.call_off(ticket(request))  # what the model says of the last picture is not wanted any more
+        buttons = [gr.update(interactive=True), gr.update(visible=False)]
         try:
-            return show(*handlers.load(path))
+            return [*show(*handlers.load(path)), *buttons]
         except ImageError as error:
-            return [None, messages.error(str(error)), gr.update(visible=False), "", gr.skip(), ""]
+            return [None, messages.error(str(error)), gr.update(visible=False), "", gr.skip(), "", *buttons]
 
-    def upload(path: str | None) -> list[Any]:
-        return [gr.skip()] * (len(shown) + 1) if path is None else [*show_path(path), None]
+    def upload(path: str | None, request: gr.Request) -> list[Any]:
+        return [gr.skip()] * (len(shown) + 1) if path is None else [*show_path(request, path), None]
 
-    def example(event: gr.EventData) -> list[Any]:
-        return show_path(found[int(event.index)].path)
+    def example(event: gr.EventData, request: gr.Request) -> list[Any]:
+        return show_path(request, found[int(event.index)].path)
 
-    def from_segment(current: str | None) -> list[Any]:
+    def from_segment(current: str | None, request: gr.Request) -> list[Any]:
         try:
-            return show_path(demo.store.get(current).path)
+            return show_path(request, demo.store.get(current).path)
         except ExpiredError:
-            return [gr.skip(), messages.error("There is no picture on the Segment tab yet."), *[gr.skip()] * 4]
+            return [gr.skip(), messages.error("There is no picture on the Segment tab yet."), *[gr.skip()] * 6]
 
     def count(value: Value | None) -> str:
         try:
             return _budget_line(handlers.budget(value))
         except (AnnotationError, ExpiredError, MaskError) as error:
             return messages.error(str(error))
-
-    def ticket(request: gr.Request) -> str:
-        return f"{request.session_hash}/annotate"
 
     def begin(request: gr.Request) -> list[Any]:
         demo.tickets.ask(ticket(request))
@@ -214,8 +216,8 @@ def build_annotate_tab(demo: Demo, found: list[Example], segmented: gr.Textbox) 
                                              "an outline helps most"), {**(value or {}), "hints": step})
                 else:
                     yield [messages.progress(step, "Looking…"), *[gr.skip()] * 3]
-        except Cancelled:
-            yield idle(messages.done("Cancelled"))
+        except Cancelled:  # by the button or a new picture, either of which has said so
+            yield [gr.skip()] * 4
         except (AnnotationError, ExpiredError, PixelSizeError) as error:
             yield idle(messages.error(str(error)))
         finally:

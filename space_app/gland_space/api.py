@@ -46,8 +46,7 @@ def build_api(demo: Demo) -> None:
              gr.Textbox("", label="image_id, empty for the file's name"), gr.Textbox("", label="patient_id"),
              gr.Number(None, label="mpp: µm per pixel, empty if unknown")],
             gr.File(label="zip"), api_name="dataset_row", concurrency_limit=2)
-        gr.Button().click(lambda: model_facts(demo), None, gr.JSON(label="model"), api_name="model",
-                          api_description="Name, classes and pixel size of the model.", concurrency_limit=None)
+        gr.Button().click(model_endpoint(demo), None, gr.JSON(label="model"), api_name="model", concurrency_limit=None)
 
 
 def segment_endpoint(demo: Demo) -> Callable[..., Any]:
@@ -129,10 +128,18 @@ def row_endpoint(demo: Demo) -> Callable[..., str]:
     return dataset_row
 
 
-def model_facts(demo: Demo) -> dict[str, Any]:
-    """Name, classes and pixel size (µm per pixel, null if unstated) of the model; `name` null where there is none."""
-    segmenter = None if demo.model is None else demo.model.segmenter
-    return {"name": None if demo.model is None else demo.model_name,
-            "classes": {str(i): name for i, name in enumerate(demo.class_names)},
-            "mpp": None if segmenter is None else segmenter.mpp,
-            "max_side_px": demo.limits.max_side_px, "max_file_mb": demo.limits.max_file_mb}
+def model_endpoint(demo: Demo) -> Callable[[], dict[str, Any]]:
+    def model() -> dict[str, Any]:  # the name of the tool, where the endpoints are served as such
+        """Name, classes and pixel size of the model, and what the demo accepts.
+
+        Returns:
+            `name` (null where there is no model), `classes`, `mpp` (µm per pixel, null if unstated), `max_side_px`,
+            `max_file_mb`.
+        """
+        segmenter = None if demo.model is None else demo.model.segmenter
+        return {"name": None if demo.model is None else demo.model_name,
+                "classes": {str(i): name for i, name in enumerate(demo.class_names)},
+                "mpp": None if segmenter is None else segmenter.mpp,
+                "max_side_px": demo.limits.max_side_px, "max_file_mb": demo.limits.max_file_mb}
+
+    return model

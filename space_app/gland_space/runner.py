@@ -25,9 +25,13 @@ class Job:
     def stop(self) -> None:
         self._stopped.set()
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
     def report(self, share: float) -> None:
         """Note the progress; raises Cancelled in a run that was stopped."""
-        if self._stopped.is_set():
+        if self.stopped:
             raise Cancelled
         self.share = share
 
@@ -100,9 +104,12 @@ class Runner:
         try:
             while not future.done():
                 wait([future], timeout=POLL_SECONDS)
-                if not future.done():
+                if not future.done() and not job.stopped:
                     yield job.share
-            yield Finished(future.result())
+            result = future.result()
+            if job.stopped:  # in the last moment
+                raise Cancelled
+            yield Finished(result)
         finally:
             job.stop()
 

@@ -21,7 +21,7 @@ from gland_space.view import choice_view, picture_view, result_view
 from gland_space.widgets import DOWNLOAD_JS, example_buttons, html_widget, picture_drop, pixel_size_field, widget_parts
 from hf_gland.inference import ImageError, PixelSizeError
 
-DOWNLOADS = (("zip", "All files (zip)"), ("mask", "Mask (PNG)"), ("confidence", "Confidence (16-bit TIFF)"),
+DOWNLOADS = (("zip", "All files (zip)"), ("mask", "Mask (PNG)"), ("confidence", "Confidence (TIFF)"),
              ("geojson", "GeoJSON for QuPath"), ("csv", "Table (CSV)"))
 MODEL_QUEUE = "model"  # all events that run the model share this queue
 BUSY = "Too many people are waiting, or the server had a problem. Please try again in a moment"
@@ -128,14 +128,19 @@ def build_segment_tab(demo: Demo, found: list[Example]) -> gr.Textbox:
                                for kind, title in DOWNLOADS}
     ready_file = gr.File(visible="hidden", elem_classes="gl-hidden", label="file to download")
 
-    shown = [key, viewer, status, controls, page, mpp, start]
+    shown = [key, viewer, status, controls, page, mpp, start, cancel]
 
-    def show_picture(path: str | Path, page_number: int = 1, given_mpp: str | None = None) -> list[Any]:
+    def ticket(request: gr.Request) -> str:
+        return f"{request.session_hash}/segment"
+
+    def show_picture(request: gr.Request, path: str | Path, page_number: int = 1,
+                     given_mpp: str | None = None) -> list[Any]:
+        demo.tickets.call_off(ticket(request))  # or its result would take the place of the new picture
         try:
             new_key, loaded = handlers.load(path, page_number)
         except ImageError as error:
             return ["", None, messages.error(str(error)), gr.update(visible=False), gr.update(visible=False),
-                    gr.skip(), gr.update(interactive=False)]
+                    gr.skip(), gr.update(interactive=False), gr.update(visible=False)]
         picture = loaded.picture
         if picture.mpp is not None:
             notes = (*picture.notes, f"Pixel size read from the file: {picture.mpp:g} µm. Please check it.")
@@ -145,24 +150,22 @@ def build_segment_tab(demo: Demo, found: list[Example]) -> gr.Textbox:
         return [new_key, {"view": new_key}, messages.done("Ready: press Segment", notes) if demo.model else "",
                 gr.update(visible=False),
                 gr.update(visible=picture.pages > 1, maximum=max(picture.pages, 2), value=page_number),
-                shown_mpp(picture.mpp) if given_mpp is None else given_mpp, gr.update(interactive=demo.model is not None)]
+                shown_mpp(picture.mpp) if given_mpp is None else given_mpp, gr.update(interactive=demo.model is not None),
+                gr.update(visible=False)]
 
-    def upload(path: str | None) -> list[Any]:
+    def upload(path: str | None, request: gr.Request) -> list[Any]:
         if path is None:
             return [gr.skip()] * (len(shown) + 1)
-        return [*show_picture(path), None]
+        return [*show_picture(request, path), None]
 
-    def turn_page(number: float, current: str | None, given: str | None) -> list[Any]:
+    def turn_page(number: float, current: str | None, given: str | None, request: gr.Request) -> list[Any]:
         try:
-            return show_picture(demo.store.get(current).path, int(number), given)
+            return show_picture(request, demo.store.get(current).path, int(number), given)
         except ExpiredError as error:
-            return [gr.skip(), gr.skip(), messages.error(str(error)), *[gr.skip()] * 4]
+            return [gr.skip(), gr.skip(), messages.error(str(error)), *[gr.skip()] * 5]
 
-    def example(event: gr.EventData) -> list[Any]:
-        return show_picture(found[int(event.index)].path)
-
-    def ticket(request: gr.Request) -> str:
-        return f"{request.session_hash}/segment"
+    def example(event: gr.EventData, request: gr.Request) -> list[Any]:
+        return show_picture(request, found[int(event.index)].path)
 
     def begin(request: gr.Request) -> list[Any]:
         demo.tickets.ask(ticket(request))
@@ -195,8 +198,8 @@ def build_segment_tab(demo: Demo, found: list[Example]) -> gr.Textbox:
                 yield [messages.done(text, analysis.notes), gr.update(interactive=True), gr.update(visible=False),
                        choice_view(new_key, analysis, choice), gr.update(visible=True), new_key,
                        gr.update(minimum=round(100 * analysis.lowest_confidence)), _area_slider(analysis, choice)]
-        except Cancelled:
-            yield idle(messages.done("Cancelled"))
+        except Cancelled:  # by the button or a new picture, either of which has said so
+            yield [gr.skip()] * 8
         except (ExpiredError, PixelSizeError, ImageError) as error:
             yield idle(messages.error(str(error)))
         finally:

@@ -48,7 +48,7 @@ def picture_drop(limits: Limits, elem_id: str) -> gr.File:
 def pixel_size_field(elem_id: str) -> gr.Textbox:
     """A text field: an empty one means unknown, which a number field cannot show."""
     return gr.Textbox("", label="Pixel size (µm per pixel)", placeholder="unknown", elem_id=elem_id, max_length=20,
-                      info="A 20× scan has about 0.5, a 40× scan about 0.25.")
+                      max_lines=1, info="A 20× scan has about 0.5, a 40× scan about 0.25.")
 
 
 def example_buttons(found: list[Example], elem_id: str) -> gr.HTML:

@@ -3,6 +3,12 @@ from PIL import Image
 from space_tools import Server, dark_demo
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _place_of_temporary_files(tmp_path_factory):
+    """Settled before a server moves Python's temporary folder into its own, which goes when the server ends."""
+    tmp_path_factory.getbasetemp()
+
+
 @pytest.fixture
 def make_demo(tmp_path):
     """Build a demo around DarkIsGland: `make_demo(mpp=…, max_side_px=…, …)`."""

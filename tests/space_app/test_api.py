@@ -29,6 +29,12 @@ def test_the_endpoints_are_named_typed_and_documented(client):
     assert "Segment the glands" in api["/segment"]["description"]
 
 
+def test_as_tools_the_endpoints_have_the_same_names(server):
+    public = [fn for fn in server.page.fns.values() if fn.api_visibility == "public"]
+    assert {fn.api_name: fn.fn.__name__ for fn in public} == {name: name for name in ("segment", "dataset_row", "model")}
+    assert all(fn.fn.__doc__ for fn in public)
+
+
 def test_a_picture_gives_its_glands_and_files(client, picture_file):
     summary, table, contours, confidence_map, mask, confidence, geojson, rows, archive = client.predict(
         handle_file(str(picture_file(discs(3)))), mpp=0.5, api_name="/segment")

@@ -167,7 +167,9 @@ def test_pointing_reads_the_class_and_confidence_of_that_very_pixel_and_clicking
 
 
 def stroke(page, points):
-    box = page.locator("#annotator .gl-ink").bounding_box()
+    ink = page.locator("#annotator .gl-ink")
+    ink.scroll_into_view_if_needed()
+    box = ink.bounding_box()
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
     page.mouse.move(*places[0])
     page.mouse.down()
@@ -184,7 +186,6 @@ def test_annotating_ends_in_a_row_that_build_dataset_accepts(chromium, server, p
         text_becomes(page, "#annotate-budget", "Nothing labelled yet")
         page.click("#annotate-save-rows")
         text_becomes(page, "#annotate-status", "Nothing has been drawn yet")
-        page.locator("#annotator .gl-ink").scroll_into_view_if_needed()
         stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
         text_becomes(page, "#annotate-budget", "1 gland outlined")
         page.keyboard.press("2")
@@ -335,6 +336,41 @@ def test_cancel_stops_the_model_and_so_does_leaving(chromium, own_server, pictur
 def _job():
     from gland_space.runner import Job
     return Job()
+
+
+def test_a_new_picture_calls_off_the_run_of_the_last_one(chromium, own_server, picture_file):
+    network = own_server.network
+    with visit(chromium, own_server.url) as page:
+        upload(page, picture_file(discs(1), "first.png"))
+        page.wait_for_selector("#segment-start:not([disabled])")
+        network.gate.clear()
+        page.click("#segment-start")
+        assert until(lambda: network.runs == 1)
+        upload(page, picture_file(discs(3), "second.png"))
+        text_becomes(page, "#segment-viewer .gl-name", "second.png")
+        page.wait_for_selector("#segment-cancel", state="hidden")
+        network.gate.set()
+        own_server.demo.runner.start(lambda job: None, _job()).result(15)  # the first run is over
+        page.click("#segment-start")
+        text_becomes(page, SUMMARY, "3 glands")
+        assert "second.png" in page.inner_text("#segment-viewer .gl-name")
+        assert until(lambda: not own_server.demo.tickets._running)
+
+
+def test_strokes_drawn_while_the_model_works_are_kept(chromium, own_server, picture_file, tmp_path):
+    network = own_server.network
+    with visit(chromium, own_server.url) as page:
+        page.get_by_role("tab", name="Annotate").click()
+        upload(page, picture_file(discs(3), "biopsy.png"), "annotate")
+        page.wait_for_selector("#annotator .gl-ink", state="visible")
+        network.gate.clear()
+        page.click("#annotate-hesitate")
+        assert until(lambda: network.runs == 1)
+        stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
+        network.gate.set()
+        page.wait_for_selector("#annotator .gl-doubt-bar", state="visible")
+        assert (np.asarray(Image.open(saved(page, "#annotate-save-mask", tmp_path))) == 1).sum() > 1000
 
 
 def test_when_too_many_wait_the_next_is_told_so(chromium, own_server, picture_file):

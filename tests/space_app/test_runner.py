@@ -60,6 +60,16 @@ def test_closing_the_iterator_stops_the_work_and_frees_the_thread(runner):
     assert list(runner.follow(lambda job: "next"))[-1] == Finished("next")
 
 
+def test_the_result_of_a_run_stopped_in_its_last_moment_is_not_given(runner):
+    def work(job):
+        job.report(1.0)
+        job.stop()
+        return "of the picture before"
+
+    with pytest.raises(Cancelled):
+        list(runner.follow(work))
+
+
 def test_a_job_stopped_while_it_waits_never_begins(runner):
     gate = threading.Event()
     runner.start(lambda job: gate.wait(10), Job())

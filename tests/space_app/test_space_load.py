@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -46,21 +47,28 @@ def crowd(url, folder, clients, seconds):
         return sum(pool.map(lambda job: visits(*job), jobs))
 
 
-@pytest.mark.browser
-def test_some_visitors_at_once_get_each_their_own(server, tmp_path):
-    assert crowd(server.url, tmp_path, clients=6, seconds=2) >= 6
-
-
 def crowd_of_its_own(url, clients, seconds):
-    """The same from another process, whose memory does not count."""
-    code = ("import pathlib, sys, tempfile\n"
+    """The same from another process, whose memory does not count.
+
+    Its temporary folder goes when it ends: for every file that `gradio_client` downloads, it leaves an empty folder of a
+    random name there.
+    """
+    code = ("import pathlib, sys\n"
             f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
             "from test_space_load import crowd\n"
-            "with tempfile.TemporaryDirectory() as folder:\n"
-            f"    print(crowd({url!r}, pathlib.Path(folder), {clients}, {seconds}))\n")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+            f"print(crowd({url!r}, pathlib.Path(sys.argv[1]), {clients}, {seconds}))\n")
+    with tempfile.TemporaryDirectory(prefix="crowd-") as place:
+        done = subprocess.run([sys.executable, "-c", code, place], env=os.environ | {"TMPDIR": place}, capture_output=True,
+                              text=True, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
+
+
+@pytest.mark.browser
+def test_some_visitors_at_once_get_each_their_own_and_leave_nothing_behind(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert crowd_of_its_own(server.url, clients=6, seconds=2) >= 6
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

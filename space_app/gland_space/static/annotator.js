@@ -9,6 +9,7 @@ const HINT = "Outline: draw around a gland, it is filled when you let go. Keys: 
   + "E erase; Ctrl+Z undo; or move with the arrow keys and press Enter to put the pen down and lift it.";
 
 let view = null, key = null, hints = null, labels = null, history = [];
+let drawn = null;  // the labels as they were last sent
 let classId = 1, tool = "outline", zoom = 1;
 let stroke = null, pen = null;  // the stroke being drawn; the pen of the keyboard
 
@@ -27,10 +28,14 @@ async function update() {
     const loaded = await server.hints(hints);
     if (loaded && props.value && props.value.hints === hints) showDoubt(loaded);
   }
+  // What comes from the server holds the drawing of when it was asked; strokes made since then are kept.
+  if (view && drawn && props.value && props.value.view === key && props.value.labels !== drawn) {
+    props.value = { ...props.value, labels: drawn };
+  }
 }
 
 function show(loaded, wanted = null) {
-  view = loaded; key = wanted; history = []; stroke = pen = null; hints = null;
+  view = loaded; key = wanted; history = []; stroke = pen = null; hints = drawn = null;
   find(".gl-body").hidden = !loaded; find(".gl-empty").hidden = Boolean(loaded);
   find(".gl-doubt-bar").hidden = true; doubt.hidden = true; marks.replaceChildren();
   if (!loaded) return;
@@ -187,7 +192,8 @@ function changed() {
     picture.data[4 * i + 3] = 255;
   }
   canvas.getContext("2d").putImageData(picture, 0, 0);
-  props.value = { ...props.value, labels: canvas.toDataURL("image/png") };
+  drawn = canvas.toDataURL("image/png");
+  props.value = { ...props.value, labels: drawn };
   trigger("input");
 }
 
