@@ -13,7 +13,14 @@ from huggingface_hub.errors import (
 
 
 class HubError(ValueError):
-    """Something cannot be published or read; the message names it and the remedy."""
+    """Something cannot be published or read; the message names it and the remedy.
+
+    `fault`: the message without the advice to run the command again, for those who try again by themselves.
+    """
+
+    def __init__(self, message: str, again: str = ""):
+        super().__init__(f"{message}. {again}" if again else message)
+        self.fault = message
 
 
 def explain(error: Exception, repo: str, repo_type: str, revision: str = "main") -> HubError:
@@ -37,7 +44,7 @@ def explain(error: Exception, repo: str, repo_type: str, revision: str = "main")
     if isinstance(error, HfHubHTTPError):
         return _explain_status(error, where, repo)
     if isinstance(error, httpx2.TransportError):
-        return HubError(f"{where}: the connection to {constants.ENDPOINT} failed ({str(error) or type(error).__name__}). "
+        return HubError(f"{where}: the connection to {constants.ENDPOINT} failed ({str(error) or type(error).__name__})",
                         "Nothing was published half: run the same command again, and what was already uploaded is not "
                         "sent twice")
     return HubError(f"{where}: {str(error).strip() or type(error).__name__}")
@@ -61,8 +68,8 @@ def _explain_status(error: HfHubHTTPError, where: str, repo: str) -> HubError:
     if status == 412:
         return HubError(f"{where}: someone else has committed to it meanwhile; run the command again")
     if status == 429 or status >= 500:
-        return HubError(f"{where}: the Hub answered {status}{f' ({said})' if said else ''}; run the same command again "
-                        "later, and what was already uploaded is not sent twice")
+        return HubError(f"{where}: the Hub answered {status}{f' ({said})' if said else ''}",
+                        "Run the same command again later, and what was already uploaded is not sent twice")
     return HubError(f"{where}: the Hub answered {status}: {said or str(error).strip().splitlines()[0]}")
 
 

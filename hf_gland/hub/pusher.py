@@ -68,7 +68,7 @@ class CheckpointPusher:
         self._changed = threading.Condition()
         self._waiting: Parcel | None = None
         self._unsent: Parcel | None = None
-        self._busy, self._parcels = False, 0
+        self._busy, self._ending, self._parcels = False, False, 0
         self._said: set[str] = set()
         self._thread: threading.Thread | None = None
 
@@ -88,13 +88,14 @@ class CheckpointPusher:
             except HubError as error:
                 failed.append(error)
 
+        shutil.rmtree(self.run / "push", ignore_errors=True)  # of a run that was killed
         first = threading.Thread(target=attempt, daemon=True)
         first.start()
         first.join(self.start_patience_s)
         if failed and not is_transient(failed[0].__cause__):
             raise failed[0]
         if failed or first.is_alive():
-            reason = str(failed[0]) if failed else f"{self.repo}: the Hub does not answer"
+            reason = failed[0].fault if failed else f"{self.repo}: the Hub does not answer"
             self._report(f"{reason}. Training starts all the same")
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -149,19 +150,28 @@ class CheckpointPusher:
 
     def _new_folder(self) -> Path:
         self._parcels += 1
-        folder = self.run / "push" / f"{self._parcels:04d}"
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        return folder
+        return self.run / "push" / f"{self._parcels:04d}"
 
     def _end(self, remedy: str) -> bool:
+        def idle() -> bool:
+            return self._waiting is None and not self._busy
+
+        self._ending, stopped = True, False
         with self._changed:
-            idle = self._changed.wait_for(lambda: self._waiting is None and not self._busy, self.end_patience_s)
-            arrived = idle and self._unsent is None
-        if arrived:
+            if not idle():
+                self._say(f"sending what is left to {self.repo}, for {self.end_patience_s:.0f} s at most …")
+            try:
+                self._changed.wait_for(idle, self.end_patience_s)
+            except KeyboardInterrupt:
+                stopped = True
+            done = idle()
+            arrived = done and self._unsent is None
+        if done:
             shutil.rmtree(self.run / "push", ignore_errors=True)
+        if arrived:
             self._say(f"pushed to {self.repo}")
         else:
-            why = "" if idle else f" (no answer in {self.end_patience_s:.0f} s)"
+            why = "" if done else " (stopped)" if stopped else f" (no answer in {self.end_patience_s:.0f} s)"
             self._say(f"warning: not all was pushed to {self.repo}{why}. Nothing is lost: it is in {self.run}. Once the Hub "
                       f"can be reached, send it with: {remedy}")
         return arrived
@@ -184,7 +194,8 @@ class CheckpointPusher:
                 self._send(parcel)
                 failed = False
             except HubError as error:
-                self._report(f"{error}. Training goes on, and the rest is tried again at its end")
+                later = "" if self._ending else ". Training goes on, and what is missing is tried again at its end"
+                self._report(f"{error.fault}{later}")
             except Exception as error:  # a thread that dies would leave the run waiting
                 self._report(f"pushing to {self.repo} failed ({type(error).__name__}: {error})")
             with self._changed:
