@@ -31,7 +31,7 @@ def other_value(name):
         return next(c for c in choices if c != default)
     if isinstance(default, bool):
         return not default
-    special = {"threshold_start": 0.9, "threshold_end": 0.55, "model_kwargs": '{"depths": [1]}', "scale_max": 1.5,
+    special = {"threshold_start": 0.93, "threshold_end": 0.55, "model_kwargs": '{"depths": [1]}', "scale_max": 1.5,
                "refresh_growth": 2.0}
     if name in special:
         return special[name]
