@@ -1,0 +1,63 @@
+"""A classifier of patches, and what it looks at: the image-level baseline (class activation maps, Zhou et al. 2016).
+
+The network is the student's own, its logits averaged over the patch before the softmax; the logits before averaging are
+the class activation map. It learns from one tag per patch, gland or none, and never sees where the gland is.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from hf_gland.config import TrainConfig
+from hf_gland.data.loading import CropDataset, draw_keys
+from hf_gland.data.store import TrainingStore
+from hf_gland.labels import IGNORE_INDEX
+from hf_gland.model.student import full_size_logits, head_parameter_names, load_student, normalise
+from hf_gland.refine import schedules
+
+PRESENT, ABSENT = 0.2, 0.01  # shares of a patch: a gland's corner is neither a gland patch nor a patch without
+
+
+def patch_tags(dense: Tensor, num_classes: int) -> Tensor:
+    """One class per patch, int64 [B], from dense masks uint8 [B, H, W].
+
+    The gland class that covers most of a patch, if that is at least PRESENT of it; background where glands cover less
+    than ABSENT; IGNORE_INDEX in between.
+    """
+    shares = torch.stack([(dense == c).flatten(1).float().mean(dim=1) for c in range(1, num_classes)], dim=1)
+    largest, which = shares.max(dim=1)
+    tags = torch.full_like(which, IGNORE_INDEX)
+    tags[largest >= PRESENT] = which[largest >= PRESENT] + 1
+    tags[shares.sum(dim=1) < ABSENT] = 0
+    return tags
+
+
+def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[str, ...]) -> PreTrainedModel:
+    """Train on tags of patches of `config.crop_px`; settings as for a segmentation run, on the CPU or the first GPU."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(config.seed)
+    model = load_student(config.backbone, class_names, config.mpp or None, config.model_overrides())
+    model.to(torch.device(device)).train()  # type: ignore[arg-type]  # transformers wraps `to` without its types
+    head = head_parameter_names(model)
+    groups = [{"params": [p for n, p in model.named_parameters() if (n in head) == in_head],
+               "peak": config.learning_rate * (config.head_lr_factor if in_head else 1)} for in_head in (False, True)]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    crops = CropDataset(store, seed=config.seed, crop_px=config.crop_px, scale_min=config.scale_min,
+                        scale_max=config.scale_max, stain_jitter=config.stain_jitter,
+                        brightness_jitter=config.brightness_jitter, blur_px=config.blur_px)
+    for step in tqdm(range(config.steps), desc="training the tagger", unit="step"):
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * schedules.learning_rate_factor(step, config.steps, config.lr_warmup_fraction)
+        items = [crops[key] for key in draw_keys(config.seed, len(crops), step * config.batch_size, config.batch_size)]
+        images, dense = (torch.stack([item[name] for item in items]).to(device) for name in ("strong", "dense"))
+        tags = patch_tags(dense, len(class_names))
+        with torch.autocast(device, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
+            logits = full_size_logits(model, normalise(images)).mean(dim=(2, 3))
+        total = F.cross_entropy(logits, tags, ignore_index=IGNORE_INDEX, reduction="sum")
+        (total / max(int((tags != IGNORE_INDEX).sum()), 1)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm or float("inf"))
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()

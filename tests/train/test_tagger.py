@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_settings
+
+from hf_gland.config import make_config
+from hf_gland.data.build import load_local
+from hf_gland.data.store import build_store
+from hf_gland.labels import IGNORE_INDEX
+from hf_gland.model.student import full_size_logits, normalise
+from hf_gland.train.tagger import patch_tags, train_tagger
+
+
+def patch(*shares):
+    """A mask of 10×10 px with these shares of the gland classes 1, 2, …"""
+    flat = np.zeros(100, np.uint8)
+    start = 0
+    for c, share in enumerate(shares, start=1):
+        flat[start:start + round(100 * share)] = c
+        start += round(100 * share)
+    return torch.from_numpy(flat.reshape(10, 10))
+
+
+def test_a_tag_is_the_class_that_covers_most_and_doubtful_patches_have_none():
+    dense = torch.stack([patch(0, 0), patch(0.2, 0), patch(0.3, 0.4), patch(0.1, 0), patch(0.1, 0.15), patch(1.0, 0)])
+    assert patch_tags(dense, 3).tolist() == [0, 1, 2, IGNORE_INDEX, IGNORE_INDEX, 1]
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_the_tagger_learns_the_tags_from_the_pixels(tiny_dataset, tmp_path, seed):
+    store = build_store(load_local(tiny_dataset)["train"], tmp_path, 2, None, None, dense_as_labels=True, progress=False)
+    config = make_config(tiny_settings(tiny_dataset, steps=60, crop_px=32, seed=seed))
+    model = train_tagger(config, store, ("background", "gland"))
+    again = train_tagger(config, store, ("background", "gland"))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    gland, background = [], []
+    for i in range(len(store)):
+        with torch.no_grad():
+            logits = full_size_logits(model, normalise(torch.from_numpy(store.images[i].copy())[None]))[0]
+        sure = logits[1] - logits[0]
+        truth = torch.from_numpy(store.dense(i).copy())
+        gland.append(sure[truth == 1].mean())
+        background.append(sure[truth == 0].mean())
+    assert torch.stack(gland).mean() > torch.stack(background).mean() + 0.5
