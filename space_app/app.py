@@ -61,7 +61,7 @@ def make_demo(arguments: argparse.Namespace, folder: Path) -> Demo:
     """Load the model; what goes wrong with it is shown on the page."""
     limits = Limits(max_file_mb=arguments.max_file_mb, concurrency=arguments.concurrency,
                     queue_size=arguments.queue_size, keep_minutes=arguments.keep_minutes)
-    results = next((place for place in (HERE / "results", HERE.parent / "hub_cards" / "results") if place.is_dir()), None)
+    results = HERE.parent / "hub_cards" / "results"  # in the repository; a Space shows its model's own
     model, problem = None, None
     try:
         source = find_source(arguments.model, os.environ, HERE / "README.md", (Path.cwd(), HERE.parent))
@@ -73,7 +73,7 @@ def make_demo(arguments: argparse.Namespace, folder: Path) -> Demo:
         print(f"error: {problem}", file=sys.stderr)
     if model is None and problem is None:
         print("no model was given; the page says how to give one", flush=True)
-    return Demo(model, problem, folder, limits, results)
+    return Demo(model, problem, folder, limits, results if results.is_dir() else None)
 
 
 def mcp_problem() -> str | None:

@@ -5,7 +5,7 @@ from html import escape
 import gradio as gr
 
 from gland_space.demo import Demo
-from gland_space.figures import model_figures, results_table
+from gland_space.figures import model_figures, model_licence, results_table
 from gland_space.limits import MEGAPIXEL, Limits
 from gland_space.method_picture import TEXT, method_svg
 from gland_space.widgets import html_widget
@@ -41,8 +41,9 @@ def _model_text(demo: Demo) -> str:
 
 def _figures_text(demo: Demo) -> str:
     own = "" if demo.model is None else model_figures(demo.model.source)
+    none = "No model is loaded." if demo.model is None else "This model comes with no measured figures."
     project = "" if demo.results is None else results_table(demo.results)
-    text = "## Measured figures\n" + (own or "This model comes with no measured figures.")
+    text = "## Measured figures\n" + (own or none)
     if project:
         text += ("\n\n### Models of this project\nMean ± standard deviation over seeds, read from the result records of the "
                  "runs.\n\n" + project)
@@ -64,6 +65,9 @@ def _limits_text(limits: Limits) -> str:
 
 
 def _use_text(demo: Demo) -> str:
+    licence = "" if demo.model is None else model_licence(demo.model.source)
+    model = f"This model: {licence}, as its card says." if licence else \
+        "A model and the data it was trained on carry their own."
     repository = demo.model_name if demo.model is not None and not demo.model.source.is_folder else "path/to/model"
     return f"""## Run it yourself
 ```
@@ -86,7 +90,7 @@ summary, glands, *files = client.predict(handle_file("biopsy.png"), mpp=0.5, api
 Started with `--mcp`, the same endpoints are tools for language models (it needs `pip install 'gradio[mcp]'`).
 
 ## Licence and citation
-Code: Apache-2.0. The model and the data it was trained on carry their own licences; see its card. Please cite
+Code: Apache-2.0. {model} Please cite
 ```bibtex
 {PAPER_BIBTEX}
 ```

@@ -1,4 +1,4 @@
-"""Measured figures, read from result records and the model's card; none is written here."""
+"""Measured figures and the model's licence, read from result records and the model's card; none is written here."""
 
 from pathlib import Path
 
@@ -46,6 +46,16 @@ def results_table(folder: Path, group_by: tuple[str, ...] = ALL) -> str:
         return ""
 
 
+def model_licence(source: ModelSource) -> str:
+    """The licence that the model's card names, or an empty text."""
+    folder = _own_files(source)
+    card = None if folder is None else _card(folder / "README.md")
+    if card is None or not card.data.license:
+        return ""
+    name = card.data.license_name if card.data.license == "other" else None
+    return str(name or card.data.license)
+
+
 def _own_files(source: ModelSource) -> Path | None:
     """The folder that holds the model's card and records, downloaded if need be."""
     if source.is_folder:
@@ -57,11 +67,16 @@ def _own_files(source: ModelSource) -> Path | None:
         return None
 
 
-def _card_figures(file: Path) -> str:
+def _card(file: Path) -> ModelCard | None:
     try:
-        results = ModelCard.load(file).data.eval_results or [] if file.is_file() else []
+        return ModelCard.load(file) if file.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return ""
+        return None
+
+
+def _card_figures(file: Path) -> str:
+    card = _card(file)
+    results = [] if card is None else card.data.eval_results or []
     lines = [f"| {r.dataset_name} | {r.dataset_split or ''} | {r.metric_name or r.metric_type} | {_shown(r.metric_value)} |"
              for r in results]
     return "\n".join(["| dataset | split | figure | value |", "| --- | --- | --- | ---: |", *lines]) if lines else ""

@@ -2,7 +2,7 @@ import json
 
 import pytest
 from gland_space import figures
-from gland_space.figures import model_figures, results_table
+from gland_space.figures import model_figures, model_licence, results_table
 from gland_space.model_source import ModelSource
 
 METRICS = {"mIoU": 81.25, "mDice": 89.5, "gland_iou": 80.0, "gland_dice": 88.0, "image_dice": 87.0, "object_f1": 75.0,
@@ -47,9 +47,18 @@ model-index:
 
 
 @pytest.mark.parametrize("text", ["", "# no front matter", "---\nmodel-index: 3\n---\n"])
-def test_a_card_without_figures_shows_none(tmp_path, text):
+def test_a_card_without_figures_or_licence_shows_none(tmp_path, text):
     (tmp_path / "README.md").write_text(text)
     assert model_figures(ModelSource(str(tmp_path))) == ""
+    assert model_licence(ModelSource(str(tmp_path))) == ""
+
+
+@pytest.mark.parametrize(("text", "licence"), [
+    ("license: apache-2.0", "apache-2.0"), ("license: other\nlicense_name: nvidia-segformer", "nvidia-segformer"),
+    ("license: other", "other")])
+def test_the_licence_of_the_model_is_that_of_its_card(tmp_path, text, licence):
+    (tmp_path / "README.md").write_text(f"---\n{text}\n---\n# m\n")
+    assert model_licence(ModelSource(str(tmp_path))) == licence
 
 
 def test_seeds_are_averaged_and_broken_records_show_nothing_rather_than_something_wrong(tmp_path):
