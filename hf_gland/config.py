@@ -57,7 +57,7 @@ class TrainConfig:
                               "quantile of the teacher's confidence that lets a growing share pass",
                               ("cosine", "linear", "adaptive"))
     threshold_start: float = _setting(0.90, "τ when warm-up ends")
-    threshold_end: float = _setting(0.60, "τ at the last step; never below 0.5")
+    threshold_end: float = _setting(0.80, "τ at the last step; never below 0.5")
     adaptive_share_start: float = _setting(0.2, "adaptive threshold: share of each class that passes after warm-up")
     adaptive_share_end: float = _setting(0.9, "adaptive threshold: share of each class that passes at the end")
     ema_start: float = _setting(0.99, "teacher decay α at the first step")

@@ -27,7 +27,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "sparse-only": {"mode": "sparse-only"},
     "full": {"mode": "full"},
     # the paper's text as it reads, with its schedule
-    "naive": {"loss": "joint", "threshold_start": "0.95"},
+    "naive": {"loss": "joint", "threshold_start": "0.95", "threshold_end": "0.6"},
     # Tarvainen and Valpola 2017; classes summed and weight 1 as in French et al. 2020 (arXiv 1906.01916)
     "mean-teacher": {"loss": "consistency", "refresh": "every_step", "warmup_fraction": "0", "pseudo_ramp": "0.4",
                      "pseudo_weight": "1"},
@@ -42,7 +42,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "sparse-only+assumed": {"mode": "sparse-only", "warmup_background": "assume"},
     # its schedules
     "adaptive-threshold": {"threshold": "adaptive"},
-    "high-threshold": {"threshold_start": "0.95", "threshold_end": "0.8"},
+    "low-threshold": {"threshold_end": "0.6"},
     "online": {"refresh": "every_step"},
     "1-refresh": {"refreshes": "1"},
     "8-refreshes": {"refreshes": "8"},

@@ -52,7 +52,7 @@ def dataset_card(configurations: Sequence[Configuration], repo: str, *, features
         "title": repo.split("/")[-1],
         "configurations_phrase": "" if len(configurations) == 1 else
                                  f", in {len(configurations)} configurations that differ in style and budget",
-        "form": ("The images are **not** in this repository, as their licence forbids it: join them on your machine."
+        "form": (" The images are **not** in this repository, as their licence forbids it: join them on your machine."
                  if joined else ""),
         "picture": picture, "picture_caption": picture_caption,
         "usage": _usage(repo, configurations, joined),
@@ -149,9 +149,10 @@ def _provenance_note(provenance: Mapping[str, Any], joined: bool) -> str:
     notes = []
     if "archive_sha256" in sources:
         notes.append(f"Archive SHA-256: `{sources['archive_sha256']}`.")
-    if sources.get("files_verified"):
-        notes.append("Every file was compared with the official release.")
+    if (unknown := sources.get("unverified_images")) is not None:
+        notes.append(f"{count(unknown, 'image')} could not be compared with the official release, the others are identical "
+                     "to it." if unknown else "Every image and mask was compared with the official release, by SHA-256.")
     if joined:
         notes.append("This repository holds the sparse masks, the splits and checksums; dense masks and gland ids come from "
                      "the archive too.")
-    return " ".join(notes)
+    return "".join(f" {note}" for note in notes)

@@ -77,9 +77,10 @@ def stage_dataset(configurations: Sequence[Configuration], out: Path, repo: str,
                 (out / path).write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", "utf-8")
         features[configuration.name] = MASK_FEATURES if masks_only else FEATURES
         sizes[configuration.name] = {s: _sizes(folder, s) for s in configuration.provenance["splits"]}
-    if not masks_only:
+    preview = _preview(configurations, masks_only)
+    if preview.num_rows:
         (out / "preview").mkdir()
-        pq.write_table(_preview(configurations), out / "preview" / "train-00000-of-00001.parquet")
+        pq.write_table(preview, out / "preview" / "train-00000-of-00001.parquet")
         features["preview"], sizes["preview"] = PREVIEW_FEATURES, {"train": _sizes(out / "preview", "train")}
     if licence not in HUB_LICENCES:
         (out / "LICENSE.md").write_text(f"# Licence of the data\n\n{licence}\n", "utf-8")
@@ -96,12 +97,16 @@ def _write_masks(configuration: Configuration, folder: Path) -> None:
         rows = []
         for stored in configuration.stored_rows(split):
             row = FEATURES.decode_example(dict(stored))
-            whole = row["mask"] is not None and np.array_equal(np.asarray(row["mask"]), np.asarray(row["sparse_mask"]))
             kept = {name: stored[name] for name in MASK_FEATURES if name in stored}
             rows.append(kept | {"image_sha256": image_sha256(np.asarray(row["image"]))}
-                        | ({"sparse_mask": None} if whole else {}))
+                        | ({"sparse_mask": None} if _is_whole(row) else {}))
         table = pa.Table.from_pylist(rows, schema=MASK_FEATURES.arrow_schema)
         pq.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+
+
+def _is_whole(row: Mapping[str, Any]) -> bool:
+    """Whether the supervision of a decoded row is the dense mask itself, which the archive's licence covers."""
+    return row["mask"] is not None and np.array_equal(np.asarray(row["mask"]), np.asarray(row["sparse_mask"]))
 
 
 def _sizes(folder: Path, split: str) -> dict[str, int]:
@@ -118,12 +123,16 @@ def _first_rows(configuration: Configuration, limit: int) -> Iterator[dict[str, 
         yield row
 
 
-def _preview(configurations: Sequence[Configuration]) -> pa.Table:
+def _preview(configurations: Sequence[Configuration], masks_only: bool) -> pa.Table:
+    """Annotations of the first images in colours: on the images, or, for `masks_only`, on white, if they are sparse."""
     rows = []
     for configuration in configurations:
         for row in _first_rows(configuration, PREVIEW_IMAGES):
+            image, mask = np.asarray(row["image"]), np.asarray(row["sparse_mask"])
+            if masks_only and _is_whole(row):
+                continue
             buffer = io.BytesIO()
-            Image.fromarray(overlay(np.asarray(row["image"]), np.asarray(row["sparse_mask"]))).save(buffer, "PNG")
+            Image.fromarray(overlay(np.full_like(image, 255) if masks_only else image, mask)).save(buffer, "PNG")
             rows.append({"configuration": configuration.name, "image_id": row["image_id"],
                          "annotation": {"bytes": buffer.getvalue(), "path": None},
                          "labelled_fraction": row["labelled_fraction"]})

@@ -154,9 +154,9 @@ def comparison_table(records: Sequence[ResultRecord], own: ResultRecord) -> str:
 def limits(record: ResultRecord, data: dict[str, Any]) -> str:
     split = data["splits"][record.train_split]
     patients = f" of {count(split['patients'], 'patient')}" if split.get("patients") else ""
-    lines = [f"Trained on {count(split['images'], 'image')}{patients}, from {data['source']} alone: other organs, stains, "
-             "scanners and magnifications were not tried. Give the true pixel size of an image; a wrong one gives wrong "
-             "outlines."]
+    lines = [f"Trained on {count(split['images'], 'image')}{patients}, all from one source, {data['source']}: other organs, "
+             "stains, scanners and magnifications were not tried. Give the true pixel size of an image; a wrong one gives "
+             "wrong outlines."]
     if record.dataset == "synthetic":
         lines.append("The images are drawn by a program. The model shows that the method works, and is of no use on tissue.")
     for pair, shared in data.get("shared_patients", {}).items():

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi
+from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
 from hf_gland.hub.errors import HubError
@@ -207,7 +208,7 @@ class CheckpointPusher:
                 shutil.rmtree(finished.folder, ignore_errors=True)
 
     def _send(self, parcel: Parcel) -> None:
-        with explained(self.repo, "model"):
+        with disable_progress_bars(), explained(self.repo, "model"):  # training's own bars are on the screen
             api = HfApi()
             head = open_repository(api, self.repo, "model", self._card(""), private=self.private, revision="main",
                                    overwrite=False)

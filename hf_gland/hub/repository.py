@@ -22,6 +22,7 @@ from hf_gland.hub.errors import HubError, explain, no_token
 
 OWN_TAG = "hf_gland"  # in the front matter of every card written by this package
 METRIC_TAG = "metric"
+GIT_NAME = r"(?!.*(\.\.|//|/\.|\./|\.lock$|[./]$))[A-Za-z0-9][\w./-]*"  # of a branch or tag; git allows some more
 KEPT = {".gitattributes"}  # written by the Hub itself
 RepoType = Literal["model", "dataset", "space"]
 REPO_TYPES: tuple[RepoType, ...] = ("model", "dataset", "space")
@@ -44,7 +45,7 @@ def publish_folder(folder: Path, repo: str, repo_type: RepoType, *, message: str
     Makes the repository and the branch where they do not exist. A repository that holds something else is refused
     unless `overwrite`. Raises HubError; until the commit nothing of the repository has changed.
     """
-    check_place(repo, repo_type, revision)
+    check_place(repo, repo_type, revision, tag)
     with explained(repo, repo_type, revision):
         api = HfApi()
         card = (folder / "README.md").read_text("utf-8")
@@ -92,18 +93,22 @@ def open_repository(api: HfApi, repo: str, repo_type: RepoType, card: str, *, pr
     return str(info.sha)
 
 
-def check_place(repo: str, repo_type: RepoType, revision: str = "main") -> None:
-    """Raise HubError where nothing could be published: no token, no valid name, or the name of something else.
+def check_place(repo: str, repo_type: RepoType, revision: str = "main", tag: str = "") -> None:
+    """Raise HubError where nothing could be published: no token, no valid names, or the name of something else.
 
     A model, say, is not started under the name of a dataset: links and commands would be mixed up.
     """
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", repo):
         raise HubError(f"{repo}: a repository is named owner/name, such as your user name, '/' and "
                        f"'{repo.strip('/').split('/')[-1] or 'glands'}'")
-    if get_token() is None:
-        raise no_token()
     if re.fullmatch(r"[0-9a-f]{40}", revision):
         raise HubError(f"{revision}: is a commit; --revision names the branch to publish to, --tag the result")
+    for option, name in (("revision", revision), ("tag", tag)):
+        if not re.fullmatch(GIT_NAME, name) and (name or option == "revision"):
+            raise HubError(f"--{option} '{name}': not a name that git knows; use letters, digits, '-', '_', '.' and '/', "
+                           f"such as {'wider' if option == 'revision' else 'v1'}")
+    if get_token() is None:
+        raise no_token()
     api = HfApi()
     with explained(repo, repo_type, revision):
         if not exists(api, repo, repo_type):

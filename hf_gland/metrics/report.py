@@ -12,7 +12,7 @@ ALL_COLUMNS = ("mIoU", "mDice", "gland_iou", "image_dice", "object_f1", "object_
 FEW_COLUMNS = ("mIoU", "mDice", "object_f1", "object_dice", "ece")
 BASELINES = ("full", "ours", "mean-teacher", "sparse-only", "cam")
 ABLATIONS = ("no-ema", "no-filter", "no-progression", "no-fusion", "naive", "joint-loss", "no-cutmix")
-SCHEDULES = ("adaptive-threshold", "high-threshold", "online", "1-refresh", "8-refreshes", "warmup-10", "warmup-50")
+SCHEDULES = ("adaptive-threshold", "low-threshold", "online", "1-refresh", "8-refreshes", "warmup-10", "warmup-50")
 
 
 @dataclass(frozen=True)
