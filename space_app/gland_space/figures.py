@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import yaml
-from huggingface_hub import ModelCard, snapshot_download
+from huggingface_hub import ModelCard, ModelCardData, snapshot_download
 
 from gland_space.model_source import ModelSource
 from hf_gland.metrics.result_table import markdown_table
@@ -50,10 +50,9 @@ def model_licence(source: ModelSource) -> str:
     """The licence that the model's card names, or an empty text."""
     folder = _own_files(source)
     card = None if folder is None else _card(folder / "README.md")
-    if card is None or not card.data.license:
+    if card is None or not card.license:
         return ""
-    name = card.data.license_name if card.data.license == "other" else None
-    return str(name or card.data.license)
+    return str(card.get("license_name") or card.license) if card.license == "other" else str(card.license)
 
 
 def _own_files(source: ModelSource) -> Path | None:
@@ -67,16 +66,17 @@ def _own_files(source: ModelSource) -> Path | None:
         return None
 
 
-def _card(file: Path) -> ModelCard | None:
+def _card(file: Path) -> ModelCardData | None:
     try:
-        return ModelCard.load(file) if file.is_file() else None
+        data = ModelCard.load(file).data if file.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return None
+    return data if isinstance(data, ModelCardData) else None
 
 
 def _card_figures(file: Path) -> str:
     card = _card(file)
-    results = [] if card is None else card.data.eval_results or []
+    results = [] if card is None else card.eval_results or []
     lines = [f"| {r.dataset_name} | {r.dataset_split or ''} | {r.metric_name or r.metric_type} | {_shown(r.metric_value)} |"
              for r in results]
     return "\n".join(["| dataset | split | figure | value |", "| --- | --- | --- | ---: |", *lines]) if lines else ""
