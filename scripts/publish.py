@@ -21,10 +21,11 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__fi
 
 import datasets  # noqa: E402
 from huggingface_hub import hf_hub_download  # noqa: E402
+from huggingface_hub.errors import RemoteEntryNotFoundError  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from hf_gland.data.errors import DatasetError  # noqa: E402
-from hf_gland.data.join import join_archive  # noqa: E402
+from hf_gland.data.join import MASKS_ONLY, join_archive  # noqa: E402
 from hf_gland.hub.dataset_repo import stage_dataset  # noqa: E402
 from hf_gland.hub.dataset_source import DEFAULT_CONFIG, read_configurations  # noqa: E402
 from hf_gland.hub.errors import HubError  # noqa: E402
@@ -113,13 +114,24 @@ def records(arguments: argparse.Namespace) -> list[ResultRecord]:
 
 def join(arguments: argparse.Namespace) -> None:
     source, config = arguments.source, arguments.config
-    local = Path(source).is_dir()
-    revision = None if local else arguments.revision
+    path = f"{config}/provenance.json" if config and config != DEFAULT_CONFIG else "provenance.json"
+    why = f"no configuration is named '{config}'" if config else "it was not published by scripts/publish.py"
+    absent = f"{source}: has no {path}: {why}; look at its card"
+    revision = None if Path(source).is_dir() else arguments.revision
     with explained(source, "dataset", arguments.revision):
-        path = f"{config}/provenance.json" if config and config != DEFAULT_CONFIG else "provenance.json"
-        file = Path(source) / path if local else Path(hf_hub_download(source, path, repo_type="dataset", revision=revision))
+        if revision is None:
+            file = Path(source, path)
+        else:
+            try:
+                file = Path(hf_hub_download(source, path, repo_type="dataset", revision=revision))
+            except RemoteEntryNotFoundError as error:
+                raise HubError(absent) from error
+        if not file.is_file():
+            raise HubError(absent)
+        provenance = json.loads(file.read_text("utf-8"))
+        if provenance.get("form") != MASKS_ONLY:
+            raise HubError(f"{source}: holds its images already, there is nothing to join; train with --dataset {source}")
         masks = datasets.load_dataset(source, config or None, revision=revision)
-    provenance = json.loads(file.read_text("utf-8"))
     with tqdm(total=sum(map(len, masks.values())), desc="joining", unit="image", disable=None) as bar:
         join_archive(masks, provenance, arguments.archive, arguments.out, verify=not arguments.no_verify,
                      progress=lambda _: bar.update())
@@ -133,7 +145,7 @@ def main() -> int:
             join(arguments)
             return 0
         if arguments.dry_run is None:
-            check_place(arguments.repo, REPO_TYPES[arguments.command], arguments.revision)
+            check_place(arguments.repo, REPO_TYPES[arguments.command], arguments.revision, arguments.tag)
         with staging_folder(arguments.dry_run) as folder:
             print(f"checking the {arguments.command} and putting its repository together …", file=sys.stderr)
             stage(arguments, folder)
@@ -141,7 +153,7 @@ def main() -> int:
                 files = [p for p in folder.rglob("*") if p.is_file()]
                 megabytes = sum(p.stat().st_size for p in files) / 1e6
                 print(f"comparing with {arguments.repo} and sending what differs of {len(files)} files "
-                      f"({megabytes:.1f} MB) …", file=sys.stderr)
+                      f"({megabytes:.2f} MB) …", file=sys.stderr)
                 done = publish_folder(
                     folder, arguments.repo, REPO_TYPES[arguments.command], private=arguments.private,
                     revision=arguments.revision, tag=arguments.tag, overwrite=arguments.overwrite,

@@ -15,6 +15,7 @@ def test_a_dry_run_needs_neither_hub_nor_token(tmp_path):
     done = subprocess.run([*command, str(tmp_path / "gland_segmentation")], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"written to {tmp_path / 'gland_segmentation'}; nothing was sent\n"
+    assert done.stderr.splitlines()[-1] == "checking the metric and putting its repository together …"
     # In a process of its own: evaluate keeps one package of loaded modules, wherever the first of them came from.
     use = ("import evaluate, sys; print(evaluate.load(sys.argv[1]).compute(predictions=[[[0, 1]]], "
            "references=[[[1, 1]]], bootstrap=0)['gland_iou'])")

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from hf_gland.hub.errors import HubError
+from hf_gland.hub.repository import check_place
+
 METRIC = ["metric", "--repo"]
 
 
@@ -76,6 +79,13 @@ def test_private_is_not_quietly_public(hub, client):
 
 def test_a_commit_is_no_branch(client):
     assert "--revision names the branch" in refused(client.publish(*METRIC, "me/metric", "--revision", "0" * 40))
+
+
+@pytest.mark.parametrize("option", ["--revision", "--tag"])
+@pytest.mark.parametrize("name", ["a b", "a/../b", "-x", "v1.", "a//b", "v1.lock", "v1~2"])
+def test_names_that_git_does_not_know(name, option):
+    with pytest.raises(HubError, match=f"{option} .*not a name that git knows"):
+        check_place("me/metric", "space", **{option[2:]: name})
 
 
 def test_the_connection_breaks_in_the_middle(hub, client, tiny_dataset):

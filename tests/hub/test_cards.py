@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 from publications import TEMPLATES, measure, write_glas_archive, write_glas_dataset, write_run
 
+from hf_gland.data.build import load_provenance
 from hf_gland.hub.cards import render_card, results_table
 from hf_gland.hub.dataset_repo import stage_dataset
 from hf_gland.hub.dataset_source import read_configurations
@@ -187,6 +188,18 @@ def test_the_card_of_a_dataset_without_its_images(tmp_path):
                          masks_only=True)
     assert_golden("dataset_masks_only", card)
     assert "`train` and `testA` share 2 patients" in card
+
+
+@pytest.mark.parametrize(("unverified", "said"), [
+    (0, "Every image and mask was compared with the official release"), (2, "2 images could not be compared")])
+def test_the_card_says_what_was_compared_with_the_release(tiny_dataset, tmp_path, unverified, said):
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    provenance = load_provenance(tiny_dataset)
+    sources = {"sources": {"unverified_images": unverified}}
+    (tmp_path / "data" / "provenance.json").write_text(json.dumps(provenance | sources))
+    (tmp_path / "out").mkdir()
+    assert said in stage_dataset(read_configurations([str(tmp_path / "data")]), tmp_path / "out", "me/tiny",
+                                 templates=TEMPLATES)
 
 
 def test_the_metric_card_against_its_golden_copy(source, tmp_path):

@@ -168,7 +168,13 @@ class TestGlas:
         assert set(FEATURES) - set(rows.column_names) == {"image", "mask", "instances"}
         full = load_provenance(built)["sparsify"]["style"] == "full"
         assert all((mask is None) is full for mask in rows["sparse_mask"])
-        assert not (masks / "preview").exists()
+        # The preview shows sparse masks, on white, and no dense ones.
+        assert (masks / "preview").exists() is not full
+        if not full:
+            preview = datasets.load_dataset(str(masks), "preview")["train"]
+            assert preview["image_id"] == rows["image_id"]
+            for shown, mask in zip(preview["annotation"], rows["sparse_mask"], strict=True):
+                assert ((np.asarray(shown) == 255).all(axis=2) == (np.asarray(mask) == 255)).all()
 
     def test_joined_with_the_archive_it_is_the_original(self, masks, built, archive, tmp_path):
         seen = []

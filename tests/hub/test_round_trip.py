@@ -152,6 +152,10 @@ def test_masks_published_without_images_are_joined_again(hub, client, tmp_path):
     assert "exists already" in client.publish(*join, tmp_path / "joined").stderr
     unknown = client.publish(*[a if a != "v1" else "v2" for a in join], tmp_path / "other")
     assert "has no branch, tag or commit 'v2'" in unknown.stderr
+    unnamed = client.publish(*[a if a != "some" else "most" for a in join], tmp_path / "other")
+    assert "me/glas: has no most/provenance.json: no configuration is named 'most'" in unnamed.stderr
+    whole = client.publish(*[a if a != "me/glas" else built for a in join[:3] + join[5:]], tmp_path / "other")
+    assert "holds its images already, there is nothing to join" in whole.stderr
 
 
 def test_the_web_demo_becomes_a_space(hub, client, published):

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
@@ -20,7 +21,21 @@ from hf_gland.hub.pusher import CheckpointPusher  # noqa: E402
 
 plan, run, repo, folder, pid = sys.argv[1:]
 said: list[str] = []
-pusher = CheckpointPusher(repo, Path(run), say=said.append, end_patience_s=60)
+heard = threading.Condition()
+
+
+def say(line: str) -> None:
+    with heard:
+        said.append(line)
+        heard.notify()
+
+
+def wait_until_said(lines: int) -> None:
+    with heard:
+        heard.wait_for(lambda: len(said) >= lines)
+
+
+pusher = CheckpointPusher(repo, Path(run), say=say, end_patience_s=60)
 endpoint = os.environ["HF_ENDPOINT"]
 
 
@@ -78,6 +93,7 @@ def hub_that_dies() -> bool:
     wait_for_commit("Training, step 2")
     os.kill(int(pid), signal.SIGKILL)
     hand_over(4)
+    wait_until_said(1)
     return pusher.on_finish(Path(run) / "model")
 
 
@@ -87,8 +103,7 @@ def hub_that_comes_late() -> bool:
     hub = SameHub()
     pusher.start()
     hand_over(2)
-    while len(said) < 2:  # until the first attempt has failed
-        pass
+    wait_until_said(2)  # the first attempt has failed
     hub.start()
     try:
         return pusher.on_interrupt()
