@@ -117,9 +117,9 @@ def _check_work(picture: Picture, mpp: float, here: float, model_mpp: float | No
         height = width = 0
     if model_mpp is not None and not 0 < height * width <= limits.max_working_px:
         raise PixelSizeError(
-            f"{picture.name}: {mpp:g} µm per pixel does not go with {picture.full_hw[1]}×{picture.full_hw[0]} px: at the "
-            f"model's {model_mpp:g} µm per pixel the picture would grow beyond "
-            f"{limits.max_working_px / MEGAPIXEL:.0f} million pixels. Check the pixel size, or crop the picture")
+            f"{picture.name}: {picture.full_hw[1]}×{picture.full_hw[0]} px of {mpp:g} µm are more than "
+            f"{limits.max_working_px / MEGAPIXEL:.0f} million pixels at the model's {model_mpp:g} µm per pixel. Check the "
+            "pixel size, or crop the picture")
 
 
 def _largest_glands(prediction: GlandPrediction, count: int) -> tuple[GlandPrediction, int]:

@@ -22,7 +22,13 @@ from hf_gland.inference import ImageError, PixelSizeError
 from hf_gland.labels import MaskError, check_mask
 
 FILES = ("contours", "confidence_map", "mask", "confidence", "geojson", "csv", "zip")
-_USER_ERRORS = (ImageError, PixelSizeError, AnnotationError, MaskError, DatasetError)
+
+
+class RequestError(ValueError):
+    """A request lacks something, or asks for what cannot be; the message is for the user."""
+
+
+_USER_ERRORS = (ImageError, PixelSizeError, AnnotationError, MaskError, DatasetError, RequestError)
 
 
 def build_api(demo: Demo) -> None:
@@ -70,8 +76,12 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
         model = demo.model
         try:
             if not picture:
-                raise ImageError("give a picture")
-            loaded = read_picture(picture, demo.limits, page=int(page or 1))
+                raise RequestError("give a picture")
+            if unsure_below is None or not 0 <= unsure_below <= 100:
+                raise RequestError("unsure_below is a confidence in %, 0 to 100")
+            if min_area is not None and min_area < 0:
+                raise RequestError("min_area is an area, 0 or more")
+            loaded = read_picture(picture, demo.limits, page=1 if page is None else page)
             analysis = None
             for step in demo.runner.follow(lambda job: analyse(model, loaded, mpp, demo.limits, job.report)):
                 if isinstance(step, Finished):
@@ -114,7 +124,7 @@ def row_endpoint(demo: Demo) -> Callable[..., str]:
         """
         try:
             if not picture or not sparse_mask:
-                raise AnnotationError("give a picture and its sparse mask")
+                raise RequestError("give a picture and its sparse mask")
             loaded = read_picture(picture, demo.limits)
             name = safe_name(sparse_mask)
             mask = map_mask(read_labels(Path(sparse_mask)), name, None)

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin, TiffImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from gland_space.limits import MEGAPIXEL, Limits
 from gland_space.pixel_size import stated_mpp
@@ -13,6 +22,10 @@ from gland_space.tiff_pages import Pages, inspect_tiff, read_level
 from hf_gland.inference.images import ImageError, read_rgb
 
 FORMATS = "PNG, JPEG, TIFF, BMP or WebP"
+# Told apart by their first bytes. Pillow's own search would try some forty formats more, one of which hands files to an
+# outside interpreter (PostScript). GIF is read for the sake of a message about animations.
+_READERS = ((b"\x89PNG", PngImagePlugin.PngImageFile), (b"BM", BmpImagePlugin.BmpImageFile),
+            (b"RIFF", WebPImagePlugin.WebPImageFile), (b"GIF8", GifImagePlugin.GifImageFile))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +78,8 @@ def read_picture(path: str | Path, limits: Limits, *, page: int = 1, max_side_px
         raise ImageError(f"{name}: the file is empty")
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         picture = _from_tiff(path, name, limits, page, side)
+    elif page != 1:
+        raise ImageError(f"{name}: has no page {page}; it holds 1")
     elif start[:3] == b"\xff\xd8\xff":
         picture = _from_jpeg(path, name, limits, side)
     else:
@@ -114,24 +129,24 @@ def _from_jpeg(path: Path, name: str, limits: Limits, side: int) -> Picture:
             turned = image.getexif().get(0x0112, 1) >= 5  # stored lying on its side
             notes, mpp = _mode_notes(image), stated_mpp(image)
             rgb = read_rgb(image, name=name, max_pixels=limits.max_decoded_px)
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow raises whatever a broken file leads it into
         raise _damaged(name, error) from error
     return Picture(rgb, name, (width, height) if turned else (height, width), mpp=mpp, notes=notes)
 
 
 def _from_other(path: Path, name: str, start: bytes, limits: Limits) -> Picture:
+    reader = next((reader for signature, reader in _READERS if start.startswith(signature)), None)
+    if start.startswith(b"PK"):
+        raise ImageError(f"{name}: is a zip archive, not a picture; unpack it and upload one {FORMATS} file")
+    if reader is None:
+        raise ImageError(f"{name}: not a picture that can be read, whatever its name says; expected {FORMATS}")
     try:
-        rgb = read_rgb(path, name=name, max_pixels=limits.max_decoded_px)
-    except ImageError as error:
-        if start.startswith(b"PK"):
-            raise ImageError(f"{name}: is a zip archive, not a picture; unpack it and upload one {FORMATS} file"
-                             ) from error
-        if "not an image" in str(error):
-            raise ImageError(f"{name}: not a picture that can be read, whatever its name says; expected "
-                             f"{FORMATS}") from error
-        raise
-    with Image.open(path) as image:
-        notes, mpp = _mode_notes(image), stated_mpp(image)
+        with reader(path) as image:
+            _check_size(name, image.height, image.width, limits.max_decoded_px)
+            notes, mpp = _mode_notes(image), stated_mpp(image)
+            rgb = read_rgb(image, name=name, max_pixels=limits.max_decoded_px)
+    except Exception as error:  # as above
+        raise _damaged(name, error) from error
     return Picture(rgb, name, rgb.shape[:2], mpp=mpp, notes=notes)
 
 

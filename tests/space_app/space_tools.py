@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gradio_client import Client
 from torch import nn
 
 from hf_gland.inference.segmenter import GlandSegmenter, Preprocessing
@@ -58,6 +59,11 @@ def discs(count, height=200, width=260, radius=20, darkness=0.95):
         inside = (x - (26 + 52 * column)) ** 2 + (y - (50 + 80 * row)) ** 2 <= radius**2
         image[inside] = 255 * (1 - darkness)
     return np.repeat(image[..., None], 3, axis=2).astype(np.uint8)
+
+
+def connect(url, downloads=False):
+    """A client of the API that waits longer than a busy machine takes; it puts files into the folder `downloads`."""
+    return Client(url, verbose=False, download_files=downloads and str(downloads), httpx_kwargs={"timeout": 120})
 
 
 def free_port():

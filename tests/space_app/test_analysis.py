@@ -72,7 +72,7 @@ def test_an_absurd_pixel_size_is_refused_in_words(make_demo, mpp):
 
 def test_a_pixel_size_that_would_blow_the_picture_up_is_refused_before_any_work(make_demo):
     demo = make_demo(max_working_px=10**6)
-    with pytest.raises(PixelSizeError, match="10 µm per pixel does not go with 260×200 px"):
+    with pytest.raises(PixelSizeError, match="260×200 px of 10 µm are more than 1 million pixels"):
         analysed(demo, discs(1), mpp=10)
     assert demo.model.segmenter.model.runs == 0
 

@@ -5,17 +5,17 @@ import zipfile
 
 import numpy as np
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from space_tools import discs
+from space_tools import connect, discs
 
 from hf_gland.data.build import load_local
 
 
 @pytest.fixture(scope="module")
 def client(server, tmp_path_factory):
-    return Client(server.url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+    return connect(server.url, tmp_path_factory.mktemp("downloads"))
 
 
 def test_the_endpoints_are_named_typed_and_documented(client):
@@ -57,10 +57,12 @@ def test_options_reach_the_result(client, picture_file):
     assert "No pixel size given" in summary["notes"][0]
 
 
-@pytest.mark.parametrize(("mpp", "page", "words"), [(-1, 1, "not a plausible pixel size"), (1e9, 1, "not a plausible")])
-def test_bad_options_are_refused_in_words(client, picture_file, mpp, page, words):
+@pytest.mark.parametrize(("options", "words"), [
+    ({"mpp": -1}, "not a plausible pixel size"), ({"mpp": 1e9}, "not a plausible"), ({"page": 2}, "no page 2; it holds 1"),
+    ({"page": 0}, "no page 0"), ({"unsure_below": 101}, "0 to 100"), ({"min_area": -1}, "0 or more")])
+def test_bad_options_are_refused_in_words(client, picture_file, options, words):
     with pytest.raises(AppError, match=words):
-        client.predict(handle_file(str(picture_file(discs(1)))), mpp, 75, None, page, api_name="/segment")
+        client.predict(handle_file(str(picture_file(discs(1)))), **options, api_name="/segment")
 
 
 def test_what_is_no_picture_is_refused_in_words_and_the_server_goes_on(client, tmp_path, picture_file):
@@ -73,11 +75,11 @@ def test_what_is_no_picture_is_refused_in_words_and_the_server_goes_on(client, t
 def test_files_of_the_server_cannot_be_asked_for(client, server):
     import httpx
     for path in ("/etc/passwd", "../../etc/passwd", __file__):
-        answer = httpx.get(f"{server.url}/gradio_api/file={path}")
+        answer = httpx.get(f"{server.url}/gradio_api/file={path}", timeout=120)
         assert answer.status_code in (403, 404)
         payload = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, None, 75, None, 1]}
-        event = httpx.post(f"{server.url}/gradio_api/call/segment", json=payload).json()["event_id"]
-        result = httpx.get(f"{server.url}/gradio_api/call/segment/{event}", timeout=30).text
+        event = httpx.post(f"{server.url}/gradio_api/call/segment", json=payload, timeout=120).json()["event_id"]
+        result = httpx.get(f"{server.url}/gradio_api/call/segment/{event}", timeout=120).text
         assert "event: error" in result
         assert "root:" not in result
 
@@ -113,7 +115,7 @@ def test_each_of_several_clients_gets_its_own_result(server, picture_file):
     files = {count: picture_file(discs(count), f"picture{count}.png") for count in range(1, 6)}
 
     def visitor(count):
-        own = Client(server.url, verbose=False, download_files=False)
+        own = connect(server.url)
         return [own.predict(handle_file(str(files[count])), mpp=0.5, api_name="/segment")[0] for _ in range(3)]
 
     with concurrent.futures.ThreadPoolExecutor(5) as pool:

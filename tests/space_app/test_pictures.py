@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from gland_space.limits import Limits
 from gland_space.pictures import read_picture, safe_name
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from hf_gland.inference import ImageError
 
@@ -86,6 +86,13 @@ def bad_files(folder):
     yield write(folder / "cut.png", whole[:len(whole) // 2]), "damaged or cut short"
     yield write(folder / "cut.jpg", jpeg[:len(jpeg) // 2]), "damaged or cut short"
     yield write(folder / "headless.tif", b"II*\0\x08\0\0\0"), "damaged or cut short"
+    yield write(folder / "headless.png", whole[:20]), "damaged or cut short"
+    yield write(folder / "headless.jpg", jpeg[:30]), "damaged or cut short"
+    yield write(folder / "poster.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n"), "not a picture"
+    bomb = PngImagePlugin.PngInfo()
+    bomb.add_text("Comment", "A" * (80 * 2**20), zip=True)  # 80 kB that unpack to 80 MB
+    Image.fromarray(noise()).save(folder / "bomb.png", pnginfo=bomb)
+    yield folder / "bomb.png", "damaged or cut short"
     tifffile.imwrite(folder / "whole.tif", noise(), photometric="rgb", compression="zlib")
     yield write(folder / "cut.tif", (folder / "whole.tif").read_bytes()[:-2000]), "damaged, cut short"
     with zipfile.ZipFile(folder / "archive.png", "w") as archive:

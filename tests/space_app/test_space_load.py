@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from PIL import Image
-from space_tools import Server, discs
+from space_tools import Server, connect, discs
 
 
 def resident_mb():
@@ -23,7 +23,7 @@ def resident_mb():
 
 def visits(url, path, glands, seconds, folder):
     """Segment one picture again and again; returns how often, having checked every answer."""
-    client = Client(url, verbose=False, download_files=str(folder))
+    client = connect(url, folder)
     expected = (discs(glands)[..., 0] < 128).astype(np.uint8)
     until, count = time.monotonic() + seconds, 0
     while count == 0 or time.monotonic() < until:
