@@ -69,7 +69,8 @@ def test_the_published_folder_starts_on_its_own_and_cleans_up_after_itself(chrom
                 page.set_input_files("#segment-drop input[type=file]", str(path))
                 page.wait_for_selector(f"#segment-status [role=alert]:has-text('{words}')")
         for name in ("../../evil.png", "..\\evil.png", "/evil.png"):
-            httpx.post(f"http://127.0.0.1:{port}/gradio_api/upload", files={"files": (name, b"x")}, timeout=120).raise_for_status()
+            httpx.post(f"http://127.0.0.1:{port}/gradio_api/upload", files={"files": (name, b"x")},
+                       timeout=120).raise_for_status()
         (own,) = temporary.glob("hf-gland-space-*")
         # torch and gradio make empty cache folders of their own; every file lies in the demo's
         assert all(own in path.parents for path in files_below(temporary))
