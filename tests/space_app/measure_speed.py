@@ -30,15 +30,17 @@ from hf_gland.model.tiled import tile_starts
 TILE_PX, STRIDE_PX, BATCH = 512, 384, 4  # what GlandSegmenter.predict uses by default
 
 
-def timed(work, repeats):
-    """Median seconds over `repeats` calls, after one that warms up."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
+def timed(works, repeats):
+    """Median seconds of each work over `repeats` rounds, after one that warms up; in turns, so that all meet the same
+    company on the machine."""
+    seconds = [[] for _ in works]
+    for turn in range(repeats + 1):
+        for work, measured in zip(works, seconds, strict=True):
+            begun = time.perf_counter()
+            work()
+            if turn:
+                measured.append(time.perf_counter() - begun)
+    return [statistics.median(measured) for measured in seconds]
 
 
 def bare_model(segmenter, rgb, mpp):
@@ -84,13 +86,13 @@ def main():
 
         for mpp in arguments.mpp:
             model, tiles = bare_model(demo.model.segmenter, sample.image, mpp)
-            bare = timed(model, arguments.repeats)
-            whole = timed(lambda mpp=mpp: answer(mpp), arguments.repeats)
+            bare, whole = timed([model, lambda mpp=mpp: answer(mpp)], arguments.repeats)
             print(f"775×522 px at {mpp} µm per pixel, {tiles} tile(s), {arguments.threads} threads: bare model "
                   f"{bare:.3f} s, whole answer {whole:.3f} s; allowed {1.5 * bare + 0.5:.3f} s; ratio {whole / bare:.2f}")
-            slider = timed(lambda: handlers.choose(key, 80, 300), arguments.repeats)
-            files = {kind: timed(lambda kind=kind: handlers.download(kind, key, 80, 300), 3) for kind in KINDS}
-            print(f"  slider {1000 * slider:.1f} ms; files " + ", ".join(f"{k} {1000 * s:.0f} ms" for k, s in files.items()))
+            slider, *files = timed([lambda: handlers.choose(key, 80, 300),
+                                    *(lambda kind=kind: handlers.download(kind, key, 80, 300) for kind in KINDS)], 5)
+            print(f"  slider {1000 * slider:.1f} ms; files " + ", ".join(
+                f"{kind} {1000 * seconds:.0f} ms" for kind, seconds in zip(KINDS, files, strict=True)))
         demo.runner.close()
 
 
