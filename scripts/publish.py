@@ -19,24 +19,12 @@ from pathlib import Path
 # Beside this script lies evaluate.py, which must not hide the library of that name from the metric.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
-import datasets  # noqa: E402
-from huggingface_hub import hf_hub_download  # noqa: E402
-from huggingface_hub.errors import RemoteEntryNotFoundError  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from hf_gland.data.errors import DatasetError  # noqa: E402
-from hf_gland.data.join import MASKS_ONLY, join_archive  # noqa: E402
-from hf_gland.hub.dataset_repo import stage_dataset  # noqa: E402
-from hf_gland.hub.dataset_source import DEFAULT_CONFIG, read_configurations  # noqa: E402
 from hf_gland.hub.errors import HubError  # noqa: E402
-from hf_gland.hub.metric_repo import stage_metric  # noqa: E402
-from hf_gland.hub.model_repo import stage_model  # noqa: E402
-from hf_gland.hub.model_source import read_model  # noqa: E402
 from hf_gland.hub.repository import RepoType, check_place, explained, publish_folder  # noqa: E402
-from hf_gland.hub.space_repo import stage_space  # noqa: E402
 from hf_gland.hub.staging import staging_folder  # noqa: E402
-from hf_gland.inference.segmenter import ModelError  # noqa: E402
-from hf_gland.metrics.results import ResultError, ResultRecord, read_result, read_results  # noqa: E402
+from hf_gland.metrics.results import ResultRecord, read_result, read_results  # noqa: E402
+
+# What only one command needs is imported there: torch and evaluate take seconds, and a missing token is said at once.
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "hub_cards"
@@ -95,15 +83,25 @@ def parse_arguments() -> argparse.Namespace:
 def stage(arguments: argparse.Namespace, out: Path) -> None:
     """Put the repository together in `out`."""
     if arguments.command == "dataset":
+        from hf_gland.hub.dataset_repo import stage_dataset
+        from hf_gland.hub.dataset_source import read_configurations
+
         stage_dataset(read_configurations(arguments.datasets), out, arguments.repo, templates=CARDS,
                       masks_only=arguments.masks_only, have_the_right=arguments.i_have_the_right)
     elif arguments.command == "model":
+        from hf_gland.hub.model_repo import stage_model
+        from hf_gland.hub.model_source import read_model
+
         stage_model(read_model(arguments.model, arguments.results, RESULTS), out, arguments.repo, templates=CARDS,
                     base_model=arguments.base_model, licence=arguments.licence, dataset_repo=arguments.dataset_repo,
                     metric_repo=arguments.metric_repo, comparison=read_results(arguments.comparison))
     elif arguments.command == "metric":
+        from hf_gland.hub.metric_repo import stage_metric
+
         stage_metric(out, arguments.repo, templates=CARDS, records=records(arguments))
     else:
+        from hf_gland.hub.space_repo import stage_space
+
         stage_space(arguments.app, out, arguments.repo, templates=CARDS, model_repo=arguments.model_repo,
                     records=records(arguments))
 
@@ -113,6 +111,14 @@ def records(arguments: argparse.Namespace) -> list[ResultRecord]:
 
 
 def join(arguments: argparse.Namespace) -> None:
+    import datasets
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+    from tqdm import tqdm
+
+    from hf_gland.data.join import MASKS_ONLY, join_archive
+    from hf_gland.hub.dataset_source import DEFAULT_CONFIG
+
     source, config = arguments.source, arguments.config
     path = f"{config}/provenance.json" if config and config != DEFAULT_CONFIG else "provenance.json"
     why = f"no configuration is named '{config}'" if config else "it was not published by scripts/publish.py"
@@ -162,9 +168,12 @@ def main() -> int:
                 print(f"{'published' if done.changed else 'already there, nothing changed'}: {done.url}")
         if arguments.dry_run is not None:
             print(f"written to {arguments.dry_run}; nothing was sent")
-    except (HubError, DatasetError, ResultError, ModelError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:  # HubError, DatasetError, ResultError and ModelError are ValueErrors
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command, run again, completes what was begun", file=sys.stderr)
+        return 130
     return 0
 
 
