@@ -1,12 +1,15 @@
 """Crops per second of a run's data, from the first request to the last crop: local Parquet against streaming, in turns.
 
 usage: throughput.py FOLDER REPO ROUNDS STEPS        (without the network's forward and backward passes, which are the same)
+
+Prints, for each, the crops per second of every round, and the checksums of the crops' pixels and labels.
 """
 
 import json
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
@@ -16,7 +19,7 @@ from hf_gland.data.training_data import open_dataset, pick_split
 BATCH = 4
 
 
-def crops_per_second(source: str, steps: int) -> float:
+def crops_per_second(source: str, steps: int) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         splits, provenance = open_dataset(source, streaming=True)
@@ -24,14 +27,22 @@ def crops_per_second(source: str, steps: int) -> float:
                             progress=False)
         crops = CropDataset(store, seed=0, crop_px=256, scale_min=0.75, scale_max=1.33, stain_jitter=0.15,
                             brightness_jitter=0.15, blur_px=1.0)
-        seen = sum(len(batch["index"]) for batch in crop_loader(crops, ShardedDraws(0, len(store), BATCH, steps), 0, False))
-        return seen / (time.perf_counter() - started)
+        seen, checksum = 0, 0
+        for batch in crop_loader(crops, ShardedDraws(0, len(store), BATCH, steps), 0, False):
+            seen += len(batch["index"])
+            for planes in (batch["strong"], batch["sparse"]):
+                checksum = zlib.adler32(planes.numpy(), checksum)
+        return seen / (time.perf_counter() - started), checksum
 
 
 folder, repo, rounds, steps = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+sources = {"local": folder, "streamed": repo}
 crops_per_second(folder, 2)  # what is done but once: imports, and the local rows' way into the cache of `datasets`
-measured: dict[str, list[float]] = {"local": [], "streamed": []}
-for _ in range(rounds):
-    measured["local"].append(crops_per_second(folder, steps))
-    measured["streamed"].append(crops_per_second(repo, steps))
-print(json.dumps(measured))
+rates: dict[str, list[float]] = {name: [] for name in sources}
+checksums: dict[str, list[int]] = {name: [] for name in sources}
+for turn in range(rounds):
+    for name in sorted(sources, reverse=turn % 2 == 1):
+        rate, checksum = crops_per_second(sources[name], steps)
+        rates[name].append(rate)
+        checksums[name].append(checksum)
+print(json.dumps({"rates": rates, "checksums": checksums}))
