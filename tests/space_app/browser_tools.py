@@ -27,7 +27,7 @@ def visit(running, url, width=1280, height=900, **options):
     """A fresh visitor's page; fails on a script error, and on any request that leaves the machine."""
     context = running.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(90_000)
     faults = []
     page.on("pageerror", lambda error: faults.append(f"script error: {error}"))
     page.on("request", lambda request: None if request.url.startswith((url, "data:", "blob:"))

@@ -35,7 +35,7 @@ class DarkIsGland(nn.Module):
 
     def forward(self, pixel_values):
         self.runs += 1
-        assert self.gate.wait(timeout=30)
+        assert self.gate.wait(timeout=120)
         darkness = 0.5 - pixel_values.mean(dim=1, keepdim=True)
         return type("Output", (), {"logits": torch.cat([-5 * darkness, 5 * darkness], dim=1)})
 

@@ -299,7 +299,7 @@ def own_server():
     running.close()
 
 
-def until(condition, seconds=15):
+def until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -319,7 +319,7 @@ def test_cancel_stops_the_model_and_so_does_leaving(chromium, own_server, pictur
         page.click("#segment-cancel")
         text_becomes(page, "#segment-status", "Cancelled")
         network.gate.set()
-        own_server.demo.runner.start(lambda job: None, _job()).result(15)  # the thread is free again
+        own_server.demo.runner.start(lambda job: None, _job()).result(60)  # the thread is free again
         assert network.runs == 1
         page.click("#segment-start")
         page.wait_for_selector(ROWS)
@@ -329,7 +329,7 @@ def test_cancel_stops_the_model_and_so_does_leaving(chromium, own_server, pictur
         assert until(lambda: network.runs == runs + 1)
     assert until(lambda: not own_server.demo.tickets._running)
     network.gate.set()
-    own_server.demo.runner.start(lambda job: None, _job()).result(15)
+    own_server.demo.runner.start(lambda job: None, _job()).result(60)
     assert network.runs == runs + 1 < runs + whole
 
 
@@ -350,7 +350,7 @@ def test_a_new_picture_calls_off_the_run_of_the_last_one(chromium, own_server, p
         text_becomes(page, "#segment-viewer .gl-name", "second.png")
         page.wait_for_selector("#segment-cancel", state="hidden")
         network.gate.set()
-        own_server.demo.runner.start(lambda job: None, _job()).result(15)  # the first run is over
+        own_server.demo.runner.start(lambda job: None, _job()).result(60)  # the first run is over
         page.click("#segment-start")
         text_becomes(page, SUMMARY, "3 glands")
         assert "second.png" in page.inner_text("#segment-viewer .gl-name")

@@ -18,6 +18,8 @@ let stroke = null, pen = null;  // the stroke being drawn; the pen of the keyboa
 async function update() {
   const value = props.value;
   if (!value || !value.view) { show(null); return; }
+  // What comes from the server holds the drawing of when it was asked; strokes made since then are kept.
+  if (value.view === key && drawn && value.labels !== drawn) props.value = { ...value, labels: drawn };
   if (value.view !== key) {
     const wanted = value.view, loaded = await server.view(wanted);
     if (!props.value || props.value.view !== wanted) return;
@@ -27,10 +29,6 @@ async function update() {
     hints = value.hints;
     const loaded = await server.hints(hints);
     if (loaded && props.value && props.value.hints === hints) showDoubt(loaded);
-  }
-  // What comes from the server holds the drawing of when it was asked; strokes made since then are kept.
-  if (view && drawn && props.value && props.value.view === key && props.value.labels !== drawn) {
-    props.value = { ...props.value, labels: drawn };
   }
 }
 
