@@ -42,7 +42,7 @@ from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.metrics.environment import git_commit, hardware
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
-from hf_gland.model.student import IMAGENET_MEAN, IMAGENET_STD, load_student
+from hf_gland.model.student import IMAGENET_MEAN, IMAGENET_STD, load_network
 from hf_gland.refine import schedules
 from hf_gland.train.loop import Training, make_accelerator
 
@@ -132,7 +132,7 @@ def training_ratio(config: TrainConfig) -> dict:
 def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None]:
     """One optimiser step per `next`, as transformers' run_semantic_segmentation_no_trainer.py takes it."""
     data = open_training_data(config)
-    model = load_student(config.backbone, data.class_names, config.mpp or None, config.model_overrides())
+    model = load_network(config.backbone, data.class_names, config.mpp or None, config.model_overrides())
     mean, std = (np.array(v, np.float32) for v in (IMAGENET_MEAN, IMAGENET_STD))
 
     def transformed(rows: dict) -> dict:

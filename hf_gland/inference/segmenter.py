@@ -26,6 +26,7 @@ from hf_gland.inference.scale import (
     working_hw,
 )
 from hf_gland.metrics.temperature import apply_temperature
+from hf_gland.model.segformer_head import use_cheaper_head
 from hf_gland.model.student import class_probabilities
 from hf_gland.model.tiled import Forward, flip_averaged, tile_starts, tiled_probabilities, whole_probabilities
 
@@ -114,6 +115,7 @@ class GlandSegmenter:
         if absent:
             raise ModelError(f"{shown}: {len(absent)} weights are missing ({absent[0]}, …): this is a "
                              "pretrained encoder, not a trained segmentation model. Train one from it first")
+        use_cheaper_head(model)
         config = model.config
         return cls(model, _preprocessing(processor), {int(i): n for i, n in sorted(config.id2label.items())},
                    mpp=_positive_or_none(config, "mpp", shown), device=device,

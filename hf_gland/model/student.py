@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from hf_gland.labels import IGNORE_INDEX
+from hf_gland.model.segformer_head import use_cheaper_head
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -30,7 +31,15 @@ class BackboneError(ValueError):
 
 def load_student(backbone: str, class_names: Sequence[str], mpp: float | None,
                  overrides: Mapping[str, Any] | None = None) -> PreTrainedModel:
-    """A segmentation network with a fresh head for `class_names`.
+    """`load_network`, with the cheaper forward pass that a SegFormer has here. Raises BackboneError."""
+    model = load_network(backbone, class_names, mpp, overrides)
+    use_cheaper_head(model)
+    return model
+
+
+def load_network(backbone: str, class_names: Sequence[str], mpp: float | None,
+                 overrides: Mapping[str, Any] | None = None) -> PreTrainedModel:
+    """A segmentation network of transformers, as it comes, with a fresh head for `class_names`.
 
     `backbone`: a Hub id or a folder whose weights are safetensors, or `random:MODEL_TYPE` for random weights.
     `mpp` (µm per pixel it will be trained at, or None) is recorded in the network's config, as are the class names.
