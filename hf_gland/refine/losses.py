@@ -5,11 +5,29 @@ both and get the loss of the whole batch. What lies under IGNORE_INDEX has no in
 nothing is labelled the sum is 0 and still carries a gradient.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_gland.labels import IGNORE_INDEX
+from hf_gland.labels import BACKGROUND, IGNORE_INDEX
+
+
+def balancing_weights(labelled_px: Sequence[int]) -> Tensor:
+    """Weights of a pixel by class, float32 [C], under which background and glands count alike; their mean is 1.
+
+    `labelled_px`: labelled pixels of each class in all training images. An annotator fills whole glands but strokes
+    only lines through the stroma, so that among labelled pixels glands are far more frequent than in tissue, and a
+    network that learns those frequencies calls too much a gland. Where one of both is not labelled at all, 1.
+    """
+    background, total = labelled_px[BACKGROUND], sum(labelled_px)
+    glands = total - background
+    weights = torch.ones(len(labelled_px))
+    if background and glands:
+        weights[:] = total / (2 * glands)
+        weights[BACKGROUND] = total / (2 * background)
+    return weights
 
 
 def cross_entropy_sum(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,7 @@ from hf_gland.model.sync_norm import synchronise_norms
 from hf_gland.model.teacher import make_teacher, update_teacher
 from hf_gland.refine import schedules
 from hf_gland.refine.bank import dequantise
+from hf_gland.refine.losses import balancing_weights
 from hf_gland.train.checkpoint import (
     CheckpointError,
     TrainingState,
@@ -104,8 +105,11 @@ class Training:
                      "processes": accelerator.num_processes}
         self.class_names, self.num_classes = data.class_names, len(data.class_names)
         self.store, self.validation = self._build_stores(data)
+        labelled_px = label_counts(self.store)
         if config.mode != "full":
-            self._check_background()
+            self._check_background(labelled_px)
+        self.class_weights = (balancing_weights(labelled_px[:self.num_classes].tolist()).to(accelerator.device)
+                              if config.balance else None)
         torch.manual_seed(config.seed)
         student = load_student(config.backbone, self.class_names, config.mpp or None, config.model_overrides())
         synchronise_norms(student)
@@ -201,7 +205,7 @@ class Training:
                     logits = full_size_logits(self.wrapped, normalise(batch["strong"]))
                 target = supervision(batch["sparse"], self._teacher_probabilities(batch, values), values, config,
                                      batch["annotated"])
-                loss, parts = step_loss(logits, target, values, config, self._total)
+                loss, parts = step_loss(logits, target, values, config, self._total, self.class_weights)
                 # Gradients are averaged over processes; the loss is a share of the whole batch's, so scale it up.
                 accelerator.backward(loss * accelerator.num_processes)
                 if accelerator.sync_gradients and config.max_grad_norm:
@@ -320,11 +324,8 @@ class Training:
         self.accelerator.wait_for_everyone()
         return TrainingStore(folders[0]), TrainingStore(folders[1]) if data.validation is not None else None
 
-    def _check_background(self) -> None:
+    def _check_background(self, labelled: np.ndarray) -> None:
         """Training without one negative pixel calls everything a gland: refuse, unless the user says what to assume."""
-        labelled = np.zeros(IGNORE_INDEX + 1, np.int64)
-        for i in range(len(self.store)):
-            labelled += np.bincount(self.store.sparse(i).ravel(), minlength=IGNORE_INDEX + 1)
         if labelled[1:IGNORE_INDEX].sum() == 0:
             raise ValueError(f"{self.config.dataset}: no training image has a labelled gland pixel; outline some glands")
         if labelled[0] == 0 and self.config.warmup_background != "assume":
@@ -356,6 +357,12 @@ def _coverage(pseudo: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     confident, known = pseudo != IGNORE_INDEX, dense != IGNORE_INDEX
     return {"pixels": torch.tensor(float(pseudo.numel()), device=pseudo.device), "confident": confident.sum(),
             "known": (confident & known).sum(), "right": (confident & known & (pseudo == dense)).sum()}
+
+
+def label_counts(store: TrainingStore) -> np.ndarray:
+    """int64 [256]: pixels of all images by their label, IGNORE_INDEX the unlabelled ones."""
+    return sum((np.bincount(store.sparse(i).ravel(), minlength=IGNORE_INDEX + 1) for i in range(len(store))),
+               start=np.zeros(IGNORE_INDEX + 1, np.int64))
 
 
 def first_backbone(backbone: str) -> str:

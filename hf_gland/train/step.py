@@ -78,8 +78,9 @@ def supervision(sparse: Tensor, teacher: Tensor | None, values: StepValues, conf
 
 
 def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: TrainConfig,
-              total: Callable[[Tensor], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one micro-batch and its parts. `total` adds a count up over all processes.
+              total: Callable[[Tensor], Tensor], class_weights: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one micro-batch and its parts. `total` adds a count up over all processes; `class_weights`, float [C]
+    (None: 1), weigh the firm pixels of the CE, those of truth (joint: of the fused mask).
 
     separate:  CE(truth ∪ assumed) + λ·Dice(truth) + w·CE(pseudo outside truth)
     joint:     CE(fused ∪ assumed) + λ·Dice(fused), the paper's loss
@@ -90,8 +91,10 @@ def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: T
     """
     firm = target.fused if config.loss == "joint" else target.truth
     weight = None
+    if class_weights is not None:
+        weight = class_weights[firm.masked_fill(firm == IGNORE_INDEX, BACKGROUND)]
     if values.assumed_weight > 0:
-        weight = torch.where(firm != IGNORE_INDEX, 1.0, values.assumed_weight)
+        weight = torch.where(firm != IGNORE_INDEX, 1.0 if weight is None else weight, values.assumed_weight)
         open_pixels = target.fused == IGNORE_INDEX
         if target.annotated is not None:
             open_pixels = open_pixels & target.annotated[:, None, None]

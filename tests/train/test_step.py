@@ -164,6 +164,22 @@ SETTINGS = [{"loss": loss, "warmup_background": background, "assumed_weight_end"
 
 
 class TestLoss:
+    @pytest.mark.parametrize("loss", ["separate", "joint"])
+    def test_class_weights_weigh_the_firm_labels_and_leave_the_other_terms_alone(self, loss):
+        chosen = {"loss": loss, "warmup_background": "assume", "assumed_weight": 0.3, "assumed_weight_end": 0.3}
+        target, now, logits = random_target(10), values(STEPS - 1, **chosen), torch.randn(4, 3, 6, 5)
+        class_weights = torch.tensor([2.0, 0.5, 0.7])
+        _, plain = step_loss(logits, target, now, config(**chosen), alone)
+        _, parts = step_loss(logits, target, now, config(**chosen), alone, class_weights)
+        firm = target.fused if loss == "joint" else target.truth
+        label = torch.where(firm != IGNORE_INDEX, firm, torch.where(target.fused == IGNORE_INDEX, 0, IGNORE_INDEX))
+        known = label != IGNORE_INDEX
+        weight = torch.where(firm != IGNORE_INDEX, class_weights[firm.clamp_max(2)], now.assumed_weight)[known]
+        each = F.cross_entropy(logits, label, ignore_index=IGNORE_INDEX, reduction="none")[known]
+        torch.testing.assert_close(parts["ce"], (each * weight).sum() / weight.sum())
+        for name in parts.keys() - {"ce"}:
+            torch.testing.assert_close(parts[name], plain[name])
+
     @pytest.mark.parametrize("chosen", SETTINGS, ids=lambda c: f"{c['loss']}-{c['warmup_background']}")
     @pytest.mark.parametrize("step", [0, STEPS - 1])
     def test_nothing_labelled_gives_a_finite_loss_with_a_gradient_path(self, chosen, step):
@@ -237,17 +253,18 @@ class TestLoss:
         target, now, used = random_target(6), values(WARMUP + 9, **chosen), config(**chosen)
         torch.manual_seed(0)
         whole = torch.randn(4, 3, 6, 5, requires_grad=True)
-        expected, expected_parts = step_loss(whole, target, now, used, alone)
+        class_weights = torch.tensor([1.4, 0.8, 0.6])
+        expected, expected_parts = step_loss(whole, target, now, used, alone, class_weights)
         expected.backward()
         halves = [slice(0, 1), slice(1, 4)]
         targets = [Supervision(target.truth[h], target.pseudo[h], target.fused[h]) for h in halves]
         split = whole.detach().clone().requires_grad_()
         counts: list[list[torch.Tensor]] = [[], []]
         for i, half in enumerate(halves):  # what each process would hand to the others
-            step_loss(split[half], targets[i], now, used, lambda c, i=i: counts[i].append(c.detach()) or c)
+            step_loss(split[half], targets[i], now, used, lambda c, i=i: counts[i].append(c.detach()) or c, class_weights)
         together = [iter([a + b for a, b in zip(*counts, strict=True)]) for _ in halves]
-        losses, parts = zip(*(step_loss(split[half], targets[i], now, used, lambda _, i=i: next(together[i]))
-                              for i, half in enumerate(halves)), strict=True)
+        losses, parts = zip(*(step_loss(split[half], targets[i], now, used, lambda _, i=i: next(together[i]),
+                                        class_weights) for i, half in enumerate(halves)), strict=True)
         sum(losses).backward()
         torch.testing.assert_close(sum(losses), expected)
         torch.testing.assert_close(split.grad, whole.grad)
