@@ -51,6 +51,8 @@ class TrainConfig:
     ema: bool = _setting(True, "teacher is the student's moving average (off: the student labels for itself)")
     confidence_filter: bool = _setting(True, "only pixels above the threshold become pseudo-labels (off: τ = 0)")
     progressive: bool = _setting(True, "threshold widens and refreshes grow rarer (off: both constant)")
+    veto: bool = _setting(True, "bank: regions that the annotator's own marks contradict teach nothing (off, as with "
+                          "no-fusion: only the threshold decides)")
     fusion: bool = _setting(True, "ground truth overrides the teacher (off: the teacher alone after warm-up)")
     warmup_fraction: float = _setting(0.25, "share of the steps on sparse labels alone")
     threshold: str = _setting("cosine", "how τ moves: cosine or linear from start to end; adaptive: per class, the "

@@ -26,8 +26,10 @@ VARIANTS: dict[str, dict[str, str]] = {
     "ours": {},
     "sparse-only": {"mode": "sparse-only"},
     "full": {"mode": "full"},
+    # one tag per patch: trained on class activation maps, which scripts/cam.py makes first
+    "cam": {"mode": "sparse-only"},
     # the paper's text as it reads, with its schedule
-    "naive": {"loss": "joint", "threshold_start": "0.95", "threshold_end": "0.6"},
+    "naive": {"loss": "joint", "threshold_start": "0.95", "threshold_end": "0.6", "no-balance": "", "no-veto": ""},
     # Tarvainen and Valpola 2017; classes summed and weight 1 as in French et al. 2020 (arXiv 1906.01916)
     "mean-teacher": {"loss": "consistency", "refresh": "every_step", "warmup_fraction": "0", "pseudo_ramp": "0.4",
                      "pseudo_weight": "1"},
@@ -39,6 +41,9 @@ VARIANTS: dict[str, dict[str, str]] = {
     # what was added to make it work
     "joint-loss": {"loss": "joint"},
     "no-cutmix": {"cutmix": "0"},
+    "no-balance": {"no-balance": ""},
+    "no-veto": {"no-veto": ""},
+    "sparse-only-unbalanced": {"mode": "sparse-only", "no-balance": ""},
     "sparse-only+assumed": {"mode": "sparse-only", "warmup_background": "assume"},
     # its schedules
     "adaptive-threshold": {"threshold": "adaptive"},
@@ -113,13 +118,15 @@ def main() -> int:
 def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
     """Train and measure one cell; returns what went wrong, or nothing."""
     run = arguments.out / "runs" / cell.name
-    commands = [train_command(arguments, cell, run), evaluate_command(arguments, cell, run)]
+    steps = {run / "model": train_command(arguments, cell, run), run / "evaluation": evaluate_command(arguments, cell, run)}
+    if cell.variant == "cam":
+        steps = {cam_folder(arguments, cell): cam_command(arguments, cell), **steps}
     if arguments.dry_run:
-        tqdm.write("\n".join(shlex.join(c) for c in [build_command(arguments, cell), *commands]))
+        tqdm.write("\n".join(shlex.join(c) for c in [build_command(arguments, cell), *steps.values()]))
         return ""
     log = arguments.out / "logs" / f"{cell.name}.log"
     threads = max((os.cpu_count() or 1) // arguments.jobs, 1)
-    for done, command in zip((run / "model", run / "evaluation"), commands, strict=True):
+    for done, command in steps.items():
         if not done.exists():
             try:
                 execute(command, log, {"HF_GLAND_THREADS": str(threads)})
@@ -130,6 +137,16 @@ def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
 
 def dataset_folder(arguments: argparse.Namespace, cell: Cell) -> Path:
     return arguments.out / "datasets" / cell.annotation
+
+
+def cam_folder(arguments: argparse.Namespace, cell: Cell) -> Path:
+    return arguments.out / "datasets" / f"cam_seed{cell.seed}"
+
+
+def cam_command(arguments: argparse.Namespace, cell: Cell) -> list[str]:
+    return [sys.executable, str(SCRIPTS / "cam.py"), "--config", arguments.config, "--dataset",
+            str(dataset_folder(arguments, cell)), "--out", str(cam_folder(arguments, cell)), "--seed", str(cell.seed),
+            *(["--backbone", arguments.backbone] if arguments.backbone else [])]
 
 
 def build_command(arguments: argparse.Namespace, cell: Cell) -> list[str]:
@@ -144,7 +161,8 @@ def train_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[
             cell.background == "none" or cell.variant not in ("sparse-only", "naive")):
         settings["warmup_background"] = "assume"  # no stroma is labelled away from the glands
     command = [sys.executable, str(SCRIPTS / "train.py"), "--config", arguments.config,
-               "--dataset", str(dataset_folder(arguments, cell)), "--out", str(run), "--seed", str(cell.seed)]
+               "--dataset", str((cam_folder if cell.variant == "cam" else dataset_folder)(arguments, cell)),
+               "--out", str(run), "--seed", str(cell.seed)]
     if arguments.backbone:
         command += ["--backbone", arguments.backbone]
     if arguments.val_fraction == "0":

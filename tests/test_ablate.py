@@ -52,6 +52,14 @@ def test_without_labelled_stroma_unlabelled_pixels_are_assumed_background():
     assert not assumes("full", "none")
 
 
+def test_cam_trains_on_activation_maps_and_is_measured_on_the_same_test_images():
+    build, maps, train, evaluate = dry_run("--variants", "cam", "--backbone", "encoder")
+    assert script(maps) == "cam.py"
+    assert maps[maps.index("--dataset") + 1] == build[build.index("--out") + 1] == evaluate[3]
+    assert train[train.index("--dataset") + 1] == maps[maps.index("--out") + 1]
+    assert "encoder" in maps
+
+
 def test_a_measured_cell_is_not_run_again(tmp_path):
     cell = "ours_glands-rim+scribble-0.2_seed0"
     (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)

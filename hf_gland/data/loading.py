@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hf_gland.data.store import FlatArrays, TrainingStore
-from hf_gland.data.transforms import apply_view, photometric, random_rectangle, random_view
+from hf_gland.data.transforms import apply_view, is_blank, photometric, random_rectangle, random_view
 from hf_gland.labels import IGNORE_INDEX
 
 Key = tuple[int, int]  # (epoch, index)
@@ -63,7 +63,8 @@ class CropDataset(Dataset):
     once, and each of the others as often as evens that out.
 
     A share `cutmix` of the crops gets a rectangle of a second image pasted in, labels and pseudo-masks with it: the
-    student has to name what it sees without the surroundings that made the annotator or the teacher sure.
+    student has to name what it sees without the surroundings that made the annotator or the teacher sure. Blank pixels
+    of such a crop carry no label: whether white is the lumen of a gland or bare glass, only its surroundings tell.
 
     An item holds `strong` (the augmented image, uint8 [3, S, S]), `sparse` and `dense` (uint8 [S, S]), `index` and
     `annotated`; with a bank, `bank` (teacher probabilities, uint8 [C, S, S]); with `weak`, the image before photometric
@@ -98,6 +99,10 @@ class CropDataset(Dataset):
             for name, planes in crop.items():
                 crop[name] = planes.clone()
                 crop[name][window] = other[name][window]
+            blank = is_blank(crop["image"])
+            crop["sparse"][blank] = IGNORE_INDEX
+            if "bank" in crop:
+                crop["bank"][:, blank] = 0
         image = crop.pop("image")
         item = {"index": index, "annotated": self.store.annotated[index], **crop,
                 "strong": photometric(image, rng, *self.photometric_spreads)}

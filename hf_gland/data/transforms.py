@@ -52,6 +52,14 @@ def random_rectangle(rng: np.random.Generator, crop_px: int) -> Rectangle:
     return Rectangle(int(rng.integers(0, crop_px - height + 1)), int(rng.integers(0, crop_px - width + 1)), height, width)
 
 
+BLANK_LEVEL = 210  # of 255: brighter in every channel than any stained tissue of GlaS's training images
+
+
+def is_blank(image: Tensor) -> Tensor:
+    """Where an H&E image (uint8 [3, H, W]) shows no tissue, bool [H, W]: the lumen of a gland, or bare glass."""
+    return image.amin(dim=0) > BLANK_LEVEL
+
+
 def apply_view(planes: np.ndarray, view: View, crop_px: int, *, labels: bool, fill: int | None = None) -> Tensor:
     """The view of `planes` (uint8 [C, H, W] or [H, W]) as uint8 [C, crop_px, crop_px] or [crop_px, crop_px].
 

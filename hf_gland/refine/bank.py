@@ -41,12 +41,13 @@ def fill(arrays: Callable[[int], np.ndarray], indices: Iterable[int],
          predict: Callable[[int], Tensor], num_classes: int) -> np.ndarray:
     """Write predict(i) (float [C, H, W]) into arrays(i) for each index.
 
-    Returns int64 [C, 256]: per class that the teacher gives a pixel to, how many by confidence in 1/255.
+    A pixel whose probabilities are all 0 is one the teacher has no opinion on. Returns int64 [C, 256]: per class that
+    the teacher gives a pixel to, how many by confidence in 1/255; pixels without an opinion are not counted.
     """
     histograms = np.zeros((num_classes, 256), np.int64)
     for index in indices:
         stored = quantise(predict(index))
         arrays(index)[:] = stored
         joint = stored.argmax(axis=0).astype(np.int64) * 256 + stored.max(axis=0)
-        histograms += np.bincount(joint.ravel(), minlength=num_classes * 256).reshape(num_classes, 256)
+        histograms += np.bincount(joint[stored.any(axis=0)], minlength=num_classes * 256).reshape(num_classes, 256)
     return histograms

@@ -108,8 +108,9 @@ class Training:
         labelled_px = label_counts(self.store)
         if config.mode != "full":
             self._check_background(labelled_px)
-        self.class_weights = (balancing_weights(labelled_px[:self.num_classes].tolist()).to(accelerator.device)
-                              if config.balance else None)
+        weights = balancing_weights(labelled_px[:self.num_classes].tolist())
+        self.class_weights = weights.to(accelerator.device) if config.balance else None
+        self.veto_weights = weights.numpy() if config.veto and config.fusion else None
         torch.manual_seed(config.seed)
         student = load_student(config.backbone, self.class_names, config.mpp or None, config.model_overrides())
         synchronise_norms(student)
@@ -258,7 +259,7 @@ class Training:
         """Make the pseudo-masks anew from the teacher as it is now."""
         path = self.run / "bank" / f"step-{self.state.step:06d}.u8"
         histograms = refresh_bank(path, self.store, self.teacher, self.num_classes, self.accelerator,
-                                  self.config.refresh_tile_px)
+                                  self.config.refresh_tile_px, self.veto_weights)
         old, self.state.bank = self.state.bank, path
         self.state.histograms = histograms.tolist()
         if old not in (None, path) and self.accelerator.is_main_process:

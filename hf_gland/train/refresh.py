@@ -15,6 +15,7 @@ from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.model.student import class_probabilities, normalise
 from hf_gland.model.tiled import tiled_probabilities
 from hf_gland.refine import bank
+from hf_gland.refine.veto import contradicted
 
 
 def image_predictor(model: nn.Module, accelerator: Accelerator, tile_px: int) -> Callable[[np.ndarray], Tensor]:
@@ -34,8 +35,11 @@ def image_predictor(model: nn.Module, accelerator: Accelerator, tile_px: int) ->
 
 
 def refresh_bank(path: Path, store: TrainingStore, teacher: nn.Module, num_classes: int, accelerator: Accelerator,
-                 tile_px: int) -> np.ndarray:
+                 tile_px: int, veto_weights: np.ndarray | None = None) -> np.ndarray:
     """Write the teacher's probabilities for all of `store` to `path`; each process does its share.
+
+    `veto_weights`: what a labelled pixel of each class counts against a region of another class, float [C]; regions that
+    the image's own labels contradict are written as 0 (None: none is, see `refine.veto`).
 
     All processes must see the same file system. Returns the confidence histograms of the whole bank (see
     `bank.fill`), the same on every process.
@@ -46,10 +50,18 @@ def refresh_bank(path: Path, store: TrainingStore, teacher: nn.Module, num_class
     accelerator.wait_for_everyone()
     arrays = FlatArrays(part, num_classes, store.sizes, "r+")
     predict = image_predictor(teacher, accelerator, tile_px)
+
+    def opinion(index: int) -> Tensor:
+        probabilities = predict(store.images[index]).cpu()
+        if veto_weights is not None:
+            refuted = contradicted(probabilities.numpy(), store.sparse(index), veto_weights)
+            probabilities[:, torch.from_numpy(refuted)] = 0
+        return probabilities
+
     mine = range(accelerator.process_index, len(store), accelerator.num_processes)
     shown = tqdm(mine, desc="refreshing pseudo-masks", unit="image", leave=False,
                  disable=not accelerator.is_local_main_process)
-    histograms = bank.fill(arrays.__getitem__, shown, lambda i: predict(store.images[i]), num_classes)
+    histograms = bank.fill(arrays.__getitem__, shown, opinion, num_classes)
     arrays.flat.flush()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_gland.data import transforms
 from hf_gland.data.build import load_local
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader, draw_keys, epoch_order
 from hf_gland.data.store import FlatArrays, build_store
@@ -188,6 +189,21 @@ class TestCutMix:
                 assert torch.equal(old[name][..., outside], new[name][..., outside])
             inside = ~outside & (new["bank"].sum(0) == 255)
             assert torch.equal(new["bank"][1][inside], new["strong"][0][inside])  # the bank holds the image's red
+
+    def test_blank_pixels_lose_their_labels_in_mixed_crops_alone(self, store, bank, monkeypatch):
+        plain = dict(stain_jitter=0.0, brightness_jitter=0.0, blur_px=0.0, bank=bank)
+        monkeypatch.setattr(transforms, "BLANK_LEVEL", 150)  # the tiny images' stroma
+        before, after = crops(store, **plain), crops(store, **plain, cutmix=1.0)
+        blank_px = 0
+        for key in [(0, 0), (0, 3), (5, 1)]:
+            blank = transforms.is_blank(after[key]["strong"])
+            assert (after[key]["sparse"][blank] == 255).all()
+            assert not after[key]["bank"][:, blank].any()
+            outside = (before[key]["strong"] == after[key]["strong"]).all(0) & ~blank
+            for name in ("sparse", "bank"):
+                assert torch.equal(before[key][name][..., outside], after[key][name][..., outside])
+            blank_px += int(blank.sum())
+        assert 0 < blank_px < 3 * 32**2
 
     def test_the_share_is_kept_and_nothing_else_of_the_stream_changes(self, store, bank):
         before, after = crops(store, bank=bank), crops(store, bank=bank, cutmix=0.5)

@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from tiny import NETWORK, dense_truth, no_truth, picture, write_dataset
+from torch import nn
 from training import forget_accelerator
 
 from hf_gland.data.build import load_local
@@ -10,6 +13,7 @@ from hf_gland.data.store import FlatArrays, build_store
 from hf_gland.metrics.pixel import confusion_matrix, pixel_metrics
 from hf_gland.model.student import class_probabilities, load_student, normalise
 from hf_gland.refine.bank import quantise
+from hf_gland.refine.veto import contradicted
 from hf_gland.train.refresh import image_predictor, refresh_bank, validate
 
 
@@ -40,6 +44,31 @@ def by_hand(teacher, image, flips=True):
     if not flips:
         return class_probabilities(teacher, pixels)[0]
     return (class_probabilities(teacher, pixels) + class_probabilities(teacher, pixels.flip(3)).flip(3))[0] / 2
+
+
+class GlandAbove(nn.Module):
+    """Calls the upper half of every image a gland, and is sure of it."""
+
+    def forward(self, pixel_values):
+        logits = torch.zeros(len(pixel_values), 2, *pixel_values.shape[2:])
+        logits[:, 1] = 3 - 6 * (torch.arange(pixel_values.shape[2]) >= 40)[:, None].float()
+        return SimpleNamespace(logits=logits)
+
+
+def test_the_bank_has_no_opinion_where_the_images_own_labels_contradict_the_teacher(store, accelerator, tmp_path):
+    plain, checked = tmp_path / "plain.u8", tmp_path / "checked.u8"
+    weights = np.array([100.0, 1.0])
+    refresh_bank(plain, store, GlandAbove(), 2, accelerator, tile_px=96)
+    histograms = refresh_bank(checked, store, GlandAbove(), 2, accelerator, tile_px=96, veto_weights=weights)
+    before, after = (FlatArrays(path, 2, store.sizes) for path in (plain, checked))
+    gone = 0
+    for i in range(len(store)):
+        refuted = contradicted(before[i] / 255, store.sparse(i), weights)
+        assert refuted[:32].all()  # the strip of stroma along the top says so
+        assert not after[i][:, refuted].any()
+        assert np.array_equal(after[i][:, ~refuted], before[i][:, ~refuted])
+        gone += int(refuted.sum())
+    assert histograms.sum() == sum(h * w for h, w in store.sizes) - gone > 0
 
 
 def test_the_bank_holds_the_flip_averaged_probabilities_of_every_whole_image(store, teacher, accelerator, tmp_path):

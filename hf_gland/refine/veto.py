@@ -1,0 +1,38 @@
+"""The annotator's marks as a check on the teacher: a region that they contradict teaches nothing.
+
+A confident mistake is rarely a single pixel. It is a whole region, such as the empty glass beside the tissue taken for
+the lumen of a gland, and no confidence threshold tells it from a right answer. But annotators leave marks in many such
+regions: one stroke says stroma, and the teacher's gland around it is refuted, not just the pixels under the stroke.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+from hf_gland.labels import IGNORE_INDEX
+
+REGION_CONFIDENCE = 0.7  # regions end where the teacher is less sure, so that weak bridges do not join them
+LEAST_EVIDENCE_PX = 10  # a stroke's worth; less is what a boundary drawn a pixel off leaves
+
+
+def contradicted(probabilities: np.ndarray, sparse: np.ndarray, class_weights: np.ndarray) -> np.ndarray:
+    """Where the teacher's answer lies in a region that speaks against the annotator, bool [H, W].
+
+    probabilities: float [C, H, W], the teacher's; sparse: uint8 [H, W], 0..C-1 or IGNORE_INDEX; class_weights: float
+    [C], what a labelled pixel of each class counts. A region is a 4-connected set of pixels of one argmax class with
+    more than REGION_CONFIDENCE. It is contradicted where the labelled pixels in it that say another class weigh more
+    than those that agree, and are at least LEAST_EVIDENCE_PX.
+    """
+    confidence, answer = probabilities.max(axis=0), probabilities.argmax(axis=0)
+    labelled = sparse != IGNORE_INDEX
+    weight = np.where(labelled, class_weights[np.where(labelled, sparse, 0)], 0.0)
+    result = np.zeros(sparse.shape, bool)
+    for c in range(len(probabilities)):
+        regions, count = ndimage.label((answer == c) & (confidence > REGION_CONFIDENCE))
+        against = labelled & (sparse != c)
+        pixels_against = np.bincount(regions[against], minlength=count + 1)
+        for_it = np.bincount(regions.ravel(), np.where(sparse == c, weight, 0.0).ravel(), minlength=count + 1)
+        against_it = np.bincount(regions.ravel(), np.where(against, weight, 0.0).ravel(), minlength=count + 1)
+        refuted = (pixels_against >= LEAST_EVIDENCE_PX) & (against_it > for_it)
+        refuted[0] = False
+        result |= refuted[regions]
+    return result
