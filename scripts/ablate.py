@@ -157,9 +157,8 @@ def build_command(arguments: argparse.Namespace, cell: Cell) -> list[str]:
 
 def train_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[str]:
     settings = dict(VARIANTS[cell.variant])
-    if cell.background in ("rim", "none") and cell.variant != "full" and (
-            cell.background == "none" or cell.variant not in ("sparse-only", "naive")):
-        settings["warmup_background"] = "assume"  # no stroma is labelled away from the glands
+    if cell.background == "none" and cell.variant not in ("full", "cam"):
+        settings["warmup_background"] = "assume"  # no stroma is labelled at all
     command = [sys.executable, str(SCRIPTS / "train.py"), "--config", arguments.config,
                "--dataset", str((cam_folder if cell.variant == "cam" else dataset_folder)(arguments, cell)),
                "--out", str(run), "--seed", str(cell.seed)]
