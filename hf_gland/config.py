@@ -55,11 +55,11 @@ class TrainConfig:
                           "no-fusion: only the threshold decides)")
     fusion: bool = _setting(True, "ground truth overrides the teacher (off: the teacher alone after warm-up)")
     warmup_fraction: float = _setting(0.25, "share of the steps on sparse labels alone")
-    threshold: str = _setting("cosine", "how τ moves: cosine or linear from start to end; adaptive: per class, the "
+    threshold: str = _setting("adaptive", "how τ moves: cosine or linear from start to end; adaptive: per class, the "
                               "quantile of the teacher's confidence that lets a growing share pass",
                               ("cosine", "linear", "adaptive"))
-    threshold_start: float = _setting(0.90, "τ when warm-up ends")
-    threshold_end: float = _setting(0.80, "τ at the last step; never below 0.5")
+    threshold_start: float = _setting(0.90, "cosine, linear: τ when warm-up ends")
+    threshold_end: float = _setting(0.80, "cosine, linear: τ at the last step; never below 0.5")
     adaptive_share_start: float = _setting(0.2, "adaptive threshold: share of each class that passes after warm-up")
     adaptive_share_end: float = _setting(0.9, "adaptive threshold: share of each class that passes at the end")
     ema_start: float = _setting(0.99, "teacher decay α at the first step")

@@ -29,10 +29,11 @@ VARIANTS: dict[str, dict[str, str]] = {
     # one tag per patch: trained on class activation maps, which scripts/cam.py makes first
     "cam": {"mode": "sparse-only"},
     # the paper's text as it reads, with its schedule
-    "naive": {"loss": "joint", "threshold_start": "0.95", "threshold_end": "0.6", "no-balance": "", "no-veto": ""},
+    "naive": {"loss": "joint", "threshold": "cosine", "threshold_start": "0.95", "threshold_end": "0.6",
+              "no-balance": "", "no-veto": ""},
     # Tarvainen and Valpola 2017; classes summed and weight 1 as in French et al. 2020 (arXiv 1906.01916)
-    "mean-teacher": {"loss": "consistency", "refresh": "every_step", "warmup_fraction": "0", "pseudo_ramp": "0.4",
-                     "pseudo_weight": "1"},
+    "mean-teacher": {"loss": "consistency", "refresh": "every_step", "threshold": "cosine", "warmup_fraction": "0",
+                     "pseudo_ramp": "0.4", "pseudo_weight": "1"},
     # the paper's four ablations
     "no-ema": {"no-ema": ""},
     "no-filter": {"no-confidence_filter": ""},
@@ -46,9 +47,9 @@ VARIANTS: dict[str, dict[str, str]] = {
     "sparse-only-unbalanced": {"mode": "sparse-only", "no-balance": ""},
     "sparse-only+assumed": {"mode": "sparse-only", "warmup_background": "assume"},
     # its schedules
-    "adaptive-threshold": {"threshold": "adaptive"},
-    "low-threshold": {"threshold_end": "0.6"},
-    "online": {"refresh": "every_step"},
+    "fixed-threshold": {"threshold": "cosine"},
+    "papers-threshold": {"threshold": "cosine", "threshold_start": "0.95", "threshold_end": "0.6"},
+    "online": {"refresh": "every_step", "threshold": "cosine"},
     "1-refresh": {"refreshes": "1"},
     "8-refreshes": {"refreshes": "8"},
     "warmup-10": {"warmup_fraction": "0.1"},

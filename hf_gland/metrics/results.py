@@ -50,7 +50,8 @@ class ResultRecord:
     @property
     def name(self) -> str:
         """A file name made of all that tells one run from another: settings, seed and test split."""
-        budget = "any" if self.budget is None else f"{self.budget:g}"
+        counted = isinstance(self.budget, int)
+        budget = "any" if self.budget is None else f"{self.budget}-per-image" if counted else f"{self.budget:g}"
         parts = (self.dataset, self.train_split, self.test_split, self.variant, self.recipe, self.backbone,
                  self.style, self.background, budget, f"seed{self.seed}")
         return "_".join(re.sub(r"[^\w.+-]+", "-", part) for part in parts) + ".json"

@@ -35,7 +35,21 @@ def test_the_main_table_is_ordered_has_the_papers_row_and_says_what_was_recovere
     rows = tables(text)["The method beside its baselines"]
     assert [row[0] for row in rows] == ["full", "ours", "sparse-only"]
     assert rows[1][1:4] == ["80.1 / 89.1", "2", "76.5 ± 0.7"]
-    assert "Ours recovers 65 % of the 10.0 points" in text
+    assert "- glands, rim+scribble, 20 %: 65 % of 10.0 points" in text
+
+
+def test_one_gland_per_image_is_not_all_glands_and_each_annotation_says_what_it_recovers():
+    records = [record(variant, level, budget=budget, background="rim", extra={"labelled_fraction": 0.1})
+               for budget, levels in ((1, (60.0, 75.0)), (1.0, (78.0, 79.0)))
+               for variant, level in zip(("sparse-only", "ours"), levels, strict=True)]
+    text = results_section([*records, record("full", 80.0)], REFERENCES)
+    rows = tables(text)["What the annotator draws"]
+    assert [(row[2], row[5], row[7]) for row in rows] == [
+        ("1 per image", "ours", "75.0"), ("1 per image", "sparse-only", "60.0"),
+        ("100 %", "ours", "79.0"), ("100 %", "sparse-only", "78.0")]
+    assert "- glands, rim, 1 per image: 75 % of 20.0 points" in text
+    assert "- glands, rim, 100 %: 50 % of 2.0 points" in text
+    assert len({r.name for r in records}) == 4
 
 
 def test_a_method_alone_is_shown_once():
