@@ -62,10 +62,12 @@ def training_curve(log: Path, points: int = 40) -> dict[str, list[float | None]]
     """A training log (one JSON per line) as at most `points` means over equal runs of steps, for plots.
 
     Keys: step (the last of each run), threshold (lowest over classes), ema_decay, coverage (0-1), pseudo_accuracy (0-1,
-    None where nothing was labelled by the teacher), loss. Raises EvaluationError.
+    None where nothing was labelled by the teacher), loss; and where the run was validated, at validation_step,
+    validation_mIoU (0-100, on the dense masks if there are any, else on labelled pixels). Raises EvaluationError.
     """
     try:
-        records = [record for line in log.read_text("utf-8").splitlines() if "loss" in (record := json.loads(line))]
+        lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+        records = [line for line in lines if "loss" in line]
         groups = [g for g in np.array_split(np.arange(len(records)), min(points, len(records))) if len(g)]
         curve: dict[str, list[float | None]] = {"step": [records[g[-1]]["step"] for g in groups]}
         for key in ("threshold", "ema_decay", "coverage", "pseudo_accuracy", "loss"):
@@ -75,6 +77,10 @@ def training_curve(log: Path, points: int = 40) -> dict[str, list[float | None]]
                 known = [m for m in members if m is not None]
                 means.append(round(float(np.mean(known)), 5) if known else None)
             curve[key] = means
+        validations = [line for line in lines if "validation_mIoU" in line]
+        if validations:
+            curve["validation_step"] = [line["step"] for line in validations]
+            curve["validation_mIoU"] = [line.get("validation_dense_mIoU", line["validation_mIoU"]) for line in validations]
         return curve
     except (OSError, ValueError, KeyError) as error:
         raise EvaluationError(f"{log}: not a training log ({error})") from error

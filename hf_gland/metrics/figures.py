@@ -12,37 +12,55 @@ from hf_gland.metrics.results import ResultRecord
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 
 
-def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
-    """Pseudo-masks over training, ours beside the naive reading, one column per background; False if none has both.
+HELD_OUT = "-held-out"  # ends the names of variants trained without some patients, to watch these
 
-    Above: the share of pixels with a pseudo-label and the threshold τ; below: the share of those labels that is right.
+
+def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
+    """Self-training over the steps, ours beside the naive reading, one column per background; False if none has both.
+
+    From above: the share of pixels with a pseudo-label, the threshold τ (the lower class's) and the teacher's decay α;
+    the share of those labels that is right; and in a column of runs that held patients out, their mIoU.
     """
     runs: dict[tuple[str, str], ResultRecord] = {}
-    for record in records:
-        if record.variant in ("ours", "naive") and "curve" in record.extra and "@" not in record.test_split:
-            runs.setdefault((record.background, record.variant), record)
-    backgrounds = sorted({b for b, _ in runs if {(b, "ours"), (b, "naive")} <= set(runs)})
-    if not backgrounds:
+    for record in sorted(records, key=lambda r: r.seed):
+        method = record.variant.removesuffix(HELD_OUT)
+        if method in ("ours", "naive") and "curve" in record.extra and record.test_split.count("@") == 0:
+            watched = ", patients held out" if record.variant.endswith(HELD_OUT) else ""
+            runs.setdefault((f"{record.recipe}, stroma by {record.background}{watched}", method), record)
+    titles = sorted({t for t, _ in runs if {(t, "ours"), (t, "naive")} <= set(runs)}, key=lambda t: ("held out" in t, t))
+    if not titles:
         return False
-    figure = Figure(figsize=(4.5 * len(backgrounds), 5.5), dpi=130, layout="constrained")
-    axes = figure.subplots(2, len(backgrounds), sharex=True, sharey="row", squeeze=False)
-    for column, background in enumerate(backgrounds):
-        top, bottom = axes[:, column]
-        for variant, colour in (("ours", BLUE), ("naive", VERMILION)):
-            record = runs[background, variant]
+    validated = any("validation_step" in runs[t, "ours"].extra["curve"] for t in titles)
+    figure = Figure(figsize=(4.2 * len(titles), 8 if validated else 5.5), dpi=110, layout="constrained")
+    axes = figure.subplots(3 if validated else 2, len(titles), sharex=True, sharey="row", squeeze=False)
+    for column, title in enumerate(titles):
+        top, middle = axes[:2, column]
+        for method, colour in (("ours", BLUE), ("naive", VERMILION)):
+            record = runs[title, method]
             curve = {k: np.array(v, float) for k, v in record.extra["curve"].items()}
-            top.plot(curve["step"], curve["coverage"], color=colour,
-                     label=f"{variant} ({record.metrics['mIoU']:.1f} mIoU): coverage")
             taught = curve["coverage"] > 0
-            top.plot(curve["step"][taught], curve["threshold"][taught], color=colour, linestyle=":",
-                     label=f"{variant}: threshold τ")
-            bottom.plot(curve["step"], curve["pseudo_accuracy"], color=colour, label=variant)
-        top.set(title=f"stroma labelled by: {background}", ylim=(0, 1))
-        bottom.set(xlabel="training step")
-        top.legend(fontsize=7)
-        bottom.legend(fontsize=7)
-    axes[0, 0].set_ylabel("share of pixels")
-    axes[1, 0].set_ylabel("accuracy of the pseudo-labels")
+            top.plot(curve["step"], curve["coverage"], color=colour,
+                     label=f"{method} ({record.metrics['mIoU']:.1f} mIoU): coverage")
+            top.plot(curve["step"][taught], curve["threshold"][taught], color=colour, linestyle=":", label="threshold τ")
+            top.plot(curve["step"], curve["ema_decay"], color=colour, linestyle="--", linewidth=0.8, label="decay α")
+            middle.plot(curve["step"], curve["pseudo_accuracy"], color=colour, label=method)
+            if "validation_step" in curve:
+                axes[2, column].plot(curve["validation_step"], curve["validation_mIoU"], color=colour, marker=".",
+                                     label=method)
+                axes[2, column].legend(fontsize=7)
+        top.set(title=title, ylim=(0, 1.02))
+        top.title.set_fontsize(9)
+        axes[-1, column].set(xlabel="training step")
+        top.legend(fontsize=6)
+        middle.legend(fontsize=7)
+    for row, label in enumerate(("share of pixels", "accuracy of the pseudo-labels", "mIoU on held-out patients (%)")):
+        if row < len(axes):
+            axes[row, 0].set_ylabel(label)
+    if validated:
+        for column in range(len(titles)):
+            if not axes[2, column].lines:
+                axes[2, column].text(0.5, 0.5, "no patients held out", ha="center", va="center", color="grey", fontsize=8,
+                                     transform=axes[2, column].transAxes)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return True

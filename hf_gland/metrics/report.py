@@ -56,9 +56,9 @@ TABLES = (
           ("variant",)),
     Table("Other networks", "The same code and settings.", lambda r: r.backbone != "mit-b0", ("backbone", "variant")),
     Table("A foreign stain", "The test images as another laboratory might stain them (`build_dataset --stain-shift`). "
-          "`ours-held-out` was trained without three patients; `adapted` is that model, taught their 14 restained images "
-          "without a label (`train --config adapt`).",
-          lambda r: "@" in r.test_split or r.variant in ("no-stain-jitter", "adapted", "ours-held-out"),
+          "All were trained without three patients. `adapted` is `ours-held-out`, taught their 14 images, restained with "
+          "strength 3, without a label (`train --config adapt`); `continued` went on for as many steps without them.",
+          lambda r: "@" in r.test_split or r.variant in ("no-stain-jitter", "adapted", "continued", "ours-held-out"),
           ("test split", "variant")),
     Table("Calibration", "Trained without three patients; temperature fitted on their sparse labels.",
           lambda r: "held-out" in r.variant and "@" not in r.test_split, ("variant", "temperature"),

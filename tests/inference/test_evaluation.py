@@ -81,6 +81,7 @@ def test_the_curve_is_means_over_equal_runs_of_steps(tmp_path):
     log = tmp_path / "training_log.jsonl"
     log.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"step": 8, "validation_mIoU": 50.0}]))
     curve = training_curve(log, points=4)
+    assert (curve["validation_step"], curve["validation_mIoU"]) == ([8], [50.0])
     assert curve["step"] == [2, 4, 6, 8]
     assert curve["loss"] == [0.5, 2.5, 4.5, 6.5]
     assert curve["threshold"] == pytest.approx([0.895, 0.875, 0.855, 0.835])
