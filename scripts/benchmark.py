@@ -22,31 +22,47 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import get_scheduler, pipeline
 
 from hf_gland.config import TrainConfig, add_settings, config_from_arguments
+from hf_gland.data.loading import CropDataset
 from hf_gland.data.store import working_size
 from hf_gland.data.training_data import open_training_data
+from hf_gland.inference import segmenter as segmenter_module
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.metrics.environment import git_commit, hardware
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.student import IMAGENET_MEAN, IMAGENET_STD, load_network
 from hf_gland.refine import schedules
+from hf_gland.train import loop
 from hf_gland.train.loop import Training, make_accelerator
 
-BLOCKS, BLOCK_STEPS, REFRESH_REPEATS = 8, 5, 3
+BLOCKS, BLOCK_STEPS, REFRESH_REPEATS, STAGE_REPEATS = 8, 5, 3, 20
+TRAINING_STAGES = {"crops of images, labels and bank": (CropDataset, "__getitem__"),
+                   "student forward": (loop, "full_size_logits"), "threshold and fusion": (loop, "supervision"),
+                   "loss": (loop, "step_loss"), "backward": (Accelerator, "backward"),
+                   "gradient clipping": (Accelerator, "clip_grad_norm_"), "optimiser": (AcceleratedOptimizer, "step"),
+                   "teacher update": (loop, "update_teacher")}
+INFERENCE_STAGES = {"decoding files": (segmenter_module, "read_rgb"),
+                    "resampling to the model's pixel size": (segmenter_module, "resample_image"),
+                    "network": (segmenter_module, "class_probabilities"),
+                    "resampling probabilities": (segmenter_module, "resample_probabilities"),
+                    "finding and measuring glands": (segmenter_module, "glands_from_probabilities")}
 
 
 def main() -> int:
@@ -97,6 +113,8 @@ def step_ratio(config: TrainConfig) -> dict:
         refresh_seconds = [seconds(runs["refined"].refresh) for _ in range(REFRESH_REPEATS + 1)][1:]
         batches = {name: run.batches(config.steps) for name, run in runs.items()}
         blocks = alternate({name: lambda name=name: runs[name].step(batches[name]) for name in runs})
+        with stage_clock(TRAINING_STAGES) as stages:
+            whole = seconds(lambda: [runs["refined"].step(batches["refined"]) for _ in range(STAGE_REPEATS)])
     warmup = schedules.warmup_steps(config.steps, config.warmup_fraction)
     refreshes = len(schedules.refresh_steps(warmup, config.steps, config.refreshes, config.refresh_growth))
     refreshing = refreshes * statistics.median(refresh_seconds)
@@ -107,7 +125,7 @@ def step_ratio(config: TrainConfig) -> dict:
             "data_sha256": runs["refined"].note["data"]["data_sha256"], "steps": config.steps,
             "refined_steps": config.steps - warmup, "refreshes": refreshes,
             "supervised_step_s": blocks["supervised"], "refined_step_s": blocks["refined"],
-            "refresh_s": refresh_seconds,
+            "refresh_s": refresh_seconds, "stages_ms": per_stage(stages, whole, STAGE_REPEATS),
             "ratios": {"seconds of a refined step / of a supervised step": spread([r / s for r, s in pairs]),
                        "the same, with the recipe's refreshes shared out over its refined steps": spread(per_step),
                        "seconds of a refined run / of a supervised run": spread(per_run)}}
@@ -193,8 +211,11 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
 
     agreement = [float((mine == other).mean()) for mine, other in zip(ours(), theirs(), strict=True)]
     blocks = alternate({"ours": ours, "pipeline": theirs}, repeats=1)
+    with stage_clock(INFERENCE_STAGES) as stages:
+        whole = seconds(ours)
     rates = {name: [len(paths) / s for s in took] for name, took in blocks.items()}
     return {"benchmark": "inference against transformers' pipeline", "images": len(paths), "images_per_s": rates,
+            "stages_ms": per_stage(stages, whole, len(paths)),
             "ratios": {"a folder of images, images per second / those of transformers' pipeline": spread(
                 [a / b for a, b in zip(rates["ours"], rates["pipeline"], strict=True)])},
             "pixels_that_agree": spread(agreement)}
@@ -209,6 +230,30 @@ def alternate(actions: dict[str, Callable[[], object]], repeats: int = BLOCK_STE
             if block:
                 blocks[name].append(took / repeats)
     return blocks
+
+
+@contextmanager
+def stage_clock(stages: Mapping[str, tuple[object, str]]) -> Iterator[dict[str, float]]:
+    """Seconds spent in each of `stages` (name: the object and its attribute that is the stage's function) meanwhile."""
+    took = dict.fromkeys(stages, 0.0)
+
+    def timed(name: str, function: Callable) -> Callable:
+        def call(*arguments, **options):  # type: ignore[no-untyped-def]
+            results: list = []
+            took[name] += seconds(lambda: results.append(function(*arguments, **options)))
+            return results[0]
+        return call
+
+    with ExitStack() as undo:
+        for name, (owner, attribute) in stages.items():
+            undo.enter_context(patch.object(owner, attribute, timed(name, getattr(owner, attribute))))
+        yield took
+
+
+def per_stage(stages: Mapping[str, float], whole: float, count: int) -> dict[str, float]:
+    """Milliseconds per step or image of each stage, and of all the rest."""
+    times = {**stages, "all else": whole - sum(stages.values())}
+    return {name: round(1000 * s / count, 2) for name, s in times.items()}
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -104,11 +104,18 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
 
 
 def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: a row per ratio of the benchmark files, each with its spread. "" without any."""
+    """Markdown: a row per ratio of the benchmark files, each with its spread, and where the time goes by stage. ""
+    without any."""
     rows = [f"| {label} | {r['median']:.2f} | {r['lowest']:.2f} – {r['highest']:.2f} | {b['hardware']} |\n"
             for b in benchmarks for label, r in b["ratios"].items()]
+    if not rows:
+        return ""
+    stages = [f"| {stage} | {took:.1f} | {b['benchmark']} |\n"
+              for b in benchmarks for stage, took in b.get("stages_ms", {}).items()]
     return ("### Timings\n\nEach ratio from blocks of both that took turns in one run (`scripts/benchmark.py`).\n\n"
-            "| ratio | median | range | hardware |\n|---|---:|---:|---|\n" + "".join(rows) + "\n") if rows else ""
+            "| ratio | median | range | hardware |\n|---|---:|---:|---|\n" + "".join(rows) + "\n"
+            + ("Where the time of a refined step and of an image goes:\n\n| stage | ms | benchmark |\n|---|---:|---|\n"
+               + "".join(stages) + "\n" if stages else ""))
 
 
 def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, Any]]) -> ResultRecord:

@@ -79,4 +79,7 @@ def test_timings_are_ratios_with_their_range():
     ratio = {"median": 1.234, "lowest": 1.1, "highest": 1.456}
     text = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU"}])
     assert "| ours / theirs | 1.23 | 1.10 – 1.46 | a CPU |" in text
+    stages = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU", "benchmark": "a step",
+                               "stages_ms": {"loss": 1.25, "all else": 3.0}}])
+    assert "| loss | 1.2 | a step |\n| all else | 3.0 | a step |" in stages
     assert timings_section([]) == ""
