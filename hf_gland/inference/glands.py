@@ -125,21 +125,43 @@ def measure_glands(instances: np.ndarray, class_map: np.ndarray, own_probability
                    id2label: Mapping[int, str], mpp: float | None) -> tuple[Gland, ...]:
     """One `Gland` per id of `instances` int32 [H, W]; `own_probability` is each pixel's of its own class."""
     height, width = instances.shape
+    centroids, eccentricities = _shapes(instances)
     glands = []
     for region in regionprops(instances):
         top, left, bottom, right = region.bbox
         own = own_probability[region.slice][region.image]
         class_id = int(class_map[region.slice][region.image][0])
-        area, perimeter, (y, x) = int(region.area), float(region.perimeter_crofton), region.centroid
+        area, perimeter, (y, x) = int(region.area), float(region.perimeter_crofton), centroids[region.label]
         glands.append(Gland(
             id=int(region.label), class_id=class_id, class_name=id2label[class_id],
             area_px=area, area_um2=None if mpp is None else area * mpp**2,
             perimeter_px=perimeter, perimeter_um=None if mpp is None else perimeter * mpp,
             centroid_x_px=float(x) + 0.5, centroid_y_px=float(y) + 0.5,
-            eccentricity=float(region.eccentricity),
+            eccentricity=float(eccentricities[region.label]),
             mean_confidence=float(own.mean(dtype=np.float64)), lowest_confidence=float(own.min()),
             touches_border=bool(top == 0 or left == 0 or bottom == height or right == width)))
     return tuple(glands)
+
+
+def _shapes(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centroid (y, x) and eccentricity of every id, float64 [ids + 1, 2] and [ids + 1] (0 for ids without a pixel).
+
+    Eccentricity √(1 − λ₂/λ₁) of the ellipse with the region's second moments, whose eigenvalues are λ₁ ≥ λ₂; 0 for one
+    pixel. What skimage's regionprops gives, in one pass over all regions: region by region it took half of a prediction.
+    """
+    rows, columns = np.nonzero(instances)
+    ids = instances[rows, columns]
+    areas = np.maximum(np.bincount(ids), 1)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(ids, values) / areas
+
+    y, x = mean(rows), mean(columns)
+    down, right = rows - y[ids], columns - x[ids]
+    yy, xx, xy = mean(down * down), mean(right * right), mean(down * right)
+    middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
+    ratio = (middle - spread) / np.where(middle + spread > 0, middle + spread, np.inf)
+    return np.stack([y, x], axis=1), np.where(middle + spread > 0, np.sqrt(np.clip(1 - ratio, 0, 1)), 0.0)
 
 
 def _class_map(probabilities: np.ndarray, gland_threshold: float | None) -> np.ndarray:

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
+from skimage.measure import regionprops
 
 from hf_gland.inference.glands import area_in_px, fill_holes, glands_from_probabilities
 
@@ -148,3 +149,18 @@ def test_area_in_px():
 def test_misshapen_input_is_refused(shape, options):
     with pytest.raises(ValueError, match=r"probabilities must be|must lie between"):
         glands_from_probabilities(np.zeros(shape, np.float32), NAMES, **options)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shapes_are_those_of_skimage(seed):
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(80, 120)), 3)
+    class_map = (smooth > 0.05).astype(np.uint8)
+    class_map[0, 0] = class_map[2, 5:12] = 1  # a pixel, a line
+    prediction = glands_from_probabilities(from_mask(class_map > 0), NAMES)
+    regions = regionprops(prediction.instances)
+    assert len(regions) == len(prediction.glands) > 3
+    for gland, region in zip(prediction.glands, regions, strict=True):
+        assert gland.id == region.label
+        assert (gland.centroid_y_px - 0.5, gland.centroid_x_px - 0.5) == pytest.approx(region.centroid)
+        assert gland.eccentricity == pytest.approx(region.eccentricity, abs=1e-5)
