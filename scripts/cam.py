@@ -32,7 +32,7 @@ from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.student import save_model_folder
 from hf_gland.train.tagger import train_tagger
 
-PATCH_PX = 128  # small enough that many patches hold no gland
+PATCH_PX = 64  # small enough that many patches hold no gland
 
 
 def main() -> int:
@@ -55,7 +55,9 @@ def main() -> int:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    config = dataclasses.replace(config_from_arguments(arguments, arguments.config), crop_px=arguments.patch_px)
+    config = config_from_arguments(arguments, arguments.config)
+    config = dataclasses.replace(config, crop_px=arguments.patch_px,
+                                 batch_size=config.batch_size * max(config.crop_px // arguments.patch_px, 1))
     data = open_training_data(dataclasses.replace(config, validation_split=""))
     with tempfile.TemporaryDirectory() as folder:
         store = build_store(data.train, Path(folder) / "store", len(data.class_names), config.mpp or None,

@@ -8,7 +8,7 @@ from hf_gland.data.build import load_local
 from hf_gland.data.store import build_store
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.model.student import full_size_logits, normalise
-from hf_gland.train.tagger import patch_tags, train_tagger
+from hf_gland.train.tagger import patch_tags, tag_loss, train_tagger
 
 
 def patch(*shares):
@@ -24,6 +24,17 @@ def patch(*shares):
 def test_a_tag_is_the_class_that_covers_most_and_doubtful_patches_have_none():
     dense = torch.stack([patch(0, 0), patch(0.2, 0), patch(0.3, 0.4), patch(0.1, 0), patch(0.1, 0.15), patch(1.0, 0)])
     assert patch_tags(dense, 3).tolist() == [0, 1, 2, IGNORE_INDEX, IGNORE_INDEX, 1]
+
+
+def test_rare_tags_count_as_much_as_common_ones():
+    logits = torch.randn(6, 2, requires_grad=True)
+    tags = torch.tensor([1, 1, 1, 1, 0, IGNORE_INDEX])
+    each = torch.nn.functional.cross_entropy(logits[:5], tags[:5], reduction="none")
+    torch.testing.assert_close(tag_loss(logits, tags), (each[:4].mean() + each[4]) / 2)
+    nothing = tag_loss(logits, torch.full((6,), IGNORE_INDEX))
+    nothing.backward()
+    assert nothing == 0
+    assert not logits.grad.any()
 
 
 @pytest.mark.parametrize("seed", [0])
