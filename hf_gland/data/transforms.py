@@ -52,7 +52,7 @@ def random_rectangle(rng: np.random.Generator, crop_px: int) -> Rectangle:
     return Rectangle(int(rng.integers(0, crop_px - height + 1)), int(rng.integers(0, crop_px - width + 1)), height, width)
 
 
-BLANK_LEVEL = 210  # of 255: brighter in every channel than any stained tissue of GlaS's training images
+BLANK_LEVEL = 210  # of 255: near white in every channel
 
 
 def is_blank(image: Tensor) -> Tensor:

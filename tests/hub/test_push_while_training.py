@@ -16,7 +16,7 @@ def test_training_goes_on_when_the_hub_dies_and_publishing_completes_the_reposit
     outcome = client.run("train.py", "--out", tmp_path / "run", "--push-to-hub", "me/trained",
                          *settings_as_arguments(remote), environment={"HF_GLAND_THREADS": "1"})
     assert outcome.status == 0, outcome.stderr
-    assert "warning: " in outcome.stderr  # in the middle or, where training is quick, at its end
+    assert outcome.stderr.count("warning: ") >= 2  # the fault itself, in the middle or at the end of training, and:
     assert "not all was pushed to me/trained" in outcome.stderr
     assert hub.process.wait() == 1
 
