@@ -86,13 +86,13 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
     class_map = _class_map(probabilities, gland_threshold)
     class_map = fill_holes(class_map, max_hole_area_px)
     instances = gland_instances(class_map, min_gland_area_px)
-    own = np.take_along_axis(probabilities, class_map[None].astype(np.intp), axis=0)[0]
     if min_mean_confidence > 0:
+        own = np.take_along_axis(probabilities, class_map[None].astype(np.intp), axis=0)[0]
         instances = _drop_unsure(instances, own, min_mean_confidence)
     class_map = np.where(instances > 0, class_map, np.uint8(BACKGROUND))
     return GlandPrediction(
         class_map=class_map, probabilities=probabilities, confidence=probabilities.max(axis=0),
-        instances=instances, glands=measure_glands(instances, class_map, own, id2label, mpp),
+        instances=instances, glands=measure_glands(instances, class_map, probabilities, id2label, mpp),
         id2label=dict(id2label), mpp=mpp)
 
 
@@ -121,16 +121,16 @@ def fill_holes(class_map: np.ndarray, max_area_px: int) -> np.ndarray:
     return filled
 
 
-def measure_glands(instances: np.ndarray, class_map: np.ndarray, own_probability: np.ndarray,
+def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: np.ndarray,
                    id2label: Mapping[int, str], mpp: float | None) -> tuple[Gland, ...]:
-    """One `Gland` per id of `instances` int32 [H, W]; `own_probability` is each pixel's of its own class."""
+    """One `Gland` per id of `instances` int32 [H, W], each of one class of `class_map`; `probabilities` float [C, H, W]."""
     height, width = instances.shape
     centroids, eccentricities = _shapes(instances)
     glands = []
     for region in regionprops(instances):
         top, left, bottom, right = region.bbox
-        own = own_probability[region.slice][region.image]
         class_id = int(class_map[region.slice][region.image][0])
+        own = probabilities[class_id][region.slice][region.image]
         area, perimeter, (y, x) = int(region.area), float(region.perimeter_crofton), centroids[region.label]
         glands.append(Gland(
             id=int(region.label), class_id=class_id, class_name=id2label[class_id],
@@ -147,28 +147,48 @@ def _shapes(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centroid (y, x) and eccentricity of every id, float64 [ids + 1, 2] and [ids + 1] (0 for ids without a pixel).
 
     Eccentricity √(1 − λ₂/λ₁) of the ellipse with the region's second moments, whose eigenvalues are λ₁ ≥ λ₂; 0 for one
-    pixel. What skimage's regionprops gives, in one pass over all regions: region by region it took half of a prediction.
+    pixel. What skimage's regionprops gives, summed over the runs of equal ids in the rows instead of pixel by pixel,
+    which took as long as a quarter of the network.
     """
-    rows, columns = np.nonzero(instances)
-    ids = instances[rows, columns]
-    areas = np.maximum(np.bincount(ids), 1)
+    width = instances.shape[1]
+    flat = instances.ravel()
+    new = np.empty(flat.shape, bool)
+    new[1:] = flat[1:] != flat[:-1]
+    new[::width] = True
+    starts = np.flatnonzero(new)
+    lengths = np.diff(starts, append=flat.size)
+    ids = flat[starts]
+    starts, lengths, ids = starts[ids > 0], lengths[ids > 0], ids[ids > 0]
+    areas = np.maximum(np.bincount(ids, lengths), 1)
 
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(ids, values) / areas
+    def mean(sums: np.ndarray) -> np.ndarray:
+        return np.bincount(ids, sums) / areas
 
-    y, x = mean(rows), mean(columns)
-    down, right = rows - y[ids], columns - x[ids]
-    yy, xx, xy = mean(down * down), mean(right * right), mean(down * right)
-    middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
-    ratio = (middle - spread) / np.where(middle + spread > 0, middle + spread, np.inf)
-    return np.stack([y, x], axis=1), np.where(middle + spread > 0, np.sqrt(np.clip(1 - ratio, 0, 1)), 0.0)
+    y, middle = starts // width, starts % width + (lengths - 1) / 2  # of each run
+    centre_y, centre_x = mean(lengths * y), mean(lengths * middle)
+    down, right = y - centre_y[ids], middle - centre_x[ids]
+    yy, xy = mean(lengths * down**2), mean(lengths * down * right)
+    xx = mean(lengths * right**2 + lengths * (lengths**2 - 1) / 12)  # n pixels in a row have the variance (n² − 1) / 12
+    half, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
+    ratio = (half - spread) / np.where(half + spread > 0, half + spread, np.inf)
+    return (np.stack([centre_y, centre_x], axis=1),
+            np.where(half + spread > 0, np.sqrt(np.clip(1 - ratio, 0, 1)), 0.0))
 
 
 def _class_map(probabilities: np.ndarray, gland_threshold: float | None) -> np.ndarray:
     if gland_threshold is None:
-        return probabilities.argmax(axis=0).astype(np.uint8)
-    likeliest = (1 + probabilities[1:].argmax(axis=0)).astype(np.uint8)
+        return _likeliest(probabilities)
+    likeliest = 1 + _likeliest(probabilities[1:])
     return np.where(1 - probabilities[BACKGROUND] >= gland_threshold, likeliest, np.uint8(BACKGROUND))
+
+
+def _likeliest(probabilities: np.ndarray) -> np.ndarray:
+    """argmax over the first axis as uint8, without its strides through memory: six times as fast."""
+    highest, found = probabilities[0], np.zeros(probabilities.shape[1:], np.uint8)
+    for class_id in range(1, len(probabilities)):
+        found[probabilities[class_id] > highest] = class_id
+        highest = np.maximum(highest, probabilities[class_id])
+    return found
 
 
 def _drop_unsure(instances: np.ndarray, own: np.ndarray, min_mean_confidence: float) -> np.ndarray:
