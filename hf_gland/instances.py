@@ -35,6 +35,8 @@ def fill_holes(class_map: np.ndarray, max_area_px: int) -> np.ndarray:
     outside have (the lowest of several). `max_area_px=0` fills nothing.
     """
     filled = class_map.copy()
+    if max_area_px < 1:
+        return filled
     regions, n = ndimage.label(class_map == 0)
     areas = np.bincount(regions.ravel(), minlength=n + 1)
     for region, found in enumerate(ndimage.find_objects(regions), start=1):

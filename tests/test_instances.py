@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from hf_gland.instances import fill_holes, gland_instances
 
@@ -59,3 +63,24 @@ def test_filling_only_turns_background_into_gland(limit):
     changed = filled != classes
     assert (classes[changed] == 0).all()
     assert changed.any() == (limit > 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(mask=hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14))), limit=st.integers(0, 30))
+def test_holes_are_filled_as_by_brute_force(mask, limit):
+    expected = mask.copy()
+    regions, count = ndimage.label(~mask)
+    for region in range(1, count + 1):
+        y, x = np.nonzero(regions == region)
+        inside = y.min() > 0 and x.min() > 0 and y.max() < mask.shape[0] - 1 and x.max() < mask.shape[1] - 1
+        if inside and len(y) <= limit:
+            expected[y, x] = True
+    assert np.array_equal(fill_holes(mask.astype(np.uint8), limit), expected)
+
+
+def test_a_hole_between_two_classes_takes_the_one_around_most_of_it():
+    class_map = np.full((7, 7), 2, np.uint8)
+    class_map[:, 4:] = 1
+    class_map[3, 2:5] = 0
+    assert (fill_holes(class_map, 3)[3, 2:5] == 2).all()
+    assert np.array_equal(fill_holes(class_map, 2), class_map)

@@ -1,19 +1,17 @@
 """A saved model measured on a split of a dataset in the schema, at the images' own resolution."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from hf_gland.inference.segmenter import SMALLEST_GLAND_UM2, GlandSegmenter
+from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.metrics.environment import git_commit
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.metrics.results import ResultRecord
-
-Shown = Callable[[Mapping[str, Any], np.ndarray], None]
 
 
 class EvaluationError(ValueError):
@@ -21,29 +19,23 @@ class EvaluationError(ValueError):
 
 
 def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], *, flips: bool = False,
-                  bootstrap: int = 1000, name: str = "split", on_image: Shown | None = None) -> SplitEvaluator:
+                  bootstrap: int = 1000, name: str = "split") -> SplitEvaluator:
     """Predict every row and compare with its dense mask; returns the evaluator that holds all metrics.
 
-    Rows without a dense mask raise EvaluationError. Glands for the object metrics: regions of at least
-    SMALLEST_GLAND_UM2, with holes up to that size filled (in pixels of the first image with a known pixel size; none
-    known: regions as they are). `on_image` gets each row and its probabilities float32 [C, H, W].
+    Rows without a dense mask raise EvaluationError. Glands for the object metrics are those that `predict` finds by
+    default.
     """
-    evaluator: SplitEvaluator | None = None
+    evaluator = SplitEvaluator(len(segmenter.id2label), bootstrap=bootstrap)
+    seen = 0
     for row in tqdm(rows, desc=f"evaluating {name}", unit="image", leave=False):
         if row["mask"] is None:
             raise EvaluationError(f"{row['image_id']}: has no dense mask to compare with; choose another split")
-        mpp = row["mpp"]
-        if evaluator is None:
-            area_px = round(SMALLEST_GLAND_UM2 / mpp**2) if mpp else 0
-            evaluator = SplitEvaluator(len(segmenter.id2label), bootstrap=bootstrap, min_gland_area_px=area_px,
-                                       max_hole_area_px=area_px)
-        probabilities = segmenter.probabilities(np.asarray(row["image"].convert("RGB")), mpp, flips=flips,
-                                                name=row["image_id"])
+        found = segmenter.predict(np.asarray(row["image"].convert("RGB")), row["mpp"], flips=flips, name=row["image_id"])
         instances = None if row["instances"] is None else np.asarray(row["instances"])
-        evaluator.update(probabilities, np.asarray(row["mask"]), instances, image_id=row["image_id"])
-        if on_image is not None:
-            on_image(row, probabilities)
-    if evaluator is None:
+        evaluator.update(found.probabilities, np.asarray(row["mask"]), instances, image_id=row["image_id"],
+                         predicted_instances=found.instances)
+        seen += 1
+    if not seen:
         raise EvaluationError(f"{name}: the split is empty")
     return evaluator
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 from skimage.measure import regionprops
 
-from hf_gland.instances import gland_instances
+from hf_gland.inference.touching import split_touching
+from hf_gland.instances import fill_holes, gland_instances
 from hf_gland.labels import BACKGROUND
 
 
 @dataclass(frozen=True)
 class Gland:
-    """One gland: an 8-connected region of one gland class.
+    """One gland: an 8-connected region of one gland class, or a part of one (see `touching`).
 
     Lengths and areas in µm are None where the image's pixel size is unknown. The centroid is in pixels from
     the image's top left corner (the centre of the first pixel is 0.5, 0.5), as in the GeoJSON. The
@@ -68,14 +68,14 @@ def area_in_px(area_um2: float, mpp: float) -> int:
 def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, str], *,
                               mpp: float | None = None, gland_threshold: float | None = None,
                               min_gland_area_px: int = 0, max_hole_area_px: int = 0,
-                              min_mean_confidence: float = 0.0) -> GlandPrediction:
+                              min_mean_confidence: float = 0.0, split: bool = True) -> GlandPrediction:
     """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland.
 
     `gland_threshold`: a pixel is gland where 1 − P(background) reaches it, of the likeliest gland class
     (None: the likeliest class of all, which for two classes is a threshold of 0.5). Then holes of at most
-    `max_hole_area_px` are filled, and glands smaller than `min_gland_area_px` or less sure on average than
-    `min_mean_confidence` become background. Raises ValueError for misshapen probabilities or thresholds
-    beyond 0-1.
+    `max_hole_area_px` are filled, regions smaller than `min_gland_area_px` become background, the others are divided
+    where glands touch (`split`), and glands less sure on average than `min_mean_confidence` become background too.
+    Raises ValueError for misshapen probabilities or thresholds beyond 0-1.
     """
     if probabilities.ndim != 3 or len(probabilities) != len(id2label) or len(probabilities) < 2:
         raise ValueError(f"probabilities must be [{len(id2label)} classes, H, W], got "
@@ -86,6 +86,8 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
     class_map = _class_map(probabilities, gland_threshold)
     class_map = fill_holes(class_map, max_hole_area_px)
     instances = gland_instances(class_map, min_gland_area_px)
+    if split:
+        instances = split_touching(instances, probabilities[1:].max(axis=0), min_gland_area_px)
     if min_mean_confidence > 0:
         own = np.take_along_axis(probabilities, class_map[None].astype(np.intp), axis=0)[0]
         instances = _drop_unsure(instances, own, min_mean_confidence)
@@ -94,31 +96,6 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
         class_map=class_map, probabilities=probabilities, confidence=probabilities.max(axis=0),
         instances=instances, glands=measure_glands(instances, class_map, probabilities, id2label, mpp),
         id2label=dict(id2label), mpp=mpp)
-
-
-def fill_holes(class_map: np.ndarray, max_area_px: int) -> np.ndarray:
-    """uint8 [H, W] with small background holes given the class that surrounds them (most often, if several
-    do).
-
-    A hole is a 4-connected region of background that does not reach the image's border, of at most
-    `max_area_px` pixels.
-    """
-    if max_area_px < 1:
-        return class_map
-    regions, count = ndimage.label(class_map == BACKGROUND)
-    small = np.bincount(regions.ravel(), minlength=count + 1) <= max_area_px
-    small[0] = False
-    for edge in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
-        small[edge] = False
-    filled = class_map.copy()
-    boxes = ndimage.find_objects(regions) if small.any() else []
-    for region in np.flatnonzero(small):
-        # the box grown by one pixel: a hole never lies on the border, so this stays inside
-        box = tuple(slice(s.start - 1, s.stop + 1) for s in boxes[region - 1])
-        hole = regions[box] == region
-        rim = ndimage.binary_dilation(hole) & ~hole
-        filled[box][hole] = np.bincount(class_map[box][rim]).argmax()
-    return filled
 
 
 def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: np.ndarray,

@@ -125,7 +125,7 @@ class GlandSegmenter:
                 stride_px: int = 384, batch_size: int = 4, flips: bool = False,
                 min_gland_area_um2: float | None = None,
                 max_hole_area_um2: float | None = None, min_gland_area_px: int | None = None,
-                max_hole_area_px: int | None = None, gland_threshold: float | None = None,
+                max_hole_area_px: int | None = None, gland_threshold: float | None = None, split: bool = True,
                 precision: str = "auto", progress: Callable[[float], None] | None = None,
                 name: str | None = None) -> GlandPrediction:
         """Segment one picture (see `read_rgb` for what is accepted); the result has the picture's own size.
@@ -135,7 +135,7 @@ class GlandSegmenter:
         `tile_px` and `stride_px` count pixels at the model's size. `flips`: average over four mirrored
         views, four times the work. Glands and holes under `min_gland_area_um2` and `max_hole_area_um2`
         (None: SMALLEST_GLAND_UM2, or nothing where no pixel size is known) are removed and filled; the same
-        in pixels of the picture takes precedence. `gland_threshold`: see `glands_from_probabilities`.
+        in pixels of the picture takes precedence. `gland_threshold`, `split`: see `glands_from_probabilities`.
         `precision`: bfloat16 where the processor has instructions for it ("auto"), or as told. `progress`
         is called with the share done, 0-1. `name` is what errors call the picture.
 
@@ -145,7 +145,7 @@ class GlandSegmenter:
         return self._predict_alike([read_rgb(image, name=label)], mpp, label, tile_px=tile_px, stride_px=stride_px,
                                    batch_size=batch_size, flips=flips, min_gland_area_um2=min_gland_area_um2,
                                    max_hole_area_um2=max_hole_area_um2, min_gland_area_px=min_gland_area_px,
-                                   max_hole_area_px=max_hole_area_px, gland_threshold=gland_threshold,
+                                   max_hole_area_px=max_hole_area_px, gland_threshold=gland_threshold, split=split,
                                    precision=precision, progress=progress)[0]
 
     def probabilities(self, rgb: np.ndarray, mpp: float | None = None, *, tile_px: int = 512,
@@ -182,7 +182,8 @@ class GlandSegmenter:
     def _predict_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, name: str, *,
                        min_gland_area_um2: float | None = None, max_hole_area_um2: float | None = None,
                        min_gland_area_px: int | None = None, max_hole_area_px: int | None = None,
-                       gland_threshold: float | None = None, **options: Any) -> list[GlandPrediction]:
+                       gland_threshold: float | None = None, split: bool = True,
+                       **options: Any) -> list[GlandPrediction]:
         """`predict` of equally large pictures."""
         scale_mpp = self._scale_mpp(mpp, name)
         limits = [
@@ -191,7 +192,7 @@ class GlandSegmenter:
         ]
         return [glands_from_probabilities(
                     probabilities, self.id2label, mpp=mpp, gland_threshold=gland_threshold,
-                    min_gland_area_px=limits[0], max_hole_area_px=limits[1])
+                    min_gland_area_px=limits[0], max_hole_area_px=limits[1], split=split)
                 for probabilities in self._probabilities_alike(pictures, mpp, name, **options)]
 
     def predict_many(self, paths: Iterable[str | Path], mpp: float | None = None,

@@ -26,9 +26,9 @@ class SplitEvaluator:
 
     `num_classes`: C, background included. `bootstrap`: resamples behind the 95 % intervals (0: no intervals),
     drawn with `seed`. `pixel_only`: leave out objects and calibration, for validation during training.
-    Predicted glands, for the object metrics only, are the 8-connected regions of the predicted class map
-    after holes of up to `max_hole_area_px` are filled and regions under `min_gland_area_px` are dropped;
-    pixel and calibration metrics are those of the prediction itself.
+    Predicted glands, for the object metrics only, are those given; where none are, the 8-connected regions of the
+    predicted class map after holes of up to `max_hole_area_px` are filled and regions under `min_gland_area_px` are
+    dropped. Pixel and calibration metrics are those of the prediction itself.
     """
 
     def __init__(self, num_classes: int, *, min_gland_area_px: int = 0, max_hole_area_px: int = 0,
@@ -46,12 +46,12 @@ class SplitEvaluator:
         self._without_probabilities: list[str] = []
 
     def update(self, probabilities: Array, truth: Array, instances: Array | None = None,
-               image_id: str | None = None) -> None:
+               image_id: str | None = None, predicted_instances: Array | None = None) -> None:
         """Add one image by its class probabilities; the predicted class is the most probable one.
 
         `probabilities`: float [C, H, W], 0..1 and summing to 1 over C (array or tensor, any device); `truth`:
-        uint8 [H, W], 255 where unlabelled; `instances`: ids of the true glands, integers [H, W], 0 = none.
-        Raises ValueError naming the image if they do not fit.
+        uint8 [H, W], 255 where unlabelled; `instances`: ids of the true glands, integers [H, W], 0 = none;
+        `predicted_instances`: of the predicted ones. Raises ValueError naming the image if they do not fit.
         """
         name = self._new_name(image_id)
         probs, mask = _numpy(probabilities), _numpy(truth)
@@ -62,17 +62,17 @@ class SplitEvaluator:
         if not (probs.min() >= 0 and abs(probs.sum(0, dtype=np.float32) - 1).max() <= SUM_TOLERANCE):
             raise ValueError(f"{name}: probabilities must be finite, at least 0 and sum to 1 over classes; "
                              f"pass softmax output, not logits")
-        self._add(probs.argmax(0).astype(np.uint8), mask, instances, name)
+        self._add(probs.argmax(0).astype(np.uint8), mask, instances, predicted_instances, name)
         if not self.pixel_only:
             self._calibration.update(probs, mask)
 
     def update_class_map(self, class_map: Array, truth: Array, instances: Array | None = None,
-                         image_id: str | None = None) -> None:
+                         image_id: str | None = None, predicted_instances: Array | None = None) -> None:
         """Add one image by its predicted classes, integers [H, W] in 0..C-1: without calibration metrics."""
         name = self._new_name(image_id)
         prediction, mask = _numpy(class_map), _numpy(truth)
         check_mask(mask, self.num_classes, name)
-        self._add(prediction, mask, instances, name)
+        self._add(prediction, mask, instances, predicted_instances, name)
         self._without_probabilities.append(name)
 
     def compute(self) -> dict[str, Any]:
@@ -134,18 +134,20 @@ class SplitEvaluator:
             raise ValueError(f"{name} was already evaluated; an image counts once")
         return name
 
-    def _add(self, prediction: np.ndarray, mask: np.ndarray, instances: Array | None, name: str) -> None:
+    def _add(self, prediction: np.ndarray, mask: np.ndarray, instances: Array | None,
+             predicted_instances: Array | None, name: str) -> None:
         try:
             confusion = confusion_matrix(prediction, mask, self.num_classes)
             match = None
             if instances is not None and not self.pixel_only:
                 labelled = mask != IGNORE_INDEX
-                ids = _numpy(instances)
-                if ids.shape != mask.shape:
-                    raise ValueError(f"the instance map is {ids.shape} but the truth is {mask.shape}")
-                seen = fill_holes(np.where(labelled, prediction, IGNORE_INDEX), self.max_hole_area_px)
-                match = match_objects(gland_instances(seen, self.min_gland_area_px),
-                                      np.where(labelled, ids, 0))
+                ids = _instances(instances, mask)
+                if predicted_instances is None:
+                    seen = fill_holes(np.where(labelled, prediction, IGNORE_INDEX), self.max_hole_area_px)
+                    found = gland_instances(seen, self.min_gland_area_px)
+                else:
+                    found = np.where(labelled, _instances(predicted_instances, mask), 0)
+                match = match_objects(found, np.where(labelled, ids, 0))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         self._image_ids.append(name)
@@ -159,6 +161,13 @@ class SplitEvaluator:
         reasons = dict.fromkeys(("class_iou", "class_dice"), f"in neither truth nor prediction: class "
                                                              f"{', '.join(absent)}")
         return reasons | dict.fromkeys(("gland_iou", "gland_dice", "image_dice"), NO_GLAND)
+
+
+def _instances(values: Array, mask: np.ndarray) -> np.ndarray:
+    ids = _numpy(values)
+    if ids.shape != mask.shape:
+        raise ValueError(f"the instance map is {ids.shape} but the truth is {mask.shape}")
+    return ids
 
 
 def _lacking(what: str, image_ids: list[str], total: int) -> str:

@@ -22,11 +22,13 @@ Args:
     predictions: one class map per image, integers [H, W] in 0..num_classes-1 (0 = background).
     references: one class map per image, the same sizes; 255 = unlabelled, left out of every figure.
     instances: optional, one map of gland ids per image, integers [H, W], 0 = none; object metrics need it.
+    predicted_instances: optional, the same for the predicted glands; without it they are the 8-connected regions of
+        the predictions.
     probabilities: optional, float [C, H, W] per image, summing to 1 over classes; calibration needs it. Their
         most probable classes must be the predictions.
     num_classes: background included; 2 by default.
-    min_gland_area_px, max_hole_area_px: predicted glands below the one are dropped, holes up to the other are
-        filled, for the object metrics only; 0 by default.
+    min_gland_area_px, max_hole_area_px: such regions below the one are dropped, holes up to the other are filled
+        first, for the object metrics only; 0 by default.
     bootstrap: resamples behind the 95 % intervals (over images), 0 for none; seed: their seed.
 Returns:
     a dict of figures; one that does not exist is None, and "<key>_missing" says why.
@@ -49,22 +51,24 @@ class GlandSegmentation(evaluate.Metric):
                                    features=datasets.Features({"predictions": pixels, "references": pixels}))
 
     def _compute(self, predictions: list[Any], references: list[Any], instances: list[Any] | None = None,
-                 probabilities: list[Any] | None = None, num_classes: int = 2, min_gland_area_px: int = 0,
-                 max_hole_area_px: int = 0, bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
+                 predicted_instances: list[Any] | None = None, probabilities: list[Any] | None = None,
+                 num_classes: int = 2, min_gland_area_px: int = 0, max_hole_area_px: int = 0, bootstrap: int = 1000,
+                 seed: int = 0) -> dict[str, Any]:
         evaluator = SplitEvaluator(num_classes, min_gland_area_px=min_gland_area_px, bootstrap=bootstrap,
                                    max_hole_area_px=max_hole_area_px, seed=seed)
-        for name, maps in (("instances", instances), ("probabilities", probabilities)):
+        for name, maps in (("instances", instances), ("predicted_instances", predicted_instances),
+                           ("probabilities", probabilities)):
             if maps is not None and len(maps) != len(references):
                 raise ValueError(f"{len(references)} images but {len(maps)} {name}")
         for i, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
             class_map, truth = np.array(prediction, np.uint8), np.array(reference, np.uint8)
-            ids = None if instances is None else np.asarray(instances[i])
+            ids, found = (None if maps is None else np.asarray(maps[i]) for maps in (instances, predicted_instances))
             if probabilities is None:
-                evaluator.update_class_map(class_map, truth, ids)
+                evaluator.update_class_map(class_map, truth, ids, predicted_instances=found)
                 continue
             probs = np.asarray(probabilities[i])
             if not np.array_equal(probs.argmax(0), class_map):
                 raise ValueError(f"image {i}: the prediction is not the most probable class of its "
                                  f"probabilities")
-            evaluator.update(probs, truth, ids)
+            evaluator.update(probs, truth, ids, predicted_instances=found)
         return evaluator.compute()

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.measure import regionprops
 
-from hf_gland.inference.glands import area_in_px, fill_holes, glands_from_probabilities
+from hf_gland.inference.glands import area_in_px, glands_from_probabilities
 
 NAMES = {0: "background", 1: "gland"}
 MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
@@ -61,27 +61,6 @@ def test_map_instances_and_table_agree(mask, min_area, max_hole):
         assert gland.lowest_confidence == pytest.approx(result.probabilities[1][region].min())
         assert gland.touches_border == bool(
             region[0].any() or region[-1].any() or region[:, 0].any() or region[:, -1].any())
-
-
-@settings(deadline=None, max_examples=60)
-@given(mask=MASKS, limit=st.integers(0, 30))
-def test_holes_are_filled_as_by_brute_force(mask, limit):
-    expected = mask.copy()
-    regions, count = ndimage.label(~mask)
-    for region in range(1, count + 1):
-        y, x = np.nonzero(regions == region)
-        inside = y.min() > 0 and x.min() > 0 and y.max() < mask.shape[0] - 1 and x.max() < mask.shape[1] - 1
-        if inside and len(y) <= limit:
-            expected[y, x] = True
-    assert np.array_equal(fill_holes(mask.astype(np.uint8), limit), expected)
-
-
-def test_a_hole_between_two_classes_takes_the_one_around_most_of_it():
-    class_map = np.full((7, 7), 2, np.uint8)
-    class_map[:, 4:] = 1
-    class_map[3, 2:5] = 0
-    assert (fill_holes(class_map, 3)[3, 2:5] == 2).all()
-    assert np.array_equal(fill_holes(class_map, 2), class_map)
 
 
 def test_a_filled_hole_lowers_the_glands_confidence():

@@ -56,6 +56,15 @@ def test_loaded_by_path_gives_the_figures_of_the_evaluator(metric, images):
     assert found["object_f1"] is not None
 
 
+def test_predicted_glands_can_be_given(metric, images):
+    _, predictions, references, instances = zip(*images, strict=True)
+    found = metric.compute(predictions=predictions, references=references, instances=instances,
+                           predicted_instances=[2 * i for i in instances], bootstrap=0)
+    assert found["object_f1"] == found["object_dice"] == 100
+    with pytest.raises(ValueError, match="2 images but 1 predicted_instances"):
+        metric.compute(predictions=predictions, references=references, predicted_instances=instances[:1])
+
+
 def test_images_can_be_added_one_by_one_as_lists(metric, images):
     for _, prediction, truth, _ in images:
         metric.add(prediction=prediction.tolist(), reference=truth.tolist())

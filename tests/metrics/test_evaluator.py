@@ -54,6 +54,27 @@ def test_equals_its_parts(num_classes):
     assert metrics["images"] == 3
 
 
+@pytest.mark.parametrize("with_probabilities", [True, False])
+def test_predicted_glands_are_those_given_and_hidden_where_the_truth_is(split, with_probabilities):
+    rng, evaluator, matches = np.random.default_rng(1), SplitEvaluator(2, bootstrap=0), []
+    for probs, truth, ids in split:
+        found = rng.integers(0, 4, truth.shape)
+        matches.append(match_objects(np.where(truth != 255, found, 0), np.where(truth != 255, ids, 0)))
+        if with_probabilities:
+            evaluator.update(probs, truth, ids, predicted_instances=found)
+        else:
+            evaluator.update_class_map(probs.argmax(0), truth, ids, predicted_instances=found)
+    expected = object_metrics(matches)
+    assert {key: evaluator.compute()[key] for key in expected} == expected
+    assert expected["predicted_objects"] == 12  # three ids in each of four images
+
+
+def test_predicted_glands_of_another_size_are_an_error(split):
+    probs, truth, ids = split[0]
+    with pytest.raises(ValueError, match="here: the instance map is"):
+        SplitEvaluator(2).update(probs, truth, ids, "here", predicted_instances=np.zeros((3, 3), int))
+
+
 def test_perfect_prediction(split):
     perfect = [(np.stack([t == 0, t == 1]).astype(np.float32), t, ids) for _, t, ids in split]
     metrics = evaluate(perfect).compute()

@@ -1,0 +1,85 @@
+"""Dividing regions that hold several sure cores."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from hf_gland.inference.glands import glands_from_probabilities
+from hf_gland.inference.touching import CORE_CONFIDENCE, CORE_SHARE, split_touching
+from hf_gland.instances import gland_instances
+
+EIGHT = np.ones((3, 3), int)
+
+
+def two_discs(bridge):
+    """Gland probability of two sure discs, 8 px in radius, and of a bridge between them; the background is at 0.1."""
+    y, x = np.mgrid[:24, :48]
+    gland = np.full((24, 48), 0.1, np.float32)
+    gland[(y >= 10) & (y <= 13) & (x >= 12) & (x <= 35)] = bridge
+    for centre in (12, 35):
+        gland[np.hypot(y - 11.5, x - centre) <= 8] = 0.95
+    return gland
+
+
+def split(gland, min_core_area_px=0):
+    return split_touching(gland_instances((gland > 0.5).astype(np.uint8)), gland, min_core_area_px)
+
+
+def test_two_glands_joined_by_a_bridge_the_model_doubts_are_told_apart():
+    parts = split(two_discs(bridge=0.6))
+    assert parts.max() == 2
+    assert parts[11, 12] != parts[11, 35]
+    areas = np.bincount(parts.ravel())[1:]
+    assert abs(int(areas[0]) - int(areas[1])) <= 0.1 * areas.sum()
+
+
+def test_a_bridge_as_sure_as_the_glands_joins_them():
+    assert split(two_discs(bridge=0.95)).max() == 1
+
+
+def test_a_core_that_is_too_small_makes_no_gland():
+    gland = two_discs(bridge=0.6)
+    gland[:, 30:][gland[:, 30:] > 0.9] = 0.7
+    gland[11:13, 34:36] = 0.95
+    assert split(gland).max() == 1  # 4 px, under CORE_SHARE of the region
+    gland[8:16, 31:39] = 0.95
+    assert split(gland).max() == 2
+    assert split(gland, min_core_area_px=65).max() == 1  # 64 px
+
+
+def test_touching_glands_of_two_classes_stay_what_they_are():
+    instances = np.zeros((6, 12), int)
+    instances[1:5, 1:6], instances[1:5, 6:11] = 1, 2
+    np.testing.assert_array_equal(split_touching(instances, np.full((6, 12), 0.99)), instances)
+
+
+@settings(deadline=None, max_examples=80)
+@given(gland=hnp.arrays(np.float32, st.tuples(st.integers(1, 14), st.integers(1, 14)),
+                        elements=st.sampled_from([0.1, 0.6, 0.8, 0.9, 1.0])), least=st.integers(0, 6))
+def test_no_pixel_is_lost_and_each_part_has_one_core(gland, least):
+    whole = gland_instances((gland > 0.5).astype(np.uint8))
+    parts = split_touching(whole, gland, least)
+    np.testing.assert_array_equal(parts > 0, whole > 0)
+    assert set(np.unique(parts)) - {0} == set(range(1, parts.max() + 1))
+    for region in range(1, whole.max() + 1):
+        inside = whole == region
+        cores, found = ndimage.label(inside & (gland > CORE_CONFIDENCE), EIGHT)
+        sizes = [int((cores == c).sum()) for c in range(1, found + 1)]
+        enough = [c for c, size in enumerate(sizes, start=1) if size >= max(least, CORE_SHARE * inside.sum())]
+        ids = np.unique(parts[inside])
+        assert len(ids) == max(len(enough), 1)
+        for part in ids:
+            assert ndimage.label(parts == part, EIGHT)[1] == 1
+        if len(enough) > 1:
+            assert sorted({int(i) for c in enough for i in np.unique(parts[cores == c])}) == sorted(ids)
+
+
+@pytest.mark.parametrize(("divided", "glands"), [(True, 2), (False, 1)])
+def test_a_prediction_counts_the_parts_as_glands_unless_told_not_to(divided, glands):
+    gland = two_discs(bridge=0.6)
+    found = glands_from_probabilities(np.stack([1 - gland, gland]), {0: "background", 1: "gland"}, mpp=0.5, split=divided)
+    assert len(found.glands) == found.instances.max() == glands
+    assert sum(g.area_px for g in found.glands) == (found.class_map > 0).sum()
