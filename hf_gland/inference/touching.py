@@ -11,6 +11,7 @@ from skimage.segmentation import watershed
 
 CORE_CONFIDENCE = 0.85  # chosen, as is CORE_SHARE, on held-out patients of GlaS train, with four models
 CORE_SHARE = 0.05  # of its region, that a core must have: less is noise
+EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
 
 def split_touching(instances: np.ndarray, gland_probability: np.ndarray, min_core_area_px: int = 0) -> np.ndarray:
@@ -27,14 +28,17 @@ def split_touching(instances: np.ndarray, gland_probability: np.ndarray, min_cor
         if box is None:
             continue
         inside, probability = instances[box] == region, gland_probability[box]
-        cores, found = ndimage.label(inside & (probability > CORE_CONFIDENCE), np.ones((3, 3), int))
+        cores, found = ndimage.label(inside & (probability > CORE_CONFIDENCE), EIGHT_NEIGHBOURS)
         areas = np.bincount(cores.ravel(), minlength=found + 1)
         enough = areas >= max(min_core_area_px, CORE_SHARE * inside.sum())
         enough[0] = False
         parts = max(int(enough.sum()), 1)
         if parts > 1:
             markers = np.where(enough, np.cumsum(enough), 0)[cores]
-            result[box][inside] = count + watershed(-probability, markers, mask=inside, connectivity=2)[inside]
+            # Water has no business inside a core, where most of the pixels are: only its outermost pixels are sources.
+            flooded = inside & ~ndimage.binary_erosion(markers > 0, EIGHT_NEIGHBOURS, border_value=1)
+            spread = watershed(-probability, markers, mask=flooded, connectivity=2)
+            result[box][inside] = count + np.where(flooded, spread, markers)[inside]
         else:
             result[box][inside] = count + 1
         count += parts
