@@ -251,8 +251,9 @@ def stage_clock(stages: Mapping[str, tuple[object, str]]) -> Iterator[dict[str, 
 
 
 def per_stage(stages: Mapping[str, float], whole: float, count: int) -> dict[str, float]:
-    """Milliseconds per step or image of each stage, and of all the rest."""
-    times = {**stages, "all else": whole - sum(stages.values())}
+    """Milliseconds per step or image of each stage, and of all the rest: less than none where stages overlap."""
+    rest = whole - sum(stages.values())
+    times = {**stages, "all else" if rest >= 0 else "saved, as stages overlap": rest}
     return {name: round(1000 * s / count, 2) for name, s in times.items()}
 
 

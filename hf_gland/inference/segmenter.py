@@ -4,9 +4,12 @@ import hashlib
 import re
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +69,7 @@ class Preprocessing:
 class FileResult:
     """One file of `predict_many`: either `rgb` (uint8 [H, W, 3]) and its `prediction`, or what went wrong.
 
-    `seconds`: the time it took, a batch's time shared out evenly.
+    `seconds`: the work it took, a batch's share of the network's time evenly.
     """
 
     path: Path
@@ -74,6 +77,17 @@ class FileResult:
     prediction: GlandPrediction | None = None
     error: str | None = None
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _ReadFile:
+    """A file read ahead: its pixels, or why there are none. `small`: it fits one tile."""
+
+    path: Path
+    seconds: float
+    rgb: np.ndarray | None = None
+    small: bool = False
+    error: str | None = None
 
 
 class GlandSegmenter:
@@ -142,11 +156,12 @@ class GlandSegmenter:
         Raises ImageError, PixelSizeError, and ValueError for senseless tile sizes.
         """
         label = name or (str(image) if isinstance(image, str | Path) else "image")
-        return self._predict_alike([read_rgb(image, name=label)], mpp, label, tile_px=tile_px, stride_px=stride_px,
-                                   batch_size=batch_size, flips=flips, min_gland_area_um2=min_gland_area_um2,
-                                   max_hole_area_um2=max_hole_area_um2, min_gland_area_px=min_gland_area_px,
-                                   max_hole_area_px=max_hole_area_px, gland_threshold=gland_threshold, split=split,
-                                   precision=precision, progress=progress)[0]
+        rgb = read_rgb(image, name=label)
+        clean_up = self._clean_up(mpp, label, min_gland_area_um2=min_gland_area_um2, max_hole_area_um2=max_hole_area_um2,
+                                  min_gland_area_px=min_gland_area_px, max_hole_area_px=max_hole_area_px,
+                                  gland_threshold=gland_threshold, split=split)
+        return clean_up(self.probabilities(rgb, mpp, tile_px=tile_px, stride_px=stride_px, batch_size=batch_size,
+                                           flips=flips, precision=precision, progress=progress, name=label))
 
     def probabilities(self, rgb: np.ndarray, mpp: float | None = None, *, tile_px: int = 512,
                       stride_px: int = 384, batch_size: int = 4, flips: bool = False, precision: str = "auto",
@@ -179,67 +194,67 @@ class GlandSegmenter:
             full = [apply_temperature(image, self.temperature) for image in full]
         return [image.cpu().numpy() for image in full]
 
-    def _predict_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, name: str, *,
-                       min_gland_area_um2: float | None = None, max_hole_area_um2: float | None = None,
-                       min_gland_area_px: int | None = None, max_hole_area_px: int | None = None,
-                       gland_threshold: float | None = None, split: bool = True,
-                       **options: Any) -> list[GlandPrediction]:
-        """`predict` of equally large pictures."""
+    def _clean_up(self, mpp: float | None, name: str, *, min_gland_area_um2: float | None = None,
+                  max_hole_area_um2: float | None = None, min_gland_area_px: int | None = None,
+                  max_hole_area_px: int | None = None, gland_threshold: float | None = None,
+                  split: bool = True) -> Callable[[np.ndarray], GlandPrediction]:
+        """What makes glands of the probabilities of pictures with this pixel size, as `predict` was told to."""
         scale_mpp = self._scale_mpp(mpp, name)
-        limits = [
-            _area_limit("min_gland_area", min_gland_area_px, min_gland_area_um2, scale_mpp, name),
-            _area_limit("max_hole_area", max_hole_area_px, max_hole_area_um2, scale_mpp, name),
-        ]
-        return [glands_from_probabilities(
-                    probabilities, self.id2label, mpp=mpp, gland_threshold=gland_threshold,
-                    min_gland_area_px=limits[0], max_hole_area_px=limits[1], split=split)
-                for probabilities in self._probabilities_alike(pictures, mpp, name, **options)]
+        return partial(
+            glands_from_probabilities, id2label=self.id2label, mpp=mpp, gland_threshold=gland_threshold, split=split,
+            min_gland_area_px=_area_limit("min_gland_area", min_gland_area_px, min_gland_area_um2, scale_mpp, name),
+            max_hole_area_px=_area_limit("max_hole_area", max_hole_area_px, max_hole_area_um2, scale_mpp, name))
 
-    def predict_many(self, paths: Iterable[str | Path], mpp: float | None = None,
-                     **options: Any) -> Iterator[FileResult]:
-        """Predict file after file as the results are asked for; a file that cannot be used yields its error.
+    def predict_many(self, paths: Iterable[str | Path], mpp: float | None = None, *, tile_px: int = 512,
+                     stride_px: int = 384, batch_size: int = 4, flips: bool = False, precision: str = "auto",
+                     progress: Callable[[float], None] | None = None, **cleaning: Any) -> Iterator[FileResult]:
+        """Predict file after file; one that cannot be used yields its error. Options as in `predict`.
 
-        `options`: those of `predict`. Up to `batch_size` neighbours of one size that are no larger than a tile go
-        through the network together, which a CPU does almost twice as fast; `progress` then counts their images,
-        0 to their number.
+        Up to `batch_size` neighbours of one size that are no larger than a tile go through the network together, which a
+        CPU does almost twice as fast; `progress` then counts their images, 0 to their number. While the network works, a
+        helper thread reads the next files and finds the glands of those before: it is at most two batches ahead of what
+        is asked for.
         """
-        options = {"tile_px": 512, "stride_px": 384, "batch_size": 4, "flips": False, "precision": "auto",
-                   "progress": None, **options}
-        waiting: list[tuple[Path, np.ndarray, float]] = []
-        for path in map(Path, paths):
-            started = time.perf_counter()
-            try:
-                rgb = read_rgb(path)
-                small = max(working_hw(rgb.shape[:2], mpp, self.mpp, str(path))) <= options["tile_px"]
-            except (ImageError, PixelSizeError) as error:
-                yield from self._predict_waiting(waiting, mpp, options)
-                yield FileResult(path, error=str(error), seconds=time.perf_counter() - started)
-                continue
-            if waiting and waiting[0][1].shape != rgb.shape:
-                yield from self._predict_waiting(waiting, mpp, options)
-            waiting.append((path, rgb, time.perf_counter() - started))
-            if not small or len(waiting) == options["batch_size"]:
-                yield from self._predict_waiting(waiting, mpp, options)
-        yield from self._predict_waiting(waiting, mpp, options)
+        def fits_a_tile(path: Path, rgb: np.ndarray) -> bool:
+            return max(working_hw(rgb.shape[:2], mpp, self.mpp, str(path))) <= tile_px
 
-    def _predict_waiting(self, waiting: list[tuple[Path, np.ndarray, float]], mpp: float | None,
-                         options: Mapping[str, Any]) -> Iterator[FileResult]:
-        """Predict the files (path, pixels, seconds to read) that are `waiting`, and take them off the list."""
-        files = waiting.copy()
-        waiting.clear()
-        if not files:
-            return
-        started, progress = time.perf_counter(), options["progress"]
-        shown = None if progress is None else lambda share: progress(share * len(files))
+        with ThreadPoolExecutor(1) as helper:
+            found: deque[Future[list[FileResult]]] = deque()
+            for batch in _batches(_read_ahead(helper, paths, batch_size, fits_a_tile), batch_size):
+                found.append(self._predict_batch(helper, batch, mpp, cleaning, tile_px=tile_px, stride_px=stride_px,
+                                                 batch_size=batch_size, flips=flips, precision=precision,
+                                                 progress=progress))
+                if len(found) > 1:
+                    yield from found.popleft().result()
+            for results in found:
+                yield from results.result()
+
+    def _predict_batch(self, helper: ThreadPoolExecutor, batch: Sequence[_ReadFile], mpp: float | None,
+                       cleaning: Mapping[str, Any], *, progress: Callable[[float], None] | None,
+                       **options: Any) -> Future[list[FileResult]]:
+        """Put the pictures of one size through the network, and leave their glands to the helper."""
+        def failed(error: str | None) -> list[FileResult]:
+            return [FileResult(f.path, error=error, seconds=f.seconds) for f in batch]
+
+        if batch[0].rgb is None:
+            return helper.submit(failed, batch[0].error)
+        started, name = time.perf_counter(), str(batch[0].path)
+        shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
-            found = self._predict_alike([rgb for _, rgb, _ in files], mpp, str(files[0][0]),
-                                        **{**options, "progress": shown})
+            clean_up = self._clean_up(mpp, name, **cleaning)
+            probabilities = self._probabilities_alike([f.rgb for f in batch if f.rgb is not None], mpp, name,
+                                                      progress=shown, **options)
         except PixelSizeError as error:
-            yield from (FileResult(path, error=str(error), seconds=seconds) for path, _, seconds in files)
-            return
-        each = (time.perf_counter() - started) / len(files)
-        yield from (FileResult(path, rgb, prediction, seconds=seconds + each)
-                    for (path, rgb, seconds), prediction in zip(files, found, strict=True))
+            return helper.submit(failed, str(error))
+        each = (time.perf_counter() - started) / len(batch)
+
+        def finish(file: _ReadFile, of_file: np.ndarray) -> FileResult:
+            started = time.perf_counter()
+            prediction = clean_up(of_file)
+            return FileResult(file.path, file.rgb, prediction,
+                              seconds=file.seconds + each + time.perf_counter() - started)
+
+        return helper.submit(lambda: [finish(*pair) for pair in zip(batch, probabilities, strict=True)])
 
     def weights_sha256(self) -> str:
         """Checksum of all weights and buffers: equal for equal models, wherever they were loaded from."""
@@ -265,6 +280,43 @@ class GlandSegmenter:
                           "are left out",
                           PixelSizeWarning, stacklevel=3)
         return self.mpp
+
+
+def _read_ahead(helper: ThreadPoolExecutor, paths: Iterable[str | Path], count: int,
+                fits_a_tile: Callable[[Path, np.ndarray], bool]) -> Iterator[_ReadFile]:
+    """The files in their order, up to `count` of them read by the helper before they are asked for."""
+    def read(path: Path) -> _ReadFile:
+        started = time.perf_counter()
+        try:
+            rgb = read_rgb(path)
+            return _ReadFile(path, time.perf_counter() - started, rgb, fits_a_tile(path, rgb))
+        except (ImageError, PixelSizeError) as error:
+            return _ReadFile(path, time.perf_counter() - started, error=str(error))
+
+    waiting: deque[Future[_ReadFile]] = deque()
+    for path in map(Path, paths):
+        waiting.append(helper.submit(read, path))
+        if len(waiting) > count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _batches(files: Iterable[_ReadFile], batch_size: int) -> Iterator[list[_ReadFile]]:
+    """Neighbours of one size that fit a tile, at most `batch_size` of them; every other file by itself."""
+    batch: list[_ReadFile] = []
+    for file in files:
+        alike = bool(batch) and batch[0].small and file.small and _size(batch[0]) == _size(file)
+        if batch and (not alike or len(batch) == batch_size):
+            yield batch
+            batch = []
+        batch.append(file)
+    if batch:
+        yield batch
+
+
+def _size(file: _ReadFile) -> tuple[int, ...]:
+    return () if file.rgb is None else file.rgb.shape
 
 
 def _default_device() -> torch.device:

@@ -157,6 +157,32 @@ def test_many_files_are_read_lazily_and_a_bad_one_does_not_stop_the_rest(dark_is
     assert "broken.png: not an image" in second.error
 
 
+def test_a_size_in_micrometres_without_a_pixel_size_is_the_error_of_every_file(model_folder, tmp_path):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        Image.fromarray(picture()).save(path)
+    segmenter = GlandSegmenter.from_pretrained(edited(model_folder, tmp_path / "copy", mpp=None))
+    results = list(segmenter.predict_many(paths, min_gland_area_um2=50.0))
+    assert [r.path for r in results] == paths
+    assert all(r.prediction is None and "min_gland_area_um2 needs the image's µm per pixel" in r.error for r in results)
+
+
+def test_files_are_read_at_most_two_batches_ahead_and_none_after_the_results_are_left(dark_is_gland, tmp_path):
+    asked = []
+
+    def files():
+        for i in range(40):
+            Image.fromarray(picture()).save(tmp_path / f"{i}.png")
+            asked.append(i)
+            yield tmp_path / f"{i}.png"
+
+    results = dark_is_gland(mpp=0.5).predict_many(files(), 0.5, batch_size=2)
+    next(results)
+    assert len(asked) <= 8
+    results.close()
+    assert len(asked) <= 8
+
+
 def test_neighbours_of_one_size_go_through_the_network_together_with_the_result_they_have_alone(dark_is_gland, tmp_path):
     segmenter, seen, steps = dark_is_gland(), [], []
     network = segmenter.model.forward
