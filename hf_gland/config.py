@@ -72,8 +72,10 @@ class TrainConfig:
                          "CE + λ Dice on their union, as the paper writes it; consistency: Mean Teacher, squared "
                          "difference of the probabilities instead of pseudo-labels",
                          ("separate", "joint", "consistency"))
-    balance: bool = _setting(True, "labelled background and labelled glands count alike (off: each labelled pixel does, and "
-                             "glands outweigh the stroma, of which annotators draw less)")
+    balance: str = _setting("fading", "what labelled background and labelled glands count in the CE. constant: each class "
+                            "the same, though annotators draw less stroma; fading: so, until the teacher's labels bring "
+                            "their own stroma, half-way through the refined steps; none: each pixel the same",
+                            ("fading", "constant", "none"))
     dice_weight: float = _setting(1.0, "λ, weight of the Dice term")
     pseudo_weight: float = _setting(1.0, "weight of the pseudo-label term once ramped up")
     pseudo_ramp: float = _setting(0.2, "share of the refined steps over which that weight rises from 0")

@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "cam": {"mode": "sparse-only"},
     # the paper's text as it reads, with its schedule
     "naive": {"loss": "joint", "threshold": "cosine", "threshold_start": "0.95", "threshold_end": "0.6",
-              "no-balance": "", "no-veto": ""},
+              "balance": "none", "no-veto": ""},
     # Tarvainen and Valpola 2017; classes summed and weight 1 as in French et al. 2020 (arXiv 1906.01916)
     "mean-teacher": {"loss": "consistency", "refresh": "every_step", "threshold": "cosine", "warmup_fraction": "0",
                      "pseudo_ramp": "0.4", "pseudo_weight": "1"},
@@ -42,9 +42,10 @@ VARIANTS: dict[str, dict[str, str]] = {
     # what was added to make it work
     "joint-loss": {"loss": "joint"},
     "no-cutmix": {"cutmix": "0"},
-    "no-balance": {"no-balance": ""},
+    "no-balance": {"balance": "none"},
+    "constant-balance": {"balance": "constant"},
     "no-veto": {"no-veto": ""},
-    "sparse-only-unbalanced": {"mode": "sparse-only", "no-balance": ""},
+    "sparse-only-unbalanced": {"mode": "sparse-only", "balance": "none"},
     "sparse-only+assumed": {"mode": "sparse-only", "warmup_background": "assume"},
     # its schedules
     "fixed-threshold": {"threshold": "cosine"},

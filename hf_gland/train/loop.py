@@ -109,7 +109,7 @@ class Training:
         if config.mode != "full":
             self._check_background(labelled_px)
         weights = balancing_weights(labelled_px[:self.num_classes].tolist())
-        self.class_weights = weights.to(accelerator.device) if config.balance else None
+        self.class_weights = weights.to(accelerator.device)
         self.veto_weights = weights.numpy() if config.veto and config.fusion else None
         torch.manual_seed(config.seed)
         student = load_student(config.backbone, self.class_names, config.mpp or None, config.model_overrides())
@@ -245,6 +245,7 @@ class Training:
                              f"with a learning_rate below {self.config.learning_rate:g}")
         record = {"step": self.state.step, **means, "thresholds": values.thresholds, "ema_decay": values.ema_decay,
                   "pseudo_weight": values.pseudo_weight, "assumed_weight": values.assumed_weight,
+                  "balance": values.balance,
                   "learning_rate": self.config.learning_rate * values.learning_rate_factor,
                   "coverage": confident / pixels, "pseudo_accuracy": right / known if known else None}
         self.latest.update(record)

@@ -23,6 +23,7 @@ class StepValues:
     ema_decay: float  # α
     pseudo_weight: float
     assumed_weight: float
+    balance: float  # 1: classes count alike, 0: pixels do
     learning_rate_factor: float
 
 
@@ -49,6 +50,8 @@ def step_values(config: TrainConfig, step: int, num_classes: int, histograms: np
         pseudo_weight=config.pseudo_weight * schedules.ramp(progress, config.pseudo_ramp) if refining else 0.0,
         assumed_weight=(schedules.anneal(fading, config.assumed_weight, config.assumed_weight_end)
                         if config.warmup_background == "assume" and config.mode != "full" else 0.0),
+        balance={"none": 0.0, "constant": 1.0,
+                 "fading": 1 - schedules.ramp(progress, 0.5) if config.mode == "refined" else 1.0}[config.balance],
         learning_rate_factor=schedules.learning_rate_factor(step, config.steps, config.lr_warmup_fraction),
     )
 
@@ -80,7 +83,8 @@ def supervision(sparse: Tensor, teacher: Tensor | None, values: StepValues, conf
 def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: TrainConfig,
               total: Callable[[Tensor], Tensor], class_weights: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of one micro-batch and its parts. `total` adds a count up over all processes; `class_weights`, float [C]
-    (None: 1), weigh the firm pixels of the CE, those of truth (joint: of the fused mask).
+    (None: 1), to the power of the step's `balance`, weigh the firm pixels of the CE, those of truth (joint: of the fused
+    mask).
 
     separate:  CE(truth ∪ assumed) + λ·Dice(truth) + w·CE(pseudo outside truth)
     joint:     CE(fused ∪ assumed) + λ·Dice(fused), the paper's loss
@@ -91,8 +95,8 @@ def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: T
     """
     firm = target.fused if config.loss == "joint" else target.truth
     weight = None
-    if class_weights is not None:
-        weight = class_weights[firm.masked_fill(firm == IGNORE_INDEX, BACKGROUND)]
+    if class_weights is not None and values.balance > 0:
+        weight = (class_weights ** values.balance)[firm.masked_fill(firm == IGNORE_INDEX, BACKGROUND)]
     if values.assumed_weight > 0:
         weight = torch.where(firm != IGNORE_INDEX, 1.0 if weight is None else weight, values.assumed_weight)
         open_pixels = target.fused == IGNORE_INDEX

@@ -67,8 +67,8 @@ class TestWhatTheStudentMayLearnFrom:
 class TestAblations:
     @pytest.mark.parametrize("mode", ["refined", "sparse-only", "full"])
     def test_balance_changes_training_where_labels_are_uneven(self, tiny_dataset, tmp_path, mode):
-        runs = [run_training(tmp_path / str(on), tiny_settings(tiny_dataset, steps=3, mode=mode, balance=on))
-                for on in (True, False)]
+        runs = [run_training(tmp_path / balance, tiny_settings(tiny_dataset, steps=3, mode=mode, balance=balance))
+                for balance in ("fading", "none")]
         assert not same_weights(*(weights(run) for run in runs))
 
     def test_without_ema_the_teacher_is_the_student(self, tiny_dataset, tmp_path):

@@ -54,6 +54,18 @@ class TestSchedules:
         assert refining == [False] * WARMUP + [True] * (STEPS - WARMUP)
         assert all(values(step).pseudo_weight == 0 for step in range(WARMUP))
 
+    def test_balance_is_whole_in_warmup_and_gone_half_way_through_the_refined_steps(self):
+        found = [values(step).balance for step in range(STEPS)]
+        assert found[:WARMUP + 1] == [1.0] * (WARMUP + 1)
+        assert sorted(found, reverse=True) == found
+        half = WARMUP + (STEPS - 1 - WARMUP) / 2
+        assert all((b == 0) == (step >= half) for step, b in enumerate(found))
+
+    @pytest.mark.parametrize(("changes", "expected"), [
+        ({"balance": "none"}, 0.0), ({"balance": "constant"}, 1.0), ({"mode": "sparse-only"}, 1.0), ({"mode": "full"}, 1.0)])
+    def test_balance_stays_where_nothing_takes_its_place_or_it_is_told_to(self, changes, expected):
+        assert {values(step, **changes).balance for step in range(STEPS)} == {expected}
+
     @pytest.mark.parametrize("shape", ["cosine", "linear"])
     def test_the_threshold_falls_from_start_to_end_over_the_refined_steps(self, shape):
         taus = [values(step, threshold=shape).thresholds for step in range(WARMUP, STEPS)]
@@ -167,14 +179,14 @@ class TestLoss:
     @pytest.mark.parametrize("loss", ["separate", "joint"])
     def test_class_weights_weigh_the_firm_labels_and_leave_the_other_terms_alone(self, loss):
         chosen = {"loss": loss, "warmup_background": "assume", "assumed_weight": 0.3, "assumed_weight_end": 0.3}
-        target, now, logits = random_target(10), values(STEPS - 1, **chosen), torch.randn(4, 3, 6, 5)
-        class_weights = torch.tensor([2.0, 0.5, 0.7])
+        target, logits, class_weights = random_target(10), torch.randn(4, 3, 6, 5), torch.tensor([2.0, 0.5, 0.7])
+        now = replace(values(STEPS - 1, **chosen), balance=0.5)
         _, plain = step_loss(logits, target, now, config(**chosen), alone)
         _, parts = step_loss(logits, target, now, config(**chosen), alone, class_weights)
         firm = target.fused if loss == "joint" else target.truth
         label = torch.where(firm != IGNORE_INDEX, firm, torch.where(target.fused == IGNORE_INDEX, 0, IGNORE_INDEX))
         known = label != IGNORE_INDEX
-        weight = torch.where(firm != IGNORE_INDEX, class_weights[firm.clamp_max(2)], now.assumed_weight)[known]
+        weight = torch.where(firm != IGNORE_INDEX, class_weights[firm.clamp_max(2)].sqrt(), now.assumed_weight)[known]
         each = F.cross_entropy(logits, label, ignore_index=IGNORE_INDEX, reduction="none")[known]
         torch.testing.assert_close(parts["ce"], (each * weight).sum() / weight.sum())
         for name in parts.keys() - {"ce"}:
