@@ -43,6 +43,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="also keep the result records in this folder")
     parser.add_argument("--student", action="store_true", help="measure the student instead of the teacher")
     parser.add_argument("--flips", action="store_true", help="average over four mirrored views (four times the work)")
+    parser.add_argument("--no-split", action="store_true",
+                        help="one gland per connected region, even where several sure cores lie in it")
     parser.add_argument("--variant", help="name of the method in tables (default: from the training settings)")
     parser.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples behind the 95 %% intervals [1000]")
@@ -70,13 +72,14 @@ def run(arguments: argparse.Namespace) -> None:
     records = []
     for split in arguments.split:
         rows = pick_split(splits, split, arguments.dataset)
-        evaluator = evaluate_rows(segmenter, rows, flips=arguments.flips, bootstrap=arguments.bootstrap, name=split)
+        looks = {"flips": arguments.flips, "split": not arguments.no_split}
+        evaluator = evaluate_rows(segmenter, rows, **looks, bootstrap=arguments.bootstrap, name=split)
         metrics = evaluator.compute()
         shift = provenance.get("sources", {}).get("stain_shift")
         records.append(result_record(
             arguments.model, f"{split}@stain{shift:g}" if shift else split, provenance["data_sha256"], metrics,
             variant=arguments.variant or notes["variant"], weights="student" if arguments.student else "teacher",
-            flips=arguments.flips, temperature=segmenter.temperature, evaluate_command=shlex.join(["python", *sys.argv])))
+            **looks, temperature=segmenter.temperature, evaluate_command=shlex.join(["python", *sys.argv])))
         record_path = records[-1].write(part)
         if arguments.results is not None:
             arguments.results.mkdir(parents=True, exist_ok=True)
@@ -89,7 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
         for word, index in zip(("worst", "median", "best"), order.iloc[[0, len(order) // 2, -1]], strict=True):
             row = rows[int(index)]
             image = np.asarray(row["image"].convert("RGB"))
-            prediction = segmenter.predict(image, row["mpp"], flips=arguments.flips, name=row["image_id"])
+            prediction = segmenter.predict(image, row["mpp"], **looks, name=row["image_id"])
             write_comparison(part / f"{split}_{word}_{row['image_id']}.png", image, np.asarray(row["mask"]), prediction)
     table_text = markdown_table(records, COLUMNS, ("variant", "style", "budget", "test_split"))
     (part / "metrics.md").write_text(table_text + "\n", encoding="utf-8")
