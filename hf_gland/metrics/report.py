@@ -12,7 +12,7 @@ ALL_COLUMNS = ("mIoU", "mDice", "gland_iou", "image_dice", "object_f1", "object_
 FEW_COLUMNS = ("mIoU", "mDice", "object_f1", "object_dice", "ece")
 BASELINES = ("full", "ours", "mean-teacher", "sparse-only", "sparse-only-unbalanced", "cam")
 ABLATIONS = ("no-ema", "no-filter", "no-progression", "no-fusion", "naive", "joint-loss", "no-veto", "no-balance",
-             "constant-balance", "no-cutmix", "no-split", "full", "full-no-split")
+             "constant-balance", "no-cutmix", "no-split", "full-no-split")
 SCHEDULES = ("fixed-threshold", "papers-threshold", "online", "1-refresh", "8-refreshes", "warmup-10", "warmup-50")
 
 
