@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from hf_gland.inference.glands import GlandPrediction, area_in_px, glands_from_probabilities
-from hf_gland.inference.images import ImageError, ImageSource, read_rgb
+from hf_gland.inference.images import ImageSource, read_rgb
+from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.inference.scale import (
     PixelSizeError,
     check_mpp,
@@ -77,17 +78,6 @@ class FileResult:
     prediction: GlandPrediction | None = None
     error: str | None = None
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class _ReadFile:
-    """A file read ahead: its pixels, or why there are none. `small`: it fits one tile."""
-
-    path: Path
-    seconds: float
-    rgb: np.ndarray | None = None
-    small: bool = False
-    error: str | None = None
 
 
 class GlandSegmenter:
@@ -220,16 +210,16 @@ class GlandSegmenter:
 
         with ThreadPoolExecutor(1) as helper:
             found: deque[Future[list[FileResult]]] = deque()
-            for batch in _batches(_read_ahead(helper, paths, batch_size, fits_a_tile), batch_size):
+            for batch in batches(read_ahead(helper, paths, batch_size, fits_a_tile), batch_size):
                 found.append(self._predict_batch(helper, batch, mpp, cleaning, tile_px=tile_px, stride_px=stride_px,
                                                  batch_size=batch_size, flips=flips, precision=precision,
                                                  progress=progress))
-                if len(found) > 1:
+                while found and (len(found) > 1 or not batch[0].small):  # of large pictures one at a time is in memory
                     yield from found.popleft().result()
             for results in found:
                 yield from results.result()
 
-    def _predict_batch(self, helper: ThreadPoolExecutor, batch: Sequence[_ReadFile], mpp: float | None,
+    def _predict_batch(self, helper: ThreadPoolExecutor, batch: Sequence[ReadFile], mpp: float | None,
                        cleaning: Mapping[str, Any], *, progress: Callable[[float], None] | None,
                        **options: Any) -> Future[list[FileResult]]:
         """Put the pictures of one size through the network, and leave their glands to the helper."""
@@ -248,7 +238,7 @@ class GlandSegmenter:
             return helper.submit(failed, str(error))
         each = (time.perf_counter() - started) / len(batch)
 
-        def finish(file: _ReadFile, of_file: np.ndarray) -> FileResult:
+        def finish(file: ReadFile, of_file: np.ndarray) -> FileResult:
             started = time.perf_counter()
             prediction = clean_up(of_file)
             return FileResult(file.path, file.rgb, prediction,
@@ -280,43 +270,6 @@ class GlandSegmenter:
                           "are left out",
                           PixelSizeWarning, stacklevel=3)
         return self.mpp
-
-
-def _read_ahead(helper: ThreadPoolExecutor, paths: Iterable[str | Path], count: int,
-                fits_a_tile: Callable[[Path, np.ndarray], bool]) -> Iterator[_ReadFile]:
-    """The files in their order, up to `count` of them read by the helper before they are asked for."""
-    def read(path: Path) -> _ReadFile:
-        started = time.perf_counter()
-        try:
-            rgb = read_rgb(path)
-            return _ReadFile(path, time.perf_counter() - started, rgb, fits_a_tile(path, rgb))
-        except (ImageError, PixelSizeError) as error:
-            return _ReadFile(path, time.perf_counter() - started, error=str(error))
-
-    waiting: deque[Future[_ReadFile]] = deque()
-    for path in map(Path, paths):
-        waiting.append(helper.submit(read, path))
-        if len(waiting) > count:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _batches(files: Iterable[_ReadFile], batch_size: int) -> Iterator[list[_ReadFile]]:
-    """Neighbours of one size that fit a tile, at most `batch_size` of them; every other file by itself."""
-    batch: list[_ReadFile] = []
-    for file in files:
-        alike = bool(batch) and batch[0].small and file.small and _size(batch[0]) == _size(file)
-        if batch and (not alike or len(batch) == batch_size):
-            yield batch
-            batch = []
-        batch.append(file)
-    if batch:
-        yield batch
-
-
-def _size(file: _ReadFile) -> tuple[int, ...]:
-    return () if file.rgb is None else file.rgb.shape
 
 
 def _default_device() -> torch.device:

@@ -1,0 +1,59 @@
+"""Files read before they are needed, and put together where they are alike."""
+
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
+
+
+class AtOnce(Executor):
+    """Does what it is given straight away, and counts it."""
+
+    def __init__(self):
+        self.done = 0
+
+    def submit(self, function, /, *arguments, **options):
+        future = Future()
+        future.set_result(function(*arguments, **options))
+        self.done += 1
+        return future
+
+
+@given(st.lists(st.sampled_from(["small a", "small b", "large", "broken"])), st.integers(1, 4))
+def test_every_file_comes_once_in_order_and_only_small_ones_of_one_size_together(kinds, batch_size):
+    pixels = {"small a": np.zeros((4, 4, 3)), "small b": np.zeros((4, 5, 3)), "large": np.zeros((9, 9, 3)), "broken": None}
+    files = [ReadFile(Path(str(i)), 0.0, pixels[kind], kind.startswith("small")) for i, kind in enumerate(kinds)]
+    made = list(batches(files, batch_size))
+    assert [file for batch in made for file in batch] == files
+    for batch in made:
+        assert len(batch) <= batch_size
+        assert len({kinds[int(f.path.name)] for f in batch}) == 1
+        assert len(batch) == 1 or batch[0].small
+    for one, next_one in zip(made, made[1:], strict=False):  # as few as can be
+        assert len(one) == batch_size or not one[-1].alike(next_one[0])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_so_many_are_read_before_they_are_asked_for(tmp_path, count):
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.full((4, 5, 3), i, np.uint8)).save(path)
+    helper = AtOnce()
+    files = read_ahead(helper, paths, count, lambda path, rgb: path.name != "2.png")
+    for i, path in enumerate(paths):
+        file = next(files)
+        assert (file.path, int(file.rgb[0, 0, 0]), file.error) == (path, i, None)
+        assert file.small == (i != 2)
+        assert helper.done == min(i + count + 1, 6)
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    (file,) = read_ahead(AtOnce(), [tmp_path / "gone.png"], 2, lambda path, rgb: True)
+    assert file.rgb is None
+    assert "no such file" in file.error
