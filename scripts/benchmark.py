@@ -42,6 +42,7 @@ from hf_gland.config import TrainConfig, add_settings, config_from_arguments
 from hf_gland.data.loading import CropDataset
 from hf_gland.data.store import working_size
 from hf_gland.data.training_data import open_training_data
+from hf_gland.inference import read_ahead as read_ahead_module
 from hf_gland.inference import segmenter as segmenter_module
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX

@@ -1,5 +1,6 @@
 """Files read before they are needed, and put together where they are alike."""
 
+import itertools
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def test_every_file_comes_once_in_order_and_only_small_ones_of_one_size_together
         assert len(batch) <= batch_size
         assert len({kinds[int(f.path.name)] for f in batch}) == 1
         assert len(batch) == 1 or batch[0].small
-    for one, next_one in zip(made, made[1:], strict=False):  # as few as can be
+    for one, next_one in itertools.pairwise(made):  # as few as can be
         assert len(one) == batch_size or not one[-1].alike(next_one[0])
 
 
