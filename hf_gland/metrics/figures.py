@@ -6,13 +6,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from hf_gland.metrics.results import ResultRecord
+from hf_gland.metrics.results import HELD_OUT, ResultRecord
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-
-
-HELD_OUT = "-held-out"  # ends the names of variants trained without some patients, to watch these
 
 
 def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hf_gland.metrics.result_table import markdown_table
-from hf_gland.metrics.results import ResultRecord
+from hf_gland.metrics.results import HELD_OUT, ResultRecord
 
 ALL_COLUMNS = ("mIoU", "mDice", "gland_iou", "image_dice", "object_f1", "object_dice", "object_hausdorff", "ece")
 FEW_COLUMNS = ("mIoU", "mDice", "object_f1", "object_dice", "ece")
@@ -30,7 +30,7 @@ class Table:
 
 def _usual(record: ResultRecord) -> bool:
     """20 % of the glands outlined, stroma by ring and strokes (or all of it), from the default encoder, as it came."""
-    return (record.backbone == "mit-b0" and "@" not in record.test_split and "held-out" not in record.variant
+    return (record.backbone == "mit-b0" and "@" not in record.test_split and HELD_OUT not in record.variant
             and ((record.style, record.background, record.budget) == ("glands", "rim+scribble", 0.2)
                  or record.style in ("full", "cam")))
 
@@ -62,7 +62,7 @@ TABLES = (
           lambda r: "@" in r.test_split or r.variant in ("no-stain-jitter", "adapted", "continued", "ours-held-out"),
           ("test split", "variant")),
     Table("Calibration", "Trained without three patients; temperature fitted on their sparse labels.",
-          lambda r: "held-out" in r.variant and "@" not in r.test_split, ("variant", "temperature"),
+          lambda r: HELD_OUT in r.variant and "@" not in r.test_split, ("variant", "temperature"),
           ("mIoU", "ece", "brier", "errors_in_least_confident_10")),
 )
 

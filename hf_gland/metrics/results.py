@@ -14,6 +14,8 @@ UNITS = {"mIoU": "%", "mDice": "%", "gland_iou": "%", "gland_dice": "%", "image_
          "object_precision": "%", "object_recall": "%", "object_dice": "%", "object_hausdorff": "px",
          "ece": "%", "errors_in_least_confident_10": "%", "error_rate_least_confident_10": "%"}
 
+HELD_OUT = "-held-out"  # in the names of variants trained without some patients, to watch these
+
 
 class ResultError(ValueError):
     """A result record is incomplete or contradicts itself; the message names the record and the fields."""
