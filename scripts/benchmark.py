@@ -216,7 +216,7 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
         whole = seconds(ours)
     rates = {name: [len(paths) / s for s in took] for name, took in blocks.items()}
     return {"benchmark": "inference against transformers' pipeline", "images": len(paths), "images_per_s": rates,
-            "stages_ms": per_stage(stages, whole, len(paths)),
+            "stages_ms": per_stage(stages, whole, len(paths), "all else, less what is done at the same time"),
             "ratios": {"a folder of images, images per second / those of transformers' pipeline": spread(
                 [a / b for a, b in zip(rates["ours"], rates["pipeline"], strict=True)])},
             "pixels_that_agree": spread(agreement)}
@@ -251,10 +251,9 @@ def stage_clock(stages: Mapping[str, tuple[object, str]]) -> Iterator[dict[str, 
         yield took
 
 
-def per_stage(stages: Mapping[str, float], whole: float, count: int) -> dict[str, float]:
-    """Milliseconds per step or image of each stage, and of all the rest: less than none where stages overlap."""
-    rest = whole - sum(stages.values())
-    times = {**stages, "all else" if rest >= 0 else "saved, as stages overlap": rest}
+def per_stage(stages: Mapping[str, float], whole: float, count: int, rest: str = "all else") -> dict[str, float]:
+    """Milliseconds per step or image of each stage, and of all the `rest`, which is negative where stages overlap."""
+    times = {**stages, rest: whole - sum(stages.values())}
     return {name: round(1000 * s / count, 2) for name, s in times.items()}
 
 

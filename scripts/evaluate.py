@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="also keep the result records in this folder")
     parser.add_argument("--student", action="store_true", help="measure the student instead of the teacher")
     parser.add_argument("--flips", action="store_true", help="average over four mirrored views (four times the work)")
-    parser.add_argument("--no-split", action="store_true",
+    parser.add_argument("--keep-joined", action="store_true",
                         help="one gland per connected region, even where several sure cores lie in it")
     parser.add_argument("--variant", help="name of the method in tables (default: from the training settings)")
     parser.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
@@ -62,6 +62,10 @@ def main() -> int:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.out.exists() and not arguments.overwrite:
         raise FileExistsError(f"{arguments.out}: exists already; give another --out, or --overwrite to replace it")
+    unusual = [f"--{name}" for name in ("student", "flips", "keep-joined") if getattr(arguments, name.replace("-", "_"))]
+    if unusual and arguments.results is not None and not arguments.variant:
+        raise ValueError(f"--results with {' and '.join(unusual)} needs --variant: under its own name the record would take "
+                         "the place of the usual measurement")
     _, notes = training_notes(arguments.model)
     splits, provenance = open_dataset(arguments.dataset)
     segmenter = GlandSegmenter.from_pretrained(arguments.model, device=arguments.device,
@@ -70,16 +74,16 @@ def run(arguments: argparse.Namespace) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     records = []
+    options = {"flips": arguments.flips, "split_touching": not arguments.keep_joined}
     for split in arguments.split:
         rows = pick_split(splits, split, arguments.dataset)
-        looks = {"flips": arguments.flips, "split": not arguments.no_split}
-        evaluator = evaluate_rows(segmenter, rows, **looks, bootstrap=arguments.bootstrap, name=split)
+        evaluator = evaluate_rows(segmenter, rows, **options, bootstrap=arguments.bootstrap, name=split)
         metrics = evaluator.compute()
         shift = provenance.get("sources", {}).get("stain_shift")
         records.append(result_record(
             arguments.model, f"{split}@stain{shift:g}" if shift else split, provenance["data_sha256"], metrics,
             variant=arguments.variant or notes["variant"], weights="student" if arguments.student else "teacher",
-            **looks, temperature=segmenter.temperature, evaluate_command=shlex.join(["python", *sys.argv])))
+            **options, temperature=segmenter.temperature, evaluate_command=shlex.join(["python", *sys.argv])))
         record_path = records[-1].write(part)
         if arguments.results is not None:
             arguments.results.mkdir(parents=True, exist_ok=True)
@@ -92,8 +96,9 @@ def run(arguments: argparse.Namespace) -> None:
         for word, index in zip(("worst", "median", "best"), order.iloc[[0, len(order) // 2, -1]], strict=True):
             row = rows[int(index)]
             image = np.asarray(row["image"].convert("RGB"))
-            prediction = segmenter.predict(image, row["mpp"], **looks, name=row["image_id"])
-            write_comparison(part / f"{split}_{word}_{row['image_id']}.png", image, np.asarray(row["mask"]), prediction)
+            prediction = segmenter.predict(image, row["mpp"], **options, name=row["image_id"])
+            write_comparison(part / f"{split}_{word}_{row['image_id']}.png", image, np.asarray(row["mask"]), prediction,
+                             None if row["instances"] is None else np.asarray(row["instances"]))
     table_text = markdown_table(records, COLUMNS, ("variant", "style", "budget", "test_split"))
     (part / "metrics.md").write_text(table_text + "\n", encoding="utf-8")
     if arguments.out.exists():

@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
                           help=f"smallest gland in µm² [{SMALLEST_GLAND_UM2:g}]; 0 keeps all")
     cleaning.add_argument("--max-hole-um2", type=float, metavar="AREA",
                           help=f"largest hole to fill in µm² [{SMALLEST_GLAND_UM2:g}]; 0 keeps all")
-    cleaning.add_argument("--no-split", action="store_true",
+    cleaning.add_argument("--keep-joined", action="store_true",
                           help="one gland per connected region, even where several sure cores lie in it")
     cleaning.add_argument("--simplify-px", type=float, default=0.0, metavar="PX",
                           help="GeoJSON outlines may move by this to have fewer points [0: exact]")
@@ -136,7 +136,7 @@ def is_done(stem: Path, arguments: argparse.Namespace) -> bool:
 
 def describe(arguments: argparse.Namespace, segmenter: GlandSegmenter) -> dict[str, Any]:
     """What the results depend on."""
-    kept = ("mpp", "tile_px", "stride_px", "flips", "threshold", "min_gland_um2", "max_hole_um2", "no_split",
+    kept = ("mpp", "tile_px", "stride_px", "flips", "threshold", "min_gland_um2", "max_hole_um2", "keep_joined",
             "simplify_px")
     return {"weights_sha256": segmenter.weights_sha256(), "model_mpp": segmenter.mpp, "hf_gland": hf_gland.__version__,
             "classes": list(segmenter.id2label.values()), **{key: getattr(arguments, key) for key in kept}}
@@ -173,13 +173,13 @@ def predicted(segmenter: GlandSegmenter, paths: list[Path],
         finished = 0
 
         def move(share: float) -> None:
-            bar.n = finished + share
+            bar.n = max(bar.n, finished + share)  # the network is ahead of the results
             bar.set_description_str(f"{finished}/{len(paths)} images")
 
         for result in segmenter.predict_many(
                 paths, arguments.mpp, tile_px=arguments.tile_px, stride_px=stride_px,
                 batch_size=arguments.batch_size, flips=arguments.flips, precision=arguments.precision,
-                gland_threshold=arguments.threshold, split=not arguments.no_split,
+                gland_threshold=arguments.threshold, split_touching=not arguments.keep_joined,
                 min_gland_area_um2=arguments.min_gland_um2, max_hole_area_um2=arguments.max_hole_um2, progress=move):
             finished += 1
             move(0.0)

@@ -56,18 +56,19 @@ def write_confidence_heatmap(path: str | Path, prediction: GlandPrediction) -> P
     return _save(figure, path)
 
 
-def write_comparison(path: str | Path, rgb: np.ndarray, truth: np.ndarray,
-                     prediction: GlandPrediction) -> Path:
+def write_comparison(path: str | Path, rgb: np.ndarray, truth: np.ndarray, prediction: GlandPrediction,
+                     true_instances: np.ndarray | None = None) -> Path:
     """PNG of three panels: the true outlines, the predicted ones, and the confidence.
 
-    `rgb` uint8 [H, W, 3]; `truth` uint8 [H, W] class ids, where 255 (unlabelled) is greyed.
+    `rgb` uint8 [H, W, 3]; `truth` uint8 [H, W] class ids, where 255 (unlabelled) is greyed;
+    `true_instances` int [H, W] its gland ids (default: its regions).
     """
     figure = Figure(figsize=_figure_size(truth.shape, 3), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     shown = rgb.copy()
     shown[truth == IGNORE_INDEX] = shown[truth == IGNORE_INDEX] // 2 + 64
-    true_glands = gland_instances(truth)
-    _show(left, draw_outlines(shown, truth, true_glands), f"truth: {_count(int(true_glands.max()))}")
+    true_glands = gland_instances(truth) if true_instances is None else true_instances
+    _show(left, draw_outlines(shown, truth, true_glands), f"truth: {_count(int(np.count_nonzero(np.unique(true_glands))))}")
     _show(middle, draw_outlines(rgb, prediction.class_map, prediction.instances),
           f"predicted: {_count(len(prediction.glands))}")
     _show_confidence(right, prediction)
@@ -81,7 +82,10 @@ def _show_confidence(axes: Axes, prediction: GlandPrediction) -> None:
     step = -(-max(prediction.confidence.shape) // MAX_FIGURE_SIDE_PX)
     mapped = axes.imshow(prediction.confidence[::step, ::step], cmap="cividis", interpolation="nearest",
                          vmin=1 / len(prediction.id2label), vmax=1)
-    outlined = prediction.instances[::step, ::step] > 0
+    ids = prediction.instances[::step, ::step]
+    outlined = ids > 0
+    outlined[1:] &= (ids[:-1] == ids[1:]) | (ids[:-1] == 0)  # a gap between glands that touch
+    outlined[:, 1:] &= (ids[:, :-1] == ids[:, 1:]) | (ids[:, :-1] == 0)
     if outlined.any() and not outlined.all() and min(outlined.shape) > 1:
         axes.contour(outlined, levels=[0.5], colors="white", linewidths=0.8)
     axes.set_title("confidence")

@@ -9,7 +9,7 @@ from huggingface_hub import CardData, DatasetCard, ModelCard, RepoCard, SpaceCar
 
 from hf_gland.hub.errors import HubError
 from hf_gland.metrics.result_table import DECIMALS, HEADINGS
-from hf_gland.metrics.results import UNITS, ResultRecord
+from hf_gland.metrics.results import UNITS, UNUSUAL, ResultRecord
 
 CODE_LICENCE = "Apache-2.0"
 INTERVALS = "95 %"  # what the *_ci95 of a result record are
@@ -57,9 +57,8 @@ def metric_text(record: ResultRecord, key: str) -> str:
 
 def measurement_name(record: ResultRecord) -> str:
     """The split a record is about, and what is unusual about the measurement."""
-    unusual = [*(["student"] if record.extra.get("weights") == "student" else []),
-               *(["mirrored views averaged"] if record.extra.get("flips") else [])]
-    return record.test_split + (f" ({', '.join(unusual)})" if unusual else "")
+    unusual = ", ".join(UNUSUAL[mark] for mark in record.unusual)
+    return record.test_split + (f" ({unusual})" if unusual else "")
 
 
 def results_table(records: Sequence[ResultRecord]) -> str:

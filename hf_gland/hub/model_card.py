@@ -23,7 +23,7 @@ from hf_gland.hub.metadata import TASK
 from hf_gland.hub.model_source import ModelSource
 from hf_gland.hub.repository import OWN_TAG
 from hf_gland.metrics.result_table import SETTINGS, markdown_table
-from hf_gland.metrics.results import ResultRecord
+from hf_gland.metrics.results import UNUSUAL, ResultRecord
 
 # Identifiers under which the Hub files a metric; for the others our own keys serve.
 METRIC_TYPES = {"mIoU": "mean_iou"}
@@ -71,7 +71,7 @@ def eval_results(records: Sequence[ResultRecord], dataset_repo: str) -> list[Eva
         task_type=TASK, task_name="Gland segmentation", dataset_type=dataset_repo or record.dataset,
         dataset_name=f"{record.dataset}, {record.test_split}", dataset_split=record.test_split,
         metric_type=METRIC_TYPES.get(key, key), metric_value=record.metrics[key],
-        metric_name=metric_heading(key) + (", mirrored views averaged" if record.extra.get("flips") else ""))
+        metric_name=", ".join([metric_heading(key), *(UNUSUAL[mark] for mark in record.unusual)]))
         for record in records if record.extra.get("weights") != "student"
         for key in SHOWN_METRICS if record.metrics.get(key) is not None]
 
@@ -141,8 +141,7 @@ def calibration(records: Sequence[ResultRecord]) -> str:
 
 def comparison_table(records: Sequence[ResultRecord], own: ResultRecord) -> str:
     """Every way of training with the same test splits as this model's, "" where there is no other."""
-    alike = [r for r in records if r.dataset == own.dataset and r.extra.get("weights", "teacher") == "teacher"
-             and not r.extra.get("flips")]
+    alike = [r for r in records if r.dataset == own.dataset and not r.unusual]
     varying = [key for key in SETTINGS if len({getattr(r, key) for r in alike}) > 1]
     if not varying or varying == ["test_split"]:
         return ""

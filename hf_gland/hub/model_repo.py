@@ -18,7 +18,7 @@ from hf_gland.hub.model_card import model_card
 from hf_gland.hub.model_source import ModelSource, record_file_name
 from hf_gland.hub.picture import prediction_picture
 from hf_gland.hub.staging import place
-from hf_gland.metrics.results import ResultRecord
+from hf_gland.metrics.results import UNUSUAL, ResultRecord
 
 PICTURE = "media/predictions.png"
 
@@ -56,7 +56,7 @@ def _write_eval_results(folder: Path, records: Sequence[ResultRecord], dataset_r
     for split, record in {r.test_split: r for r in reversed(records) if r.extra.get("weights") != "student"}.items():
         if record.metrics.get("mIoU") is None:
             continue
-        notes = "mIoU in %, pooled over the split" + (", mirrored views averaged" if record.extra.get("flips") else "")
+        notes = ", ".join(["mIoU in %, pooled over the split", *(UNUSUAL[mark] for mark in record.unusual)])
         entry = EvalResultEntry(dataset_id=dataset_repo, task_id=split, value=record.metrics["mIoU"], notes=notes)
         (folder / f"{split}.yaml").write_text(yaml.safe_dump(entries_to_yaml([entry]), sort_keys=False), "utf-8")
 

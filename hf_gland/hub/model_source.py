@@ -80,7 +80,7 @@ def read_model(path: Path, results: Sequence[Path] = (), shared_results: Path | 
     if twice := sorted(name for name, n in Counter(map(record_file_name, records)).items() if n > 1):
         raise HubError(f"{folder}: two of the results given are of the same measurement ({twice[0]}); name one of them")
     order = {"teacher": 0, "student": 1}
-    records.sort(key=lambda r: (order.get(r.extra.get("weights", ""), 2), bool(r.extra.get("flips")), r.test_split))
+    records.sort(key=lambda r: (order.get(r.extra.get("weights", ""), 2), len(r.unusual), r.test_split))
     if records[0].extra.get("weights") == "student":
         raise HubError(f"{folder}: its results are those of the student alone, but the repository's model is the teacher; "
                        "run scripts/evaluate.py without --student as well")
@@ -89,9 +89,7 @@ def read_model(path: Path, results: Sequence[Path] = (), shared_results: Path | 
 
 def record_file_name(record: ResultRecord) -> str:
     """The record's own file name, and how the measurement was made where that was not in the usual way."""
-    marks = [*(["student"] if record.extra.get("weights") == "student" else []),
-             *(["flips"] if record.extra.get("flips") else [])]
-    return "_".join([record.name.removesuffix(".json"), *marks]) + ".json"
+    return "_".join([record.name.removesuffix(".json"), *record.unusual]) + ".json"
 
 
 def _records_in(path: Path, must_exist: bool = False) -> list[Path]:

@@ -1,6 +1,7 @@
 """A saved model measured on a split of a dataset in the schema, at the images' own resolution."""
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from hf_gland.inference.segmenter import GlandSegmenter
+from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
 from hf_gland.metrics.environment import git_commit
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.metrics.results import ResultRecord
@@ -18,20 +19,22 @@ class EvaluationError(ValueError):
     """A model cannot be measured on a split, or lacks the notes of its training; the message says why."""
 
 
-def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], *, flips: bool = False, split: bool = True,
-                  bootstrap: int = 1000, name: str = "split") -> SplitEvaluator:
+def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], *, flips: bool = False,
+                  split_touching: bool = True, bootstrap: int = 1000, name: str = "split") -> SplitEvaluator:
     """Predict every row and compare with its dense mask; returns the evaluator that holds all metrics.
 
-    Rows without a dense mask raise EvaluationError. Glands for the object metrics are those that `predict` finds, which
-    `flips` and `split` are for.
+    Rows without a dense mask raise EvaluationError. Predictions are made with `flips` and `split_touching`, and their
+    glands are those of the object metrics.
     """
     evaluator = SplitEvaluator(len(segmenter.id2label), bootstrap=bootstrap)
     seen = 0
     for row in tqdm(rows, desc=f"evaluating {name}", unit="image", leave=False):
         if row["mask"] is None:
             raise EvaluationError(f"{row['image_id']}: has no dense mask to compare with; choose another split")
-        found = segmenter.predict(np.asarray(row["image"].convert("RGB")), row["mpp"], flips=flips, split=split,
-                                  name=row["image_id"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PixelSizeWarning)  # the metrics are in pixels
+            found = segmenter.predict(np.asarray(row["image"].convert("RGB")), row["mpp"], flips=flips,
+                                      split_touching=split_touching, name=row["image_id"])
         instances = None if row["instances"] is None else np.asarray(row["instances"])
         evaluator.update(found.probabilities, np.asarray(row["mask"]), instances, image_id=row["image_id"],
                          predicted_instances=found.instances)
@@ -80,11 +83,11 @@ def training_curve(log: Path, points: int = 40) -> dict[str, list[float | None]]
 
 
 def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[str, Any], *, variant: str,
-                  weights: str, flips: bool, evaluate_command: str, split: bool = True,
+                  weights: str, flips: bool, evaluate_command: str, split_touching: bool = True,
                   temperature: float = 1.0) -> ResultRecord:
     """The record of one model on one split, from what training noted and what was measured.
 
-    `flips`, `split`: as it was predicted; `temperature`: that of the model's confidence (1: as trained).
+    `flips`, `split_touching`: as it was predicted; `temperature`: that of the model's confidence (1: as trained).
     """
     settings, notes = training_notes(model)
     data = notes["data"]
@@ -99,7 +102,7 @@ def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[
         command=notes["command"], commit=notes["commit"],
         data_sha256=data["data_sha256"], hardware=notes["hardware"], train_seconds=notes["train_seconds"],
         metrics=metrics, extra={
-            "weights": weights, "flips": flips, "split": split, "temperature": temperature,
+            "weights": weights, "flips": flips, "split_touching": split_touching, "temperature": temperature,
             "evaluate_command": evaluate_command, "evaluate_commit": git_commit(), "test_data_sha256": test_sha256,
             "curve": training_curve(model / "training_log.jsonl"),
             "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.measure import regionprops
 
-from hf_gland.inference.touching import split_touching
+from hf_gland.inference.touching import CORE_PROBABILITY, divide_by_cores
 from hf_gland.instances import fill_holes, gland_instances
 from hf_gland.labels import BACKGROUND
 
@@ -68,26 +68,30 @@ def area_in_px(area_um2: float, mpp: float) -> int:
 def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, str], *,
                               mpp: float | None = None, gland_threshold: float | None = None,
                               min_gland_area_px: int = 0, max_hole_area_px: int = 0,
-                              min_mean_confidence: float = 0.0, split: bool = True) -> GlandPrediction:
+                              min_mean_confidence: float = 0.0, core_probability: float | None = CORE_PROBABILITY,
+                              min_core_area_px: int = 0) -> GlandPrediction:
     """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland.
 
     `gland_threshold`: a pixel is gland where 1 − P(background) reaches it, of the likeliest gland class
     (None: the likeliest class of all, which for two classes is a threshold of 0.5). Then holes of at most
     `max_hole_area_px` are filled, regions smaller than `min_gland_area_px` become background, the others are divided
-    where glands touch (`split`), and glands less sure on average than `min_mean_confidence` become background too.
-    Raises ValueError for misshapen probabilities or thresholds beyond 0-1.
+    among their cores of more than `core_probability` (None: they are not; see `divide_by_cores`) and at least
+    `min_core_area_px` or `min_gland_area_px`, and glands less sure on average than `min_mean_confidence` become
+    background too. Raises ValueError for misshapen probabilities or thresholds beyond 0-1.
     """
     if probabilities.ndim != 3 or len(probabilities) != len(id2label) or len(probabilities) < 2:
         raise ValueError(f"probabilities must be [{len(id2label)} classes, H, W], got "
                          f"{list(probabilities.shape)}")
-    for name, value in (("gland_threshold", gland_threshold), ("min_mean_confidence", min_mean_confidence)):
+    for name, value in (("gland_threshold", gland_threshold), ("min_mean_confidence", min_mean_confidence),
+                        ("core_probability", core_probability)):
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {value}")
     class_map = _class_map(probabilities, gland_threshold)
     class_map = fill_holes(class_map, max_hole_area_px)
     instances = gland_instances(class_map, min_gland_area_px)
-    if split:
-        instances = split_touching(instances, probabilities[1:].max(axis=0), min_gland_area_px)
+    if core_probability is not None:
+        instances = divide_by_cores(instances, 1 - probabilities[BACKGROUND], core_probability,
+                                    max(min_core_area_px, min_gland_area_px))
     if min_mean_confidence > 0:
         own = np.take_along_axis(probabilities, class_map[None].astype(np.intp), axis=0)[0]
         instances = _drop_unsure(instances, own, min_mean_confidence)

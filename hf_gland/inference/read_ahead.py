@@ -31,7 +31,8 @@ class ReadFile:
 
 def read_ahead(helper: Executor, paths: Iterable[str | Path], count: int,
                fits_a_tile: Callable[[Path, np.ndarray], bool]) -> Iterator[ReadFile]:
-    """The files in their order, up to `count` of them read by the helper before they are asked for."""
+    """The files in their order, read by the helper before they are asked for: up to `count`, but one after a large file
+    and at first, as nothing is known of the sizes then."""
     def read(path: Path) -> ReadFile:
         started = time.perf_counter()
         try:
@@ -41,10 +42,13 @@ def read_ahead(helper: Executor, paths: Iterable[str | Path], count: int,
             return ReadFile(path, time.perf_counter() - started, error=str(error))
 
     waiting: deque[Future[ReadFile]] = deque()
+    small = False
     for path in map(Path, paths):
         waiting.append(helper.submit(read, path))
-        if len(waiting) > count:
-            yield waiting.popleft().result()
+        while len(waiting) > (count if small else min(count, 1)):
+            file = waiting.popleft().result()
+            small = file.small or file.rgb is None
+            yield file
     while waiting:
         yield waiting.popleft().result()
 
@@ -53,9 +57,12 @@ def batches(files: Iterable[ReadFile], batch_size: int) -> Iterator[list[ReadFil
     """Neighbours that are alike, at most `batch_size` of them; every other file by itself."""
     batch: list[ReadFile] = []
     for file in files:
-        if batch and (not batch[0].alike(file) or len(batch) == batch_size):
+        if batch and not batch[0].alike(file):
             yield batch
             batch = []
         batch.append(file)
+        if len(batch) == batch_size or not file.small:  # nothing to wait for
+            yield batch
+            batch = []
     if batch:
         yield batch

@@ -29,7 +29,8 @@ from hf_gland.inference.scale import (
     resample_probabilities,
     working_hw,
 )
-from hf_gland.metrics.temperature import apply_temperature
+from hf_gland.inference.touching import CORE_PROBABILITY
+from hf_gland.metrics.temperature import apply_temperature, tempered
 from hf_gland.model.segformer_head import use_cheaper_head
 from hf_gland.model.student import class_probabilities
 from hf_gland.model.tiled import Forward, flip_averaged, tile_starts, tiled_probabilities, whole_probabilities
@@ -129,7 +130,7 @@ class GlandSegmenter:
                 stride_px: int = 384, batch_size: int = 4, flips: bool = False,
                 min_gland_area_um2: float | None = None,
                 max_hole_area_um2: float | None = None, min_gland_area_px: int | None = None,
-                max_hole_area_px: int | None = None, gland_threshold: float | None = None, split: bool = True,
+                max_hole_area_px: int | None = None, gland_threshold: float | None = None, split_touching: bool = True,
                 precision: str = "auto", progress: Callable[[float], None] | None = None,
                 name: str | None = None) -> GlandPrediction:
         """Segment one picture (see `read_rgb` for what is accepted); the result has the picture's own size.
@@ -139,7 +140,8 @@ class GlandSegmenter:
         `tile_px` and `stride_px` count pixels at the model's size. `flips`: average over four mirrored
         views, four times the work. Glands and holes under `min_gland_area_um2` and `max_hole_area_um2`
         (None: SMALLEST_GLAND_UM2, or nothing where no pixel size is known) are removed and filled; the same
-        in pixels of the picture takes precedence. `gland_threshold`, `split`: see `glands_from_probabilities`.
+        in pixels of the picture takes precedence. `gland_threshold`: see `glands_from_probabilities`. `split_touching`:
+        divide regions that hold several sure cores, of SMALLEST_GLAND_UM2 or more (see `touching`).
         `precision`: bfloat16 where the processor has instructions for it ("auto"), or as told. `progress`
         is called with the share done, 0-1. `name` is what errors call the picture.
 
@@ -149,7 +151,7 @@ class GlandSegmenter:
         rgb = read_rgb(image, name=label)
         clean_up = self._clean_up(mpp, label, min_gland_area_um2=min_gland_area_um2, max_hole_area_um2=max_hole_area_um2,
                                   min_gland_area_px=min_gland_area_px, max_hole_area_px=max_hole_area_px,
-                                  gland_threshold=gland_threshold, split=split)
+                                  gland_threshold=gland_threshold, split_touching=split_touching)
         return clean_up(self.probabilities(rgb, mpp, tile_px=tile_px, stride_px=stride_px, batch_size=batch_size,
                                            flips=flips, precision=precision, progress=progress, name=label))
 
@@ -187,11 +189,13 @@ class GlandSegmenter:
     def _clean_up(self, mpp: float | None, name: str, *, min_gland_area_um2: float | None = None,
                   max_hole_area_um2: float | None = None, min_gland_area_px: int | None = None,
                   max_hole_area_px: int | None = None, gland_threshold: float | None = None,
-                  split: bool = True) -> Callable[[np.ndarray], GlandPrediction]:
+                  split_touching: bool = True) -> Callable[[np.ndarray], GlandPrediction]:
         """What makes glands of the probabilities of pictures with this pixel size, as `predict` was told to."""
         scale_mpp = self._scale_mpp(mpp, name)
         return partial(
-            glands_from_probabilities, id2label=self.id2label, mpp=mpp, gland_threshold=gland_threshold, split=split,
+            glands_from_probabilities, id2label=self.id2label, mpp=mpp, gland_threshold=gland_threshold,
+            core_probability=tempered(CORE_PROBABILITY, self.temperature) if split_touching else None,
+            min_core_area_px=0 if scale_mpp is None else area_in_px(SMALLEST_GLAND_UM2, scale_mpp),
             min_gland_area_px=_area_limit("min_gland_area", min_gland_area_px, min_gland_area_um2, scale_mpp, name),
             max_hole_area_px=_area_limit("max_hole_area", max_hole_area_px, max_hole_area_um2, scale_mpp, name))
 
@@ -202,22 +206,24 @@ class GlandSegmenter:
 
         Up to `batch_size` neighbours of one size that are no larger than a tile go through the network together, which a
         CPU does almost twice as fast; `progress` then counts their images, 0 to their number. While the network works, a
-        helper thread reads the next files and finds the glands of those before: it is at most two batches ahead of what
-        is asked for.
+        helper thread reads the next files and finds the glands of those before: up to three batches ahead of what is
+        asked for, and one of the pictures that are larger than a tile.
         """
         def fits_a_tile(path: Path, rgb: np.ndarray) -> bool:
             return max(working_hw(rgb.shape[:2], mpp, self.mpp, str(path))) <= tile_px
 
-        with ThreadPoolExecutor(1) as helper:
-            found: deque[Future[list[FileResult]]] = deque()
+        helper, found = ThreadPoolExecutor(1), deque[Future[list[FileResult]]]()
+        try:
             for batch in batches(read_ahead(helper, paths, batch_size, fits_a_tile), batch_size):
                 found.append(self._predict_batch(helper, batch, mpp, cleaning, tile_px=tile_px, stride_px=stride_px,
                                                  batch_size=batch_size, flips=flips, precision=precision,
                                                  progress=progress))
-                while found and (len(found) > 1 or not batch[0].small):  # of large pictures one at a time is in memory
+                while found and (len(found) > 1 or not batch[0].small):
                     yield from found.popleft().result()
             for results in found:
                 yield from results.result()
+        finally:
+            helper.shutdown(cancel_futures=True)
 
     def _predict_batch(self, helper: ThreadPoolExecutor, batch: Sequence[ReadFile], mpp: float | None,
                        cleaning: Mapping[str, Any], *, progress: Callable[[float], None] | None,
@@ -268,7 +274,7 @@ class GlandSegmenter:
             warnings.warn(f"{name}: no pixel size given; assuming {self.mpp:g} µm per pixel, as the model "
                           "was trained at. At another magnification the outlines will be wrong. Sizes in µm "
                           "are left out",
-                          PixelSizeWarning, stacklevel=3)
+                          PixelSizeWarning, stacklevel=4)
         return self.mpp
 
 

@@ -9,16 +9,17 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-CORE_CONFIDENCE = 0.85  # chosen, as is CORE_SHARE, on held-out patients of GlaS train, with four models
+CORE_PROBABILITY = 0.85  # chosen, as is CORE_SHARE, on held-out patients of GlaS train, with four models
 CORE_SHARE = 0.05  # of its region, that a core must have: less is noise
 EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
 
-def split_touching(instances: np.ndarray, gland_probability: np.ndarray, min_core_area_px: int = 0) -> np.ndarray:
+def divide_by_cores(instances: np.ndarray, gland_probability: np.ndarray, core_probability: float,
+                    min_core_area_px: int = 0) -> np.ndarray:
     """Each region that holds several sure cores, divided among them; the others, as they are.
 
     instances: int [H, W], ids 1..n, 0 = none; gland_probability: float [H, W], 0-1. A core is an 8-connected part of a
-    region above CORE_CONFIDENCE, of at least `min_core_area_px` pixels and CORE_SHARE of the region. Every pixel of the
+    region above `core_probability`, of at least `min_core_area_px` pixels and CORE_SHARE of the region. Every pixel of the
     region goes to one of its cores by watershed on the probability, so no pixel is lost or gained. Returns int32 [H, W],
     ids 1..m without gaps, parts of a region one after the other.
     """
@@ -28,7 +29,7 @@ def split_touching(instances: np.ndarray, gland_probability: np.ndarray, min_cor
         if box is None:
             continue
         inside, probability = instances[box] == region, gland_probability[box]
-        cores, found = ndimage.label(inside & (probability > CORE_CONFIDENCE), EIGHT_NEIGHBOURS)
+        cores, found = ndimage.label(inside & (probability > core_probability), EIGHT_NEIGHBOURS)
         areas = np.bincount(cores.ravel(), minlength=found + 1)
         enough = areas >= max(min_core_area_px, CORE_SHARE * inside.sum())
         enough[0] = False

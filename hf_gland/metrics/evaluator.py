@@ -141,12 +141,12 @@ class SplitEvaluator:
             match = None
             if instances is not None and not self.pixel_only:
                 labelled = mask != IGNORE_INDEX
-                ids = _instances(instances, mask)
+                ids = _instances(instances, mask, "true")
                 if predicted_instances is None:
                     seen = fill_holes(np.where(labelled, prediction, IGNORE_INDEX), self.max_hole_area_px)
                     found = gland_instances(seen, self.min_gland_area_px)
                 else:
-                    found = np.where(labelled, _instances(predicted_instances, mask), 0)
+                    found = np.where(labelled, _instances(predicted_instances, mask, "predicted"), 0)
                 match = match_objects(found, np.where(labelled, ids, 0))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
@@ -163,10 +163,10 @@ class SplitEvaluator:
         return reasons | dict.fromkeys(("gland_iou", "gland_dice", "image_dice"), NO_GLAND)
 
 
-def _instances(values: Array, mask: np.ndarray) -> np.ndarray:
+def _instances(values: Array, mask: np.ndarray, whose: str) -> np.ndarray:
     ids = _numpy(values)
     if ids.shape != mask.shape:
-        raise ValueError(f"the instance map is {ids.shape} but the truth is {mask.shape}")
+        raise ValueError(f"the map of {whose} instances is {ids.shape} but the truth is {mask.shape}")
     return ids
 
 

@@ -14,6 +14,8 @@ UNITS = {"mIoU": "%", "mDice": "%", "gland_iou": "%", "gland_dice": "%", "image_
          "object_precision": "%", "object_recall": "%", "object_dice": "%", "object_hausdorff": "px",
          "ece": "%", "errors_in_least_confident_10": "%", "error_rate_least_confident_10": "%"}
 
+# how a measurement may depart from the usual one, and how that is told
+UNUSUAL = {"student": "student", "flips": "mirrored views averaged", "joined": "touching glands left joined"}
 HELD_OUT = "-held-out"  # in the names of variants trained without some patients, to watch these
 
 
@@ -57,6 +59,13 @@ class ResultRecord:
         parts = (self.dataset, self.train_split, self.test_split, self.variant, self.recipe, self.backbone,
                  self.style, self.background, budget, f"seed{self.seed}")
         return "_".join(re.sub(r"[^\w.+-]+", "-", part) for part in parts) + ".json"
+
+    @property
+    def unusual(self) -> tuple[str, ...]:
+        """How it was measured where not as usual: keys of UNUSUAL."""
+        departs = {"student": self.extra.get("weights") == "student", "flips": self.extra.get("flips", False),
+                   "joined": not self.extra.get("split_touching", True)}
+        return tuple(mark for mark, is_so in departs.items() if is_so)
 
     def as_dict(self) -> dict[str, Any]:
         """The record as it stands in the JSON file, `extra` beside the other keys."""

@@ -56,7 +56,8 @@ def _limits_text(limits: Limits) -> str:
 - The model knows the stain, the scanners and the organ it was trained on. Elsewhere it can be wrong and sure of itself.
 - **Confidence** is the model's own probability of the class it chose. It is not the probability that a diagnosis is right.
 - Give the pixel size: at another magnification than the model's, outlines are wrong without any warning from the model.
-- A gland that touches the border is cut; its sizes are lower bounds (marked *cut*). Touching glands are counted as one.
+- A gland that touches the border is cut; its sizes are lower bounds (marked *cut*). Touching glands may be
+  joined.
 - Pictures of up to {limits.max_file_mb} MB and {limits.max_decoded_px // MEGAPIXEL} million pixels are accepted (of
   pyramids, the level that fits). Longer sides than {limits.max_side_px} px are reduced for segmentation, longer ones than
   {limits.max_annotated_px} px for annotation, with a note.

@@ -23,7 +23,7 @@ HISTOGRAM_BINS = 25
 class Analysis:
     """A picture and what the model says of it.
 
-    `prediction` covers `picture.rgb` and holds every region that could be a gland, measured in pixels of the *file's*
+    `prediction` covers `picture.rgb` and holds everything that could be a gland, measured in pixels of the *file's*
     picture; its `probabilities` are emptied, since nothing that the demo shows needs them. mpp: µm per pixel of the
     file's picture, None when unknown; model_mpp: that the model was trained at, None when it does not say.
     """
@@ -88,7 +88,7 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
     prediction, dropped = _largest_glands(prediction, limits.max_glands)
     glands = tuple(_in_file_pixels(gland, picture.reduction) for gland in prediction.glands)
     if dropped:
-        notes.append(f"Only the {limits.max_glands:,} largest of {limits.max_glands + dropped:,} regions are kept.")
+        notes.append(f"Only the {limits.max_glands:,} largest of {limits.max_glands + dropped:,} glands are kept.")
     empty = np.empty((len(prediction.id2label), 0, 0), np.float32)
     lean = dataclasses.replace(prediction, probabilities=empty, glands=glands, mpp=mpp)
     return Analysis(picture, lean, mpp, model.segmenter.mpp, tuple(notes))

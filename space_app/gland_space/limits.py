@@ -16,7 +16,7 @@ class Limits:
     max_working_px       pixels after resampling to the model's own pixel size.
     min_side_px          a picture narrower than this shows no gland.
     max_glands           glands kept, the largest first; more are specks of a model that sees nothing.
-    smallest_gland_px    regions below this are never glands, whatever the slider says (px of the segmented picture).
+    smallest_gland_px    what is smaller is never a gland, whatever the slider says (px of the segmented picture).
     concurrency          model runs at a time. One uses all cores.
     queue_size           requests waiting; further ones are told to come back.
     store_mb             memory for results, of all visitors together; the least recently used go first.

@@ -121,7 +121,7 @@ def build_segment_tab(demo: Demo, found: list[Example]) -> gr.Textbox:
                                        label="Unsure below (mean confidence, %)",
                                        info="Glands below are dashed; places below are hatched.")
                     min_area = gr.Slider(0, 5000, value=200, step=10, elem_id="segment-area", min_width=220,
-                                         label="Smallest gland", info="Smaller regions are left out of everything.")
+                                         label="Smallest gland", info="Smaller ones are left out of everything.")
                 with gr.Row(elem_id="segment-downloads"):
                     buttons = {kind: gr.Button(f"⤓ {title}", size="sm", min_width=120, elem_id=f"download-{kind}",
                                                variant="primary" if kind == "zip" else "secondary")

@@ -67,7 +67,7 @@ def summary(analysis: Analysis, choice: Choice, kept: list[Gland], unsure: set[i
     parts = [count, f"{100 * min(share, 1):.1f} % of the picture",
              f"{doubtful} unsure (below {100 * choice.unsure_below:.0f} %)"]
     if hidden := len(analysis.prediction.glands) - len(kept):
-        parts.append(f"{hidden} smaller region{'' if hidden == 1 else 's'} left out")
+        parts.append(f"{hidden} smaller gland{'' if hidden == 1 else 's'} left out")
     return " · ".join(parts)
 
 

@@ -67,6 +67,20 @@ def test_pictures_of_any_shape_are_drawn(tmp_path, predicted, hw):
     assert sizes[1][0] > sizes[0][0]
 
 
+def test_the_heat_map_outlines_touching_glands_apart(tmp_path, predicted):
+    one = predicted(np.pad(np.ones((20, 30), np.uint8), 5))
+    two = type(one)(**{**vars(one), "instances": one.instances + (np.arange(40) >= 20) * one.instances})
+    pictures = [np.asarray(Image.open(write_confidence_heatmap(tmp_path / f"{i}.png", p)).convert("RGB"))
+                for i, p in enumerate((one, two))]
+    assert (pictures[0] != pictures[1]).any()
+
+
+def test_a_comparison_counts_the_true_glands_it_is_given(tmp_path, two_glands):
+    drawn = [np.asarray(Image.open(write_comparison(tmp_path / f"{i}.png", GREY, two_glands.class_map, two_glands, ids)))
+             for i, ids in enumerate((None, (two_glands.instances > 0).astype(np.int32)))]
+    assert (drawn[0] != drawn[1]).any()
+
+
 def test_a_comparison_shows_truth_and_prediction(tmp_path, two_glands):
     empty = np.zeros((30, 40), np.uint8)
     with_truth = write_comparison(tmp_path / "a.png", GREY, two_glands.class_map, two_glands)

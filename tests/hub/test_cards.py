@@ -135,6 +135,20 @@ def test_what_was_not_measured_is_said(source):
     assert "mIoU (%)" in names
 
 
+def test_an_unusual_measurement_is_a_column_of_its_own_behind_the_usual_one(run, tiny_dataset, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for folder, options in (("a", {"split_touching": False}), ("b", {"flips": True})):
+        measure(copy, tiny_dataset, folder=folder, **options)
+    source = read_model(copy)
+    assert source.records[0].unusual == ()
+    assert {r.unusual for r in source.records[1:]} == {("joined",), ("flips",)}
+    card = card_of(source)
+    assert "| validation | validation (touching glands left joined) | validation (mirrored views averaged) |" in card
+    names = {r.metric_name for r in ModelCard(card).data.eval_results}
+    assert {"mIoU (%)", "mIoU (%), mirrored views averaged", "mIoU (%), touching glands left joined"} <= names
+
+
 def test_the_students_figures_are_shown_but_are_not_the_models(run, tiny_dataset, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)

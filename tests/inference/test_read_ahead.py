@@ -40,18 +40,38 @@ def test_every_file_comes_once_in_order_and_only_small_ones_of_one_size_together
         assert len(one) == batch_size or not one[-1].alike(next_one[0])
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_so_many_are_read_before_they_are_asked_for(tmp_path, count):
+def test_a_batch_that_is_full_or_can_have_no_other_file_waits_for_none():
+    def files():
+        for i in range(2):
+            yield ReadFile(Path(str(i)), 0.0, np.zeros((4, 4, 3)), small=True)
+        yield ReadFile(Path("2"), 0.0, np.zeros((9, 9, 3)))
+        raise AssertionError("asked for a file too many")
+
+    made = batches(files(), 2)
+    assert [len(next(made)) for _ in range(2)] == [2, 1]
+
+
+@pytest.mark.parametrize(("count", "read"), [(0, [1, 2, 3, 4, 5, 6]), (1, [2, 3, 4, 5, 6, 6]), (3, [2, 5, 6, 6, 6, 6])])
+def test_so_many_are_read_before_they_are_asked_for(tmp_path, count, read):
     paths = [tmp_path / f"{i}.png" for i in range(6)]
     for i, path in enumerate(paths):
         Image.fromarray(np.full((4, 5, 3), i, np.uint8)).save(path)
     helper = AtOnce()
-    files = read_ahead(helper, paths, count, lambda path, rgb: path.name != "2.png")
+    files = read_ahead(helper, paths, count, lambda path, rgb: path.name != "5.png")
     for i, path in enumerate(paths):
         file = next(files)
         assert (file.path, int(file.rgb[0, 0, 0]), file.error) == (path, i, None)
-        assert file.small == (i != 2)
-        assert helper.done == min(i + count + 1, 6)
+        assert file.small == (i != 5)
+        assert helper.done == read[i]
+
+
+def test_large_files_are_read_one_ahead(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for path in paths:
+        Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(path)
+    helper = AtOnce()
+    files = read_ahead(helper, paths, 3, lambda path, rgb: False)
+    assert [next(files) and helper.done for _ in paths] == [2, 3, 4, 5, 6, 6]
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path):

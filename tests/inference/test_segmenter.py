@@ -1,5 +1,6 @@
 import json
 import shutil
+import threading
 import warnings
 
 import numpy as np
@@ -142,8 +143,8 @@ def test_progress_rises_to_one(dark_is_gland, flips):
     assert seen[-1] == 1.0
 
 
-def test_many_files_are_read_lazily_and_a_bad_one_does_not_stop_the_rest(dark_is_gland, tmp_path):
-    paths = [tmp_path / name for name in ("a.png", "broken.png", "c.png", "never_asked_for.png")]
+def test_a_bad_file_does_not_stop_the_rest(dark_is_gland, tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "broken.png", "c.png")]
     for path in (paths[0], paths[2]):
         Image.fromarray(picture()).save(path)
     paths[1].write_text("no image")
@@ -167,20 +168,55 @@ def test_a_size_in_micrometres_without_a_pixel_size_is_the_error_of_every_file(m
     assert all(r.prediction is None and "min_gland_area_um2 needs the image's µm per pixel" in r.error for r in results)
 
 
-def test_files_are_read_at_most_two_batches_ahead_and_none_after_the_results_are_left(dark_is_gland, tmp_path):
-    asked = []
+@pytest.mark.parametrize(("hw", "ahead"), [((60, 80), 6), ((60, 200), 2)])
+def test_files_are_read_three_batches_ahead_large_ones_alone_and_none_once_the_results_are_left(
+        dark_is_gland, tmp_path, hw, ahead):
+    asked: list[int] = []
 
     def files():
         for i in range(40):
-            Image.fromarray(picture()).save(tmp_path / f"{i}.png")
+            Image.fromarray(picture(hw)).save(tmp_path / f"{i}.png")
             asked.append(i)
             yield tmp_path / f"{i}.png"
 
-    results = dark_is_gland(mpp=0.5).predict_many(files(), 0.5, batch_size=2)
+    results = dark_is_gland(mpp=0.5).predict_many(files(), 0.5, batch_size=2, tile_px=128, stride_px=96)
     next(results)
-    assert len(asked) <= 8
+    assert len(asked) == ahead
+    threads = threading.active_count()
     results.close()
-    assert len(asked) <= 8
+    assert len(asked) == ahead
+    assert threading.active_count() == threads - 1
+
+
+def test_what_goes_wrong_with_the_glands_reaches_the_caller(dark_is_gland, tmp_path):
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="gland_threshold must lie between 0 and 1"):
+        list(dark_is_gland(mpp=0.5).predict_many([tmp_path / "a.png"], 0.5, gland_threshold=2))
+
+
+def bridged(hw=(92, 120)):
+    """Two dark squares, joined by a strip that is gland with a probability of 0.7."""
+    rgb = picture(hw, (20, 60, 12, 48))
+    rgb[20:60, 72:108] = 20
+    rgb[36:44, 48:72] = 117
+    return rgb
+
+
+def test_glands_that_touch_are_told_apart_whatever_the_temperature_unless_told_not_to(dark_is_gland):
+    found = [dark_is_gland(mpp=0.5, temperature=t).predict(bridged(), 0.5) for t in (1.0, 2.0)]
+    assert not np.allclose(found[0].confidence, found[1].confidence)
+    assert len(found[0].glands) == 2
+    assert np.array_equal(found[0].instances, found[1].instances)
+    joined = dark_is_gland(mpp=0.5).predict(bridged(), 0.5, split_touching=False)
+    assert len(joined.glands) == 1
+    assert np.array_equal(joined.class_map, found[0].class_map)
+
+
+def test_a_smaller_limit_on_glands_makes_no_smaller_cores(dark_is_gland):
+    rgb = bridged()
+    rgb[20:60, 72:108] = 117
+    rgb[36:44, 80:88] = 20  # 64 px of 0.25 µm²
+    assert len(dark_is_gland(mpp=0.5).predict(rgb, 0.5, min_gland_area_px=20).glands) == 1
 
 
 def test_neighbours_of_one_size_go_through_the_network_together_with_the_result_they_have_alone(dark_is_gland, tmp_path):

@@ -8,8 +8,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from hf_gland.inference.glands import glands_from_probabilities
-from hf_gland.inference.touching import CORE_CONFIDENCE, CORE_SHARE, split_touching
+from hf_gland.inference.touching import CORE_PROBABILITY, CORE_SHARE, divide_by_cores
 from hf_gland.instances import gland_instances
+from hf_gland.metrics.temperature import tempered
 
 EIGHT = np.ones((3, 3), int)
 
@@ -25,7 +26,7 @@ def two_discs(bridge):
 
 
 def split(gland, min_core_area_px=0):
-    return split_touching(gland_instances((gland > 0.5).astype(np.uint8)), gland, min_core_area_px)
+    return divide_by_cores(gland_instances((gland > 0.5).astype(np.uint8)), gland, CORE_PROBABILITY, min_core_area_px)
 
 
 def test_two_glands_joined_by_a_bridge_the_model_doubts_are_told_apart():
@@ -53,7 +54,7 @@ def test_a_core_that_is_too_small_makes_no_gland():
 def test_touching_glands_of_two_classes_stay_what_they_are():
     instances = np.zeros((6, 12), int)
     instances[1:5, 1:6], instances[1:5, 6:11] = 1, 2
-    np.testing.assert_array_equal(split_touching(instances, np.full((6, 12), 0.99)), instances)
+    np.testing.assert_array_equal(divide_by_cores(instances, np.full((6, 12), 0.99), CORE_PROBABILITY), instances)
 
 
 @settings(deadline=None, max_examples=80)
@@ -61,12 +62,12 @@ def test_touching_glands_of_two_classes_stay_what_they_are():
                         elements=st.sampled_from([0.1, 0.6, 0.8, 0.9, 1.0])), least=st.integers(0, 6))
 def test_no_pixel_is_lost_and_each_part_has_one_core(gland, least):
     whole = gland_instances((gland > 0.5).astype(np.uint8))
-    parts = split_touching(whole, gland, least)
+    parts = divide_by_cores(whole, gland, CORE_PROBABILITY, least)
     np.testing.assert_array_equal(parts > 0, whole > 0)
     assert set(np.unique(parts)) - {0} == set(range(1, parts.max() + 1))
     for region in range(1, whole.max() + 1):
         inside = whole == region
-        cores, found = ndimage.label(inside & (gland > CORE_CONFIDENCE), EIGHT)
+        cores, found = ndimage.label(inside & (gland > CORE_PROBABILITY), EIGHT)
         sizes = [int((cores == c).sum()) for c in range(1, found + 1)]
         enough = [c for c, size in enumerate(sizes, start=1) if size >= max(least, CORE_SHARE * inside.sum())]
         ids = np.unique(parts[inside])
@@ -77,9 +78,27 @@ def test_no_pixel_is_lost_and_each_part_has_one_core(gland, least):
             assert sorted({int(i) for c in enough for i in np.unique(parts[cores == c])}) == sorted(ids)
 
 
-@pytest.mark.parametrize(("divided", "glands"), [(True, 2), (False, 1)])
-def test_a_prediction_counts_the_parts_as_glands_unless_told_not_to(divided, glands):
+@pytest.mark.parametrize(("core_probability", "glands"), [(CORE_PROBABILITY, 2), (None, 1), (0.99, 1)])
+def test_a_prediction_counts_the_parts_as_glands_unless_told_not_to(core_probability, glands):
     gland = two_discs(bridge=0.6)
-    found = glands_from_probabilities(np.stack([1 - gland, gland]), {0: "background", 1: "gland"}, mpp=0.5, split=divided)
+    found = glands_from_probabilities(np.stack([1 - gland, gland]), {0: "background", 1: "gland"}, mpp=0.5,
+                                      core_probability=core_probability)
     assert len(found.glands) == found.instances.max() == glands
     assert sum(g.area_px for g in found.glands) == (found.class_map > 0).sum()
+
+
+def test_doubt_about_the_class_of_a_gland_is_none_about_the_gland():
+    gland = two_discs(bridge=0.95)
+    benign = np.where(np.arange(48) < 24, 0.6, 0.4).astype(np.float32) * gland
+    found = glands_from_probabilities(np.stack([1 - gland, benign, gland - benign]), {0: "none", 1: "a", 2: "b"})
+    assert len(found.glands) == 2  # one of either class
+    sure = np.stack([1 - gland, 0.54 * gland, 0.46 * gland])
+    assert len(glands_from_probabilities(sure, {0: "none", 1: "a", 2: "b"}).glands) == 1
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.6, 3.0])
+def test_a_tempered_confidence_leaves_the_cores_where_they_are(temperature):
+    gland = two_discs(bridge=0.6)
+    again = divide_by_cores(gland_instances((gland > 0.5).astype(np.uint8)), tempered(gland, temperature),
+                            tempered(CORE_PROBABILITY, temperature))
+    np.testing.assert_array_equal(again, split(gland))

@@ -71,7 +71,7 @@ def test_predicted_glands_are_those_given_and_hidden_where_the_truth_is(split, w
 
 def test_predicted_glands_of_another_size_are_an_error(split):
     probs, truth, ids = split[0]
-    with pytest.raises(ValueError, match="here: the instance map is"):
+    with pytest.raises(ValueError, match="here: the map of predicted instances is"):
         SplitEvaluator(2).update(probs, truth, ids, "here", predicted_instances=np.zeros((3, 3), int))
 
 
@@ -203,7 +203,7 @@ def test_rows_per_image_are_the_metrics_of_each_alone(split):
     (lambda p, t, i: (np.where(p > 0.9, np.nan, p), t, i), "softmax"),
     (lambda p, t, i: (p[:, 1:], t, i), "match the truth"),
     (lambda p, t, i: (p, t + 2, i), "not classes"),
-    (lambda p, t, i: (p, t, i[1:]), "instance map is"),
+    (lambda p, t, i: (p, t, i[1:]), "map of true instances is"),
 ])
 def test_bad_input_is_refused_by_name_and_not_counted(split, change, message):
     evaluator = SplitEvaluator(2)

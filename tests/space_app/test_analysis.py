@@ -29,6 +29,17 @@ def test_the_smallest_area_gives_what_the_segmenter_gives_without_running_it(mak
         assert [g.area_um2 for g in chosen.glands] == [g.area_um2 for g in direct.glands]
 
 
+def test_glands_that_touch_are_told_apart_as_the_segmenter_does(make_demo):
+    demo = make_demo()
+    pixels = discs(2)
+    pixels[46:54, 40:64] = 122  # a strip between them that is gland with a probability of about a half and more
+    analysis = analysed(demo, pixels, mpp=0.5)
+    chosen, direct = chosen_prediction(analysis, default_choice(analysis)), demo.model.segmenter.predict(pixels, 0.5)
+    joined = demo.model.segmenter.predict(pixels, 0.5, split_touching=False)
+    assert (len(joined.glands), len(direct.glands)) == (1, 2)
+    assert np.array_equal(chosen.instances, direct.instances)
+
+
 def test_a_gland_keeps_its_number_whatever_is_filtered(make_demo):
     pixels = discs(3)
     pixels[2:9, 2:9] = 10
@@ -85,7 +96,7 @@ def test_without_a_pixel_size_the_notes_say_what_was_assumed(make_demo):
 def test_only_the_largest_regions_are_kept_and_the_user_is_told(make_demo):
     analysis = analysed(make_demo(max_glands=3), discs(5), mpp=0.5)
     assert len(analysis.prediction.glands) == 3
-    assert analysis.notes == ("Only the 3 largest of 5 regions are kept.",)
+    assert analysis.notes == ("Only the 3 largest of 5 glands are kept.",)
 
 
 def test_the_histogram_counts_every_pixel_once(make_demo):

@@ -82,7 +82,7 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
         assert "case_1.png · 260 × 200 px" in page.inner_text("#segment-viewer .gl-name")
         assert "Area (µm²)" in page.inner_text("#segment-viewer .gl-table thead")
         assert "3 glands" in page.inner_text(SUMMARY)
-        assert "1 smaller region left out" in page.inner_text(SUMMARY)
+        assert "1 smaller gland left out" in page.inner_text(SUMMARY)
         assert page.locator(".gl-panel[data-panel=contours] .gl-outlines g:not(.gl-hidden)").count() == 3
         assert page.locator("#segment-viewer .gl-histogram").is_visible()
 

@@ -108,7 +108,7 @@ def test_the_sliders_change_what_is_kept_unsure_and_said(make_demo):
     assert "1 unsure (below 85 %)" in view["summary"]
     nothing = choice_view("key", analysis, Choice(min_area=1e6))
     assert (nothing["kept"], nothing["unsure"]) == ([], [])
-    assert "3 smaller regions left out" in nothing["summary"]
+    assert "3 smaller glands left out" in nothing["summary"]
     json.dumps(view, allow_nan=False)
 
 

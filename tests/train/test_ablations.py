@@ -71,6 +71,11 @@ class TestAblations:
                 for balance in ("fading", "none")]
         assert not same_weights(*(weights(run) for run in runs))
 
+    def test_a_balance_that_stays_is_another_training_than_one_that_fades(self, tiny_dataset, tmp_path):
+        runs = [run_training(tmp_path / balance, tiny_settings(tiny_dataset, balance=balance))
+                for balance in ("fading", "constant")]
+        assert not same_weights(*(weights(run) for run in runs))
+
     def test_without_ema_the_teacher_is_the_student(self, tiny_dataset, tmp_path):
         run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, ema=False))
         assert same_weights(weights(run.run), weights(run.run, "student"))

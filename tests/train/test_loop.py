@@ -38,6 +38,11 @@ class TestRefinedRun:
         for i, decay in enumerate(refined.decays):
             assert decay == pytest.approx(0.5 + 0.4 * (1 - math.cos(math.pi * i / (self.STEPS - 1))) / 2)
 
+    def test_the_balance_of_the_classes_is_whole_in_warmup_and_gone_half_way_through_the_rest(self, refined):
+        balance = [r["balance"] for r in refined.records]
+        assert balance[:self.WARMUP + 1] == [1] * (self.WARMUP + 1)
+        assert balance[self.WARMUP:] == pytest.approx([max(1 - i / 4, 0) for i in range(self.STEPS - self.WARMUP)])
+
     def test_the_recorded_coverage_is_the_share_of_pixels_with_a_pseudo_label_and_it_moves(self, refined):
         coverage = [r["coverage"] for r in refined.records]
         measured = [(p != IGNORE_INDEX).float().mean().item() for p in refined.pseudo]
