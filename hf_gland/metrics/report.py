@@ -55,13 +55,15 @@ TABLES = (
           recovered=True),
     Table("Schedules", "Threshold, refreshes and warm-up.", lambda r: _usual(r) and r.variant in ("ours", *SCHEDULES),
           ("variant",)),
-    Table("Other networks", "The same code, with the settings of the recipe; all from random weights.", lambda r: r.backbone != "mit-b0", ("backbone", "variant")),
+    Table("Other networks", "The same code, with the settings of the recipe; all from random weights.",
+          lambda r: r.backbone != "mit-b0", ("backbone", "variant")),
     Table("A foreign stain", "The test images as another laboratory might stain them (`build_dataset --stain-shift`). "
           "All were trained without three patients. `adapted` is `ours-held-out`, taught their 14 images, restained with "
           "strength 3, without a label (`train --config adapt`); `continued` went on for as many steps without them.",
           lambda r: "@" in r.test_split or r.variant in ("no-stain-jitter", "adapted", "continued", "ours-held-out"),
           ("test split", "variant")),
-    Table("Calibration", "Trained without three patients; temperature fitted on their sparse labels.",
+    Table("Calibration", "Trained without three patients; temperature fitted on their sparse labels (`-dense`: on their "
+          "dense masks).",
           lambda r: HELD_OUT in r.variant and "@" not in r.test_split, ("variant", "temperature"),
           ("mIoU", "ece", "brier", "errors_in_least_confident_10")),
 )
