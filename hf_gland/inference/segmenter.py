@@ -171,7 +171,7 @@ class GlandSegmenter:
                              progress: Callable[[float], None] | None) -> list[np.ndarray]:
         """`probabilities` of equally large pictures: in one pass where they are no larger than a tile."""
         hw = working_hw(pictures[0].shape[:2], mpp, self.mpp, name)
-        working = torch.stack([torch.from_numpy(resample_image(rgb, hw)).permute(2, 0, 1) for rgb in pictures])
+        working = torch.stack([torch.tensor(resample_image(rgb, hw)).permute(2, 0, 1) for rgb in pictures])
         working = working.to(self.device)
         forward = self._forward(_autocast(self.device, precision))
         if flips:
