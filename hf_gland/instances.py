@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
+EIGHT_NEIGHBOURS = np.ones((3, 3), int)
+
 
 def gland_instances(class_map: np.ndarray, min_area_px: int = 0) -> np.ndarray:
     """Number the glands of a class map.
@@ -16,7 +18,7 @@ def gland_instances(class_map: np.ndarray, min_area_px: int = 0) -> np.ndarray:
     for class_id in np.unique(class_map):
         if class_id in (0, 255):
             continue
-        regions, n = ndimage.label(class_map == class_id, structure=np.ones((3, 3), int))
+        regions, n = ndimage.label(class_map == class_id, structure=EIGHT_NEIGHBOURS)
         areas = np.bincount(regions.ravel(), minlength=n + 1)
         keep = np.flatnonzero(areas >= max(min_area_px, 1))
         keep = keep[keep > 0]

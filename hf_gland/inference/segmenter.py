@@ -30,7 +30,7 @@ from hf_gland.inference.scale import (
     working_hw,
 )
 from hf_gland.inference.touching import CORE_PROBABILITY
-from hf_gland.metrics.temperature import apply_temperature, tempered
+from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.segformer_head import use_cheaper_head
 from hf_gland.model.student import class_probabilities
 from hf_gland.model.tiled import Forward, flip_averaged, tile_starts, tiled_probabilities, whole_probabilities
@@ -192,10 +192,12 @@ class GlandSegmenter:
                   split_touching: bool = True) -> Callable[[np.ndarray], GlandPrediction]:
         """What makes glands of the probabilities of pictures with this pixel size, as `predict` was told to."""
         scale_mpp = self._scale_mpp(mpp, name)
+        # As confident as CORE_PROBABILITY was before the temperature (exactly so for two classes).
+        core = float(apply_temperature(np.array([1 - CORE_PROBABILITY, CORE_PROBABILITY]), self.temperature)[1])
         return partial(
             glands_from_probabilities, id2label=self.id2label, mpp=mpp, gland_threshold=gland_threshold,
-            core_probability=tempered(CORE_PROBABILITY, self.temperature) if split_touching else None,
-            min_core_area_px=0 if scale_mpp is None else area_in_px(SMALLEST_GLAND_UM2, scale_mpp),
+            core_probability=core if split_touching else None,
+            min_core_area_px=_area_limit("min_core_area", None, None, scale_mpp, name),
             min_gland_area_px=_area_limit("min_gland_area", min_gland_area_px, min_gland_area_um2, scale_mpp, name),
             max_hole_area_px=_area_limit("max_hole_area", max_hole_area_px, max_hole_area_um2, scale_mpp, name))
 

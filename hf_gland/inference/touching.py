@@ -9,9 +9,10 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from hf_gland.instances import EIGHT_NEIGHBOURS
+
 CORE_PROBABILITY = 0.85  # chosen, as is CORE_SHARE, on held-out patients of GlaS train, with four models
 CORE_SHARE = 0.05  # of its region, that a core must have: less is noise
-EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
 
 def divide_by_cores(instances: np.ndarray, gland_probability: np.ndarray, core_probability: float,

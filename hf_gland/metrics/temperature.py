@@ -14,11 +14,6 @@ TEMPERATURE_RANGE = (0.05, 20.0)
 SMALLEST = 1e-7  # probabilities below are taken as this: float32 softmax gives exact zeros
 
 
-def tempered(probability: float, temperature: float) -> float:
-    """What `apply_temperature` makes of one of two classes' probability: sigmoid(logit(p) / T)."""
-    return 1 / (1 + ((1 - probability) / probability) ** (1 / temperature))
-
-
 def apply_temperature(probabilities: Probabilities, temperature: float, class_axis: int = 0) -> Probabilities:
     """softmax(log p / T) over `class_axis`: flatter for T > 1, sharper for T < 1; the order of classes is
     kept.

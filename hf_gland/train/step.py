@@ -51,7 +51,7 @@ def step_values(config: TrainConfig, step: int, num_classes: int, histograms: np
         assumed_weight=(schedules.anneal(fading, config.assumed_weight, config.assumed_weight_end)
                         if config.warmup_background == "assume" and config.mode != "full" else 0.0),
         balance={"none": 0.0, "constant": 1.0,
-                 "fading": 1 - schedules.ramp(progress, 0.5) if config.mode == "refined" else 1.0}[config.balance],
+                 "fading": 1 - schedules.ramp(progress, 0.5) if refining else 1.0}[config.balance],
         learning_rate_factor=schedules.learning_rate_factor(step, config.steps, config.lr_warmup_fraction),
     )
 

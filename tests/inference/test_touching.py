@@ -10,7 +10,7 @@ from scipy import ndimage
 from hf_gland.inference.glands import glands_from_probabilities
 from hf_gland.inference.touching import CORE_PROBABILITY, CORE_SHARE, divide_by_cores
 from hf_gland.instances import gland_instances
-from hf_gland.metrics.temperature import tempered
+from hf_gland.metrics.temperature import apply_temperature
 
 EIGHT = np.ones((3, 3), int)
 
@@ -98,7 +98,10 @@ def test_doubt_about_the_class_of_a_gland_is_none_about_the_gland():
 
 @pytest.mark.parametrize("temperature", [0.5, 1.6, 3.0])
 def test_a_tempered_confidence_leaves_the_cores_where_they_are(temperature):
+    def tempered(probability):
+        return apply_temperature(np.stack([1 - probability, probability]), temperature)[1]
+
     gland = two_discs(bridge=0.6)
-    again = divide_by_cores(gland_instances((gland > 0.5).astype(np.uint8)), tempered(gland, temperature),
-                            tempered(CORE_PROBABILITY, temperature))
+    again = divide_by_cores(gland_instances((gland > 0.5).astype(np.uint8)), tempered(gland),
+                            tempered(np.array(CORE_PROBABILITY)))
     np.testing.assert_array_equal(again, split(gland))
