@@ -16,8 +16,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from hf_gland.errors import HfGlandError
 
-class ConfigError(ValueError):
+
+class ConfigError(HfGlandError):
     """A setting is unknown or out of range; the message names it and the remedy."""
 
 
@@ -217,7 +219,7 @@ def read_config_file(source: str | Path) -> dict[str, Any]:
     return values
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: argparse._ActionsContainer) -> None:
     """Add one `--key` per setting to `parser`; those not given stay absent from the parsed namespace."""
     for f in dataclasses.fields(TrainConfig):
         kind = get_type_hints(TrainConfig)[f.name]

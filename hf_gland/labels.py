@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hf_gland.errors import HfGlandError
+
 BACKGROUND = 0
 IGNORE_INDEX = 255
 BINARY_CLASSES = ("background", "gland")
@@ -26,7 +28,7 @@ CLASS_COLOURS = (
 UNLABELLED_COLOUR = (128, 128, 128)
 
 
-class MaskError(ValueError):
+class MaskError(HfGlandError):
     """A mask breaks the convention above; the message names the mask and the remedy."""
 
 

@@ -42,14 +42,14 @@ from hf_gland.config import TrainConfig, add_settings, config_from_arguments
 from hf_gland.data.loading import CropDataset
 from hf_gland.data.store import working_size
 from hf_gland.data.training_data import open_training_data
+from hf_gland.environment import git_commit, hardware
 from hf_gland.inference import read_ahead as read_ahead_module
 from hf_gland.inference import segmenter as segmenter_module
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.metrics.environment import git_commit, hardware
+from hf_gland.method import schedules
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.student import IMAGENET_MEAN, IMAGENET_STD, load_network
-from hf_gland.refine import schedules
 from hf_gland.train import loop
 from hf_gland.train.loop import Training, make_accelerator
 

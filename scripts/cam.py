@@ -1,86 +1,8 @@
-"""The image-level baseline: pseudo-masks from the class activation maps of a patch classifier.
+"""Class activation maps as a baseline: `python scripts/cam.py --help`."""
 
-  python scripts/cam.py --config bench --dataset data/glas-20 --out data/glas-cam
-  python scripts/train.py --config bench --mode sparse-only --dataset data/glas-cam --validation_split "" --out runs/cam
-  python scripts/evaluate.py runs/cam/model data/glas-20 --split testA --variant cam --out runs/cam/evaluation
-
-Learns from one tag per patch (gland or none, told from the dense masks), then writes a dataset in which every pixel of
-the training images carries the class that the classifier's activation map gives it. Settings are those of train.py.
-"""
-
-import argparse
-import dataclasses
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
-
-import numpy as np
-from tqdm import tqdm
-
-from hf_gland.config import add_settings, config_from_arguments
-from hf_gland.data.build import build_dataset
-from hf_gland.data.schema import Sample
-from hf_gland.data.sparsify import SparseAnnotation
-from hf_gland.data.store import build_store
-from hf_gland.data.training_data import open_training_data
-from hf_gland.inference.segmenter import GlandSegmenter
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores
-from hf_gland.model.student import save_model_folder
-from hf_gland.train.tagger import train_tagger
-
-PATCH_PX = 64  # small enough that many patches hold no gland
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", help="recipe or settings file")
-    parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace --out if it is a dataset folder already")
-    parser.add_argument("--patch-px", type=int, default=PATCH_PX, help="side of a patch at the training pixel size "
-                        f"[{PATCH_PX}]")
-    add_settings(parser.add_argument_group("settings [default]"))
-    arguments = parser.parse_args()
-    keep_freed_memory()
-    use_all_cores()
-    try:
-        run(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def run(arguments: argparse.Namespace) -> None:
-    config = config_from_arguments(arguments, arguments.config)
-    config = dataclasses.replace(config, crop_px=arguments.patch_px,
-                                 batch_size=config.batch_size * max(config.crop_px // arguments.patch_px, 1))
-    data = open_training_data(dataclasses.replace(config, validation_split=""))
-    with tempfile.TemporaryDirectory() as folder:
-        store = build_store(data.train, Path(folder) / "store", len(data.class_names), config.mpp or None,
-                            config.missing_mpp or None, dense_as_labels=True)
-        model = train_tagger(config, store, data.class_names)
-        save_model_folder(Path(folder) / "model", model, model, (256, 256))
-        segmenter = GlandSegmenter.from_pretrained(Path(folder) / "model")
-
-    def pairs() -> Iterator[tuple[Sample, SparseAnnotation]]:
-        for row in tqdm(data.train, desc="activation maps", unit="image"):
-            image = np.array(row["image"].convert("RGB"))
-            class_map = segmenter.probabilities(image, row["mpp"], name=row["image_id"]).argmax(axis=0).astype(np.uint8)
-            truth, instances = (None if row[key] is None else np.array(row[key]) for key in ("mask", "instances"))
-            about = (row[key] for key in ("image_id", "patient_id", "source", "grade", "mpp"))
-            yield Sample(image, truth, instances, *about), SparseAnnotation(class_map, 0, row["total_glands"], 1.0, 0)
-
-    provenance = data.provenance
-    built = build_dataset({config.train_split: pairs()}, arguments.out, class_names=data.class_names,
-                          source=provenance["source"], licence=provenance["licence"],
-                          annotation={"style": "cam", "background": "all", "budget": None}, seed=config.seed,
-                          sources={"from_data_sha256": provenance["data_sha256"]}, overwrite=arguments.overwrite)
-    print(f"data sha256 {built['data_sha256']}\nwritten to {arguments.out}")
-
+from hf_gland.cli.cam import main
 
 if __name__ == "__main__":
     sys.exit(main())

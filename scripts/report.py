@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from hf_gland.metrics.figures import draw_curves, draw_risk_coverage
-from hf_gland.metrics.report import results_section, timings_section
-from hf_gland.metrics.results import ResultError, read_results
+from hf_gland.evaluation.figures import draw_curves, draw_risk_coverage
+from hf_gland.evaluation.records import ResultError, read_results
+from hf_gland.evaluation.report import results_section, timings_section
 
 START, END = "<!-- results -->", "<!-- /results -->"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_gland.metrics.results import REQUIRED_METRICS, ResultRecord
+from hf_gland.evaluation.records import REQUIRED_METRICS, ResultRecord
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "report.py"
 CURVE = {"step": [1, 2, 3], "threshold": [0.9, 0.8, 0.7], "ema_decay": [0.99] * 3, "coverage": [0.0, 0.5, 0.9],

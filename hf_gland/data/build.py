@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from hf_gland.data.digest import PIXEL_COLUMNS, combined_digest, row_digest
-from hf_gland.data.errors import DatasetError
 from hf_gland.data.parquet import SplitWriter
 from hf_gland.data.schema import FEATURES, Sample
 from hf_gland.data.sparsify import SparseAnnotation, SparsifyConfig, annotation_rng, sparsify
+from hf_gland.errors import DatasetError
 from hf_gland.labels import IGNORE_INDEX, check_class_names, check_mask
 
 PROVENANCE_FILE = "provenance.json"

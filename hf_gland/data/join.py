@@ -15,10 +15,10 @@ import datasets
 import numpy as np
 
 from hf_gland.data.build import PROVENANCE_FILE, build_dataset, dataset_card
-from hf_gland.data.errors import DatasetError
-from hf_gland.data.glas import GLAS_SPLITS, iter_glas
 from hf_gland.data.schema import FEATURES, Sample
+from hf_gland.data.sources.glas import GLAS_SPLITS, iter_glas
 from hf_gland.data.sparsify import SparseAnnotation
+from hf_gland.errors import DatasetError
 
 MASKS_ONLY = "masks-only"  # the value of "form" in such a dataset's provenance.json
 _FROM_ARCHIVE = ("image", "mask", "instances")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hf_gland.data.errors import DatasetError
+from hf_gland.errors import DatasetError
 
 TRIALS = 2000
 

@@ -17,8 +17,8 @@ from huggingface_hub.errors import (
 
 from hf_gland.config import TrainConfig
 from hf_gland.data.build import PROVENANCE_FILE, load_local, load_provenance
-from hf_gland.data.errors import DatasetError
 from hf_gland.data.schema import FEATURES
+from hf_gland.errors import DatasetError
 
 
 @dataclass(frozen=True)

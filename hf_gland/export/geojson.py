@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from hf_gland.export.files import write_atomically
 from hf_gland.export.polygons import Polygon, region_polygons
+from hf_gland.files import write_atomically
 from hf_gland.inference.glands import Gland, GlandPrediction
 from hf_gland.labels import class_colour
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_gland.errors import HfGlandError
 from hf_gland.export.polygons import fill_polygon
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX
 
@@ -20,7 +21,7 @@ Source = str | Path | Mapping[str, Any] | Sequence[Any]
 Patch = tuple[tuple[slice, slice], np.ndarray]  # a box of an image, and which of its pixels
 
 
-class GeoJsonError(ValueError):
+class GeoJsonError(HfGlandError):
     """A GeoJSON file cannot be used; the message names it, the feature and the remedy."""
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hf_gland.export.files import write_atomically
+from hf_gland.files import write_atomically
 from hf_gland.inference.glands import GlandPrediction
 
 MOST_INSTANCES = 2**16 - 1

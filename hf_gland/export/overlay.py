@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 from scipy import ndimage
 
-from hf_gland.export.files import write_atomically
+from hf_gland.files import write_atomically
 from hf_gland.inference.glands import GlandPrediction
 from hf_gland.instances import gland_instances
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX, class_colour

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from hf_gland.export.files import write_atomically
+from hf_gland.files import write_atomically
 from hf_gland.inference.glands import Gland, GlandPrediction
 
 COLUMNS = ("image", *(field.name for field in dataclasses.fields(Gland)), "mpp")

@@ -7,9 +7,9 @@ import jinja2
 import jinja2.meta
 from huggingface_hub import CardData, DatasetCard, ModelCard, RepoCard, SpaceCard
 
+from hf_gland.evaluation.records import UNITS, UNUSUAL, ResultRecord
+from hf_gland.evaluation.result_table import DECIMALS, HEADINGS
 from hf_gland.hub.errors import HubError
-from hf_gland.metrics.result_table import DECIMALS, HEADINGS
-from hf_gland.metrics.results import UNITS, UNUSUAL, ResultRecord
 
 CODE_LICENCE = "Apache-2.0"
 INTERVALS = "95 %"  # what the *_ci95 of a result record are

@@ -24,8 +24,8 @@ from PIL import Image
 from hf_gland.data.contact_sheet import contact_sheet, overlay
 from hf_gland.data.join import MASK_FEATURES, MASKS_ONLY, image_sha256
 from hf_gland.data.schema import FEATURES
+from hf_gland.data.sources.synthetic.images import iter_synthetic
 from hf_gland.data.sparsify import SparsifyConfig, annotation_rng, sparsify
-from hf_gland.data.synthetic import iter_synthetic
 from hf_gland.hub.dataset_card import dataset_card
 from hf_gland.hub.dataset_source import Configuration, check_rows
 from hf_gland.hub.errors import HubError

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from hf_gland.data.build import load_provenance
 from hf_gland.data.digest import combined_digest, row_digest
-from hf_gland.data.errors import DatasetError
 from hf_gland.data.schema import FEATURES, Sample
+from hf_gland.errors import DatasetError
 from hf_gland.hub.errors import HubError
 from hf_gland.labels import check_mask
 

@@ -11,8 +11,10 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from hf_gland.errors import HfGlandError
 
-class HubError(ValueError):
+
+class HubError(HfGlandError):
     """Something cannot be published or read; the message names it and the remedy.
 
     `fault`: the message without the advice to run the command again, for those who try again by themselves.

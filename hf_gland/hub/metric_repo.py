@@ -6,12 +6,12 @@ from pathlib import Path
 from huggingface_hub import SpaceCardData
 
 import hf_gland
+from hf_gland.evaluation.records import ResultRecord
 from hf_gland.hub.cards import CODE_LICENCE, render_card, results_table
 from hf_gland.hub.citations import GLAS_BIBTEX, PAPER_BIBTEX
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.repository import METRIC_TAG, OWN_TAG
 from hf_gland.metrics import gland_segmentation
-from hf_gland.metrics.results import ResultRecord
 from hf_gland.metrics.standalone import write_standalone
 
 

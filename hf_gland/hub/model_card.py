@@ -6,6 +6,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_gland.evaluation.records import UNUSUAL, ResultRecord
+from hf_gland.evaluation.result_table import SETTINGS, markdown_table
 from hf_gland.hub.cards import (
     CODE_LICENCE,
     INTERVALS,
@@ -22,8 +24,6 @@ from hf_gland.hub.licences import Licence
 from hf_gland.hub.metadata import TASK
 from hf_gland.hub.model_source import ModelSource
 from hf_gland.hub.repository import OWN_TAG
-from hf_gland.metrics.result_table import SETTINGS, markdown_table
-from hf_gland.metrics.results import UNUSUAL, ResultRecord
 
 # Identifiers under which the Hub files a metric; for the others our own keys serve.
 METRIC_TYPES = {"mIoU": "mean_iou"}

@@ -12,13 +12,13 @@ import yaml
 from huggingface_hub import EvalResultEntry
 from huggingface_hub import eval_result_entries_to_yaml as entries_to_yaml
 
+from hf_gland.evaluation.records import UNUSUAL, ResultRecord
 from hf_gland.hub.licences import Licence, model_licence
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.model_card import model_card
 from hf_gland.hub.model_source import ModelSource, record_file_name
 from hf_gland.hub.picture import prediction_picture
 from hf_gland.hub.staging import place
-from hf_gland.metrics.results import UNUSUAL, ResultRecord
 
 PICTURE = "media/predictions.png"
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_gland.evaluation.records import ResultError, ResultRecord, read_result
+from hf_gland.evaluation.split import EvaluationError, training_notes
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.metadata import is_repo_id
-from hf_gland.inference.evaluation import EvaluationError, training_notes
-from hf_gland.metrics.results import ResultError, ResultRecord, read_result
 from hf_gland.model.student import RANDOM_PREFIX
 
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "training_config.json",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hf_gland.data.synthetic import iter_synthetic
+from hf_gland.data.sources.synthetic.images import iter_synthetic
 from hf_gland.export.overlay import write_comparison
 from hf_gland.inference.segmenter import GlandSegmenter
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from huggingface_hub import SpaceCardData
 
 import hf_gland
+from hf_gland.evaluation.records import ResultRecord
 from hf_gland.hub.cards import render_card, results_table
 from hf_gland.hub.citations import PAPER_BIBTEX
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.repository import OWN_TAG
 from hf_gland.hub.staging import place
-from hf_gland.metrics.results import ResultRecord
 
 PACKAGE_SUFFIXES = {".py", ".toml", ".txt", ".typed"}
 NOT_PUBLISHED = {"__pycache__", ".DS_Store", ".gradio"}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_gland.inference.images import ImageError, read_rgb
-from hf_gland.inference.scale import PixelSizeError
+from hf_gland.imaging.pictures import ImageError, read_rgb
+from hf_gland.imaging.resample import PixelSizeError
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,16 +19,17 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
-from hf_gland.inference.glands import GlandPrediction, area_in_px, glands_from_probabilities
-from hf_gland.inference.images import ImageSource, read_rgb
-from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
-from hf_gland.inference.scale import (
+from hf_gland.errors import HfGlandError
+from hf_gland.imaging.pictures import ImageSource, read_rgb
+from hf_gland.imaging.resample import (
     PixelSizeError,
     check_mpp,
     resample_image,
     resample_probabilities,
     working_hw,
 )
+from hf_gland.inference.glands import GlandPrediction, area_in_px, glands_from_probabilities
+from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.inference.touching import CORE_PROBABILITY
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.segformer_head import use_cheaper_head
@@ -44,7 +45,7 @@ TEMPERATURE_KEY = "confidence_temperature"
 Device = str | torch.device | None
 
 
-class ModelError(ValueError):
+class ModelError(HfGlandError):
     """A model cannot be loaded; the message names the folder or repository and the remedy."""
 
 

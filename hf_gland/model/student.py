@@ -16,6 +16,7 @@ from transformers import (
     SegformerImageProcessorPil,
 )
 
+from hf_gland.errors import HfGlandError
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.model.segformer_head import use_cheaper_head
 
@@ -25,7 +26,7 @@ RANDOM_PREFIX = "random:"
 SIDE_MULTIPLE_PX = 32  # the coarsest stride of the usual encoders
 
 
-class BackboneError(ValueError):
+class BackboneError(HfGlandError):
     """A backbone cannot be loaded; the message names it and the remedy."""
 
 

@@ -24,12 +24,13 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from hf_gland.config import TrainConfig, make_config
+from hf_gland.errors import HfGlandError
 
 # Settings that say how a run is carried out and recorded, not what it computes: they may change on resume.
 RUN_ONLY = {"num_workers", "validate_every", "panels_every", "save_every", "keep_last", "tracker"}
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(HfGlandError):
     """A checkpoint cannot be written or does not fit; the message names it and the remedy."""
 
 

@@ -22,8 +22,11 @@ from hf_gland.config import ConfigError, TrainConfig
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
 from hf_gland.data.store import FlatArrays, TrainingStore, build_store
 from hf_gland.data.training_data import TrainingData, open_training_data
+from hf_gland.environment import git_commit, hardware
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.metrics.environment import git_commit, hardware
+from hf_gland.method import schedules
+from hf_gland.method.bank import dequantise
+from hf_gland.method.losses import balancing_weights
 from hf_gland.model.student import (
     SIDE_MULTIPLE_PX,
     class_probabilities,
@@ -35,9 +38,6 @@ from hf_gland.model.student import (
 )
 from hf_gland.model.sync_norm import synchronise_norms
 from hf_gland.model.teacher import make_teacher, update_teacher
-from hf_gland.refine import schedules
-from hf_gland.refine.bank import dequantise
-from hf_gland.refine.losses import balancing_weights
 from hf_gland.train.checkpoint import (
     CheckpointError,
     TrainingState,

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hf_gland.data.store import FlatArrays, TrainingStore
+from hf_gland.method import bank
+from hf_gland.method.veto import contradicted
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.model.student import class_probabilities, normalise
 from hf_gland.model.tiled import tiled_probabilities
-from hf_gland.refine import bank
-from hf_gland.refine.veto import contradicted
 
 
 def image_predictor(model: nn.Module, accelerator: Accelerator, tile_px: int) -> Callable[[np.ndarray], Tensor]:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hf_gland.config import TrainConfig
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX
-from hf_gland.refine import schedules
-from hf_gland.refine.fusion import confident_labels, fuse
-from hf_gland.refine.losses import cross_entropy_sum, dice_sum, mean_over, squared_difference_sum
+from hf_gland.method import schedules
+from hf_gland.method.fusion import confident_labels, fuse
+from hf_gland.method.losses import cross_entropy_sum, dice_sum, mean_over, squared_difference_sum
 
 
 @dataclass(frozen=True)

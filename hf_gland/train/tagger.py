@@ -14,8 +14,8 @@ from hf_gland.config import TrainConfig
 from hf_gland.data.loading import CropDataset, draw_keys
 from hf_gland.data.store import TrainingStore
 from hf_gland.labels import IGNORE_INDEX
+from hf_gland.method import schedules
 from hf_gland.model.student import full_size_logits, head_parameter_names, load_student, normalise
-from hf_gland.refine import schedules
 
 PRESENT, ABSENT = 0.2, 0.01  # shares of a patch: a gland's corner is neither a gland patch nor a patch without
 

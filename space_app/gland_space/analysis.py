@@ -12,8 +12,8 @@ import numpy as np
 from gland_space.limits import MEGAPIXEL, Limits
 from gland_space.model_source import LoadedModel
 from gland_space.pictures import Picture
+from hf_gland.imaging.resample import check_mpp, working_hw
 from hf_gland.inference import Gland, GlandPrediction, PixelSizeError, PixelSizeWarning
-from hf_gland.inference.scale import check_mpp, working_hw
 from hf_gland.inference.segmenter import SMALLEST_GLAND_UM2
 
 HISTOGRAM_BINS = 25

@@ -17,8 +17,8 @@ from PIL import Image
 from gland_space.pictures import Picture
 from gland_space.temporary import new_folder
 from hf_gland.data.build import build_dataset
-from hf_gland.data.metadata import COLUMNS
 from hf_gland.data.schema import Sample
+from hf_gland.data.sources.metadata import COLUMNS
 from hf_gland.data.sparsify import SparseAnnotation, as_drawn
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX, check_mask
 

@@ -15,9 +15,9 @@ from gland_space.downloads import settings, write_download
 from gland_space.pictures import read_picture, safe_name
 from gland_space.runner import Cancelled, Finished
 from gland_space.segment_tab import MODEL_QUEUE
-from hf_gland.data.errors import DatasetError
-from hf_gland.data.image_files import map_mask, read_labels
+from hf_gland.errors import DatasetError
 from hf_gland.export.table import COLUMNS, gland_rows
+from hf_gland.imaging.label_maps import map_mask, read_labels
 from hf_gland.inference import ImageError, PixelSizeError
 from hf_gland.labels import MaskError, check_mask
 

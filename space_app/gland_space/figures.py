@@ -6,8 +6,8 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData, snapshot_download
 
 from gland_space.model_source import ModelSource
-from hf_gland.metrics.result_table import markdown_table
-from hf_gland.metrics.results import ResultError, read_results
+from hf_gland.evaluation.records import ResultError, read_results
+from hf_gland.evaluation.result_table import markdown_table
 
 COLUMNS = ("mIoU", "mDice", "gland_iou", "object_f1", "object_dice", "object_hausdorff", "ece")
 OWN = ("dataset", "test_split")

@@ -19,7 +19,7 @@ from PIL import (
 from gland_space.limits import MEGAPIXEL, Limits
 from gland_space.pixel_size import stated_mpp
 from gland_space.tiff_pages import Pages, inspect_tiff, read_level
-from hf_gland.inference.images import ImageError, read_rgb
+from hf_gland.imaging.pictures import ImageError, read_rgb
 
 FORMATS = "PNG, JPEG, TIFF, BMP or WebP"
 # Told apart by their first bytes. Pillow's own search would try some forty formats more, one of which hands files to an

@@ -6,8 +6,8 @@ from typing import Any
 
 from PIL import Image
 
+from hf_gland.imaging.resample import PLAUSIBLE_MPP
 from hf_gland.inference import PixelSizeError
-from hf_gland.inference.scale import PLAUSIBLE_MPP
 
 UM_PER_INCH = 25_400.0
 _APERIO = re.compile(r"\bMPP\s*=\s*([0-9.]+)")

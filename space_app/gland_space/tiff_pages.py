@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from hf_gland.inference.images import ImageError
+from hf_gland.imaging.pictures import ImageError
 
 MAX_PAGES = 1000
 _SAME_SHAPE = 0.02  # aspect ratios of a pyramid's levels differ by rounding, not by more than this

@@ -12,10 +12,10 @@ import yaml
 from hf_gland.data import build, parquet
 from hf_gland.data.build import annotated, build_dataset, dataset_card, load_local, load_provenance, shared_patients
 from hf_gland.data.digest import dataset_digest
-from hf_gland.data.errors import DatasetError
 from hf_gland.data.parquet import SplitWriter
 from hf_gland.data.schema import FEATURES, Sample
 from hf_gland.data.sparsify import SparsifyConfig, annotation_rng, sparsify
+from hf_gland.errors import DatasetError
 from hf_gland.labels import MaskError
 
 CONFIG = SparsifyConfig(budget=1, rim_px=2, stroke_px=2, min_gland_px=4)

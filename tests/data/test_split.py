@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hf_gland.data.errors import DatasetError
 from hf_gland.data.split import split_by_patient
+from hf_gland.errors import DatasetError
 
 # The patients and grades of the 85 GlaS training images: (patient, benign images, malignant images).
 GLAS_TRAIN = [(1, 4, 8), (2, 0, 16), (3, 4, 4), (4, 4, 0), (5, 4, 0), (6, 0, 4), (7, 0, 4), (8, 0, 1), (9, 8, 0),

@@ -5,8 +5,8 @@ import pytest
 from tiny import write_dataset
 
 from hf_gland.config import make_config
-from hf_gland.data.errors import DatasetError
 from hf_gland.data.training_data import open_dataset, open_training_data, pick_split
+from hf_gland.errors import DatasetError
 
 
 def test_a_folder_gives_its_splits_and_classes(tiny_dataset_3):

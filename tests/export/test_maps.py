@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_gland.export.files import write_atomically
 from hf_gland.export.maps import write_confidence, write_instances, write_mask
+from hf_gland.files import write_atomically
 
 
 def test_class_ids_gland_ids_and_confidence_are_read_back(tmp_path, two_glands):

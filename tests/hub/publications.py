@@ -14,9 +14,9 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from hf_gland.config import make_config
 from hf_gland.data.build import annotated, build_dataset, load_local, load_provenance
-from hf_gland.data.glas import iter_glas, plan_glas
+from hf_gland.data.sources.glas import iter_glas, plan_glas
 from hf_gland.data.sparsify import SparsifyConfig
-from hf_gland.inference.evaluation import evaluate_rows, result_record
+from hf_gland.evaluation.split import evaluate_rows, result_record
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.model.student import save_model_folder
 

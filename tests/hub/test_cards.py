@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from publications import TEMPLATES, measure, write_glas_archive, write_glas_dataset, write_run
 
 from hf_gland.data.build import load_provenance
+from hf_gland.evaluation.records import ResultRecord, read_result
 from hf_gland.hub.cards import render_card, results_table
 from hf_gland.hub.dataset_repo import stage_dataset
 from hf_gland.hub.dataset_source import read_configurations
@@ -21,7 +22,6 @@ from hf_gland.hub.model_card import model_card
 from hf_gland.hub.model_source import ModelSource, read_model
 from hf_gland.hub.space_repo import stage_space
 from hf_gland.metrics import gland_segmentation
-from hf_gland.metrics.results import ResultRecord, read_result
 
 GOLDEN = Path(__file__).with_name("golden")
 APP = TEMPLATES.parent / "space_app"

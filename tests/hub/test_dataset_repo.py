@@ -14,9 +14,9 @@ from tiny import tree
 
 from hf_gland.data.build import load_local, load_provenance
 from hf_gland.data.digest import dataset_digest
-from hf_gland.data.errors import DatasetError
 from hf_gland.data.join import join_archive
 from hf_gland.data.schema import FEATURES
+from hf_gland.errors import DatasetError
 from hf_gland.hub.dataset_repo import stage_dataset
 from hf_gland.hub.dataset_source import check_rows, read_configurations
 from hf_gland.hub.errors import HubError

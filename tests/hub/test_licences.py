@@ -1,6 +1,6 @@
 import pytest
 
-from hf_gland.data.glas import GLAS_LICENCE
+from hf_gland.data.sources.glas import GLAS_LICENCE
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.licences import HUB_LICENCES, REDISTRIBUTABLE, UNCONDITIONAL, may_redistribute, model_licence
 

@@ -4,8 +4,8 @@ import pytest
 
 from hf_gland.config import read_config_file, recipe_names
 from hf_gland.data.build import annotated, build_dataset
+from hf_gland.data.sources.synthetic.images import iter_synthetic
 from hf_gland.data.sparsify import SparsifyConfig
-from hf_gland.data.synthetic import iter_synthetic
 
 
 @pytest.mark.slow

@@ -23,8 +23,8 @@ from gland_space.model_source import load_model, parse_source
 from gland_space.segment_tab import SegmentHandlers
 from PIL import Image
 
-from hf_gland.data.synthetic import iter_synthetic
-from hf_gland.inference.scale import resample_image, working_hw
+from hf_gland.data.sources.synthetic.images import iter_synthetic
+from hf_gland.imaging.resample import resample_image, working_hw
 from hf_gland.model.tiled import tile_starts
 
 TILE_PX, STRIDE_PX, BATCH = 512, 384, 4  # what GlandSegmenter.predict uses by default

@@ -1,5 +1,4 @@
 import base64
-import importlib.util
 import io
 import zipfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from gland_space.pictures import Picture
 from PIL import Image
 from space_tools import discs
 
+from hf_gland.cli import build_dataset
 from hf_gland.data.build import load_local, load_provenance
 from hf_gland.labels import MaskError
 
@@ -42,13 +42,6 @@ def uri(mask, kind="PNG"):
     buffer = io.BytesIO()
     Image.fromarray(np.repeat(mask[..., None], 3, 2)).save(buffer, kind)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def build_dataset_script():
-    spec = importlib.util.spec_from_file_location("build_dataset_script", ROOT / "scripts" / "build_dataset.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_drawing_comes_through_exactly():
@@ -93,7 +86,7 @@ def test_what_is_downloaded_is_what_build_dataset_takes(tmp_path):
         archive.extractall(tmp_path / "unpacked")
     assert (tmp_path / "unpacked" / "README.txt").read_text().count(build_command(("background", "gland"))) == 1
 
-    script = build_dataset_script()
+    script = build_dataset
     code = script.main(["folder", "--root", str(tmp_path / "unpacked" / "annotations"), "--style", "as-is",
                         "--out", str(tmp_path / "built")])
     assert code == 0

@@ -7,7 +7,7 @@ from tiny import tiny_settings, write_dataset
 from training import prepare_training, read_records, run_training, same_weights, watched_run, weights
 
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.refine.schedules import quantile_thresholds
+from hf_gland.method.schedules import quantile_thresholds
 from hf_gland.train import loop
 from hf_gland.train.checkpoint import checkpoint_paths
 

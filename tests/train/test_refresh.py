@@ -10,10 +10,10 @@ from training import forget_accelerator
 
 from hf_gland.data.build import load_local
 from hf_gland.data.store import FlatArrays, build_store
+from hf_gland.method.bank import quantise
+from hf_gland.method.veto import contradicted
 from hf_gland.metrics.pixel import confusion_matrix, pixel_metrics
 from hf_gland.model.student import class_probabilities, load_student, normalise
-from hf_gland.refine.bank import quantise
-from hf_gland.refine.veto import contradicted
 from hf_gland.train.refresh import image_predictor, refresh_bank, validate
 
 

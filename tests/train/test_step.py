@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hf_gland.config import make_config
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.refine.losses import dice_sum, mean_over
-from hf_gland.refine.schedules import quantile_thresholds
+from hf_gland.method.losses import dice_sum, mean_over
+from hf_gland.method.schedules import quantile_thresholds
 from hf_gland.train.step import Supervision, step_loss, step_values, supervision
 
 STEPS, WARMUP = 40, 10

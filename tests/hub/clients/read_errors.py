@@ -6,8 +6,8 @@ usage: read_errors.py '{"name": [REPO, CONFIG, REVISION], …}' [MODEL REVISION]
 import json
 import sys
 
-from hf_gland.data.errors import DatasetError
 from hf_gland.data.training_data import open_dataset
+from hf_gland.errors import DatasetError
 from hf_gland.inference import GlandSegmenter, ModelError
 
 messages = {}

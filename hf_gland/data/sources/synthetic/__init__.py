@@ -1,0 +1,1 @@
+"""The synthetic H&E-like generator."""

@@ -1,0 +1,88 @@
+"""Pictures drawn from result records alone."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hf_gland.evaluation.records import HELD_OUT, ResultRecord
+
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+
+
+def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
+    """Self-training over the steps, ours beside the naive reading, one column per background; False if none has both.
+
+    From above: the share of pixels with a pseudo-label, the threshold τ (the lower class's) and the teacher's decay α;
+    the share of those labels that is right; and in a column of runs that held patients out, their mIoU.
+    """
+    runs: dict[tuple[str, str], ResultRecord] = {}
+    for record in sorted(records, key=lambda r: r.seed):
+        method = record.variant.removesuffix(HELD_OUT)
+        if method in ("ours", "naive") and "curve" in record.extra and record.test_split.count("@") == 0:
+            watched = ", patients held out" if record.variant.endswith(HELD_OUT) else ""
+            runs.setdefault((f"{record.recipe}, stroma by {record.background}{watched}", method), record)
+    titles = sorted({t for t, _ in runs if {(t, "ours"), (t, "naive")} <= set(runs)}, key=lambda t: ("held out" in t, t))
+    if not titles:
+        return False
+    validated = any("validation_step" in runs[t, "ours"].extra["curve"] for t in titles)
+    figure = Figure(figsize=(4.2 * len(titles), 8 if validated else 5.5), dpi=110, layout="constrained")
+    axes = figure.subplots(3 if validated else 2, len(titles), sharex=True, sharey="row", squeeze=False)
+    for column, title in enumerate(titles):
+        top, middle = axes[:2, column]
+        for method, colour in (("ours", BLUE), ("naive", VERMILION)):
+            record = runs[title, method]
+            curve = {k: np.array(v, float) for k, v in record.extra["curve"].items()}
+            taught = curve["coverage"] > 0
+            top.plot(curve["step"], curve["coverage"], color=colour,
+                     label=f"{method} ({record.metrics['mIoU']:.1f} mIoU): coverage")
+            top.plot(curve["step"][taught], curve["threshold"][taught], color=colour, linestyle=":", label="threshold τ")
+            top.plot(curve["step"], curve["ema_decay"], color=colour, linestyle="--", linewidth=0.8, label="decay α")
+            middle.plot(curve["step"], curve["pseudo_accuracy"], color=colour, label=method)
+            if "validation_step" in curve:
+                axes[2, column].plot(curve["validation_step"], curve["validation_mIoU"], color=colour, marker=".",
+                                     label=method)
+                axes[2, column].legend(fontsize=7)
+        top.set(title=title, ylim=(0, 1.02))
+        top.title.set_fontsize(9)
+        axes[-1, column].set(xlabel="training step")
+        top.legend(fontsize=6)
+        middle.legend(fontsize=7)
+    for row, label in enumerate(("share of pixels", "accuracy of the pseudo-labels", "mIoU on held-out patients (%)")):
+        if row < len(axes):
+            axes[row, 0].set_ylabel(label)
+    if validated:
+        for column in range(len(titles)):
+            if not axes[2, column].lines:
+                axes[2, column].text(0.5, 0.5, "no patients held out", ha="center", va="center", color="grey", fontsize=8,
+                                     transform=axes[2, column].transAxes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return True
+
+
+def draw_risk_coverage(records: Iterable[ResultRecord], path: Path) -> bool:
+    """Share of wrong pixels among the most confident ones, one line per method; False if no record has the curve."""
+    lines: dict[str, list[list[float]]] = {}
+    shares: list[float] = []
+    for record in records:
+        found = record.metrics.get("risk_coverage")
+        if (record.variant in ("ours", "sparse-only", "full") and found and "@" not in record.test_split
+                and record.recipe == "bench" and record.background in ("rim+scribble", "all")
+                and record.budget in (0.2, 1.0) and record.style in ("glands", "full")):
+            lines.setdefault(record.variant, []).append(found["error"])
+            shares = found["coverage"]
+    if not lines:
+        return False
+    figure = Figure(figsize=(5, 3.5), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    for (variant, curves), colour in zip(sorted(lines.items()), (GREEN, BLUE, VERMILION), strict=False):
+        axes.plot(100 * np.array(shares), np.mean(curves, axis=0), color=colour, marker=".", label=variant)
+    axes.set(xlabel="most confident pixels kept (%)", ylabel="of them wrong (%)", xlim=(0, 100), ylim=(0, None))
+    axes.axvline(90, color="grey", linewidth=0.8, linestyle=":")
+    axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return True

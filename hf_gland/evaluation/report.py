@@ -1,0 +1,173 @@
+"""The results section of the README: every record in the table it belongs to, with the published figures beside."""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hf_gland.evaluation.records import HELD_OUT, ResultRecord
+from hf_gland.evaluation.result_table import markdown_table
+
+ALL_COLUMNS = ("mIoU", "mDice", "gland_iou", "image_dice", "object_f1", "object_dice", "object_hausdorff", "ece")
+FEW_COLUMNS = ("mIoU", "mDice", "object_f1", "object_dice", "ece")
+BASELINES = ("full", "ours", "mean-teacher", "sparse-only", "sparse-only-unbalanced", "cam")
+ABLATIONS = ("no-ema", "no-filter", "no-progression", "no-fusion", "naive", "joint-loss", "no-veto", "no-balance",
+             "constant-balance", "no-cutmix", "joined", "full-joined")
+SCHEDULES = ("fixed-threshold", "papers-threshold", "online", "1-refresh", "8-refreshes", "warmup-10", "warmup-50")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: which records belong in it, and how it is laid out."""
+
+    title: str
+    about: str
+    wants: Callable[[ResultRecord], bool]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...] = FEW_COLUMNS
+    recovered: bool = False  # say how far ours comes from sparse-only towards full
+
+
+def _usual(record: ResultRecord) -> bool:
+    """20 % of the glands outlined, stroma by ring and strokes (or all of it), from the default encoder, as it came."""
+    return (record.backbone == "mit-b0" and "@" not in record.test_split and HELD_OUT not in record.variant
+            and ((record.style, record.background, record.budget) == ("glands", "rim+scribble", 0.2)
+                 or record.style in ("full", "cam")))
+
+
+def _annotation(record: ResultRecord) -> bool:
+    return (record.variant in ("ours", "sparse-only", "sparse-only+assumed", "naive") and record.backbone == "mit-b0"
+            and "@" not in record.test_split
+            and (not _usual(record) or record.variant in ("ours", "sparse-only")))
+
+
+TABLES = (
+    Table("The method beside its baselines", "20 % of the glands outlined, stroma labelled by a ring around them and a few "
+          "strokes; `full` has every pixel labelled, `cam` only one tag per patch (gland or none), from which class "
+          "activation maps were made.", lambda r: _usual(r) and r.variant in BASELINES,
+          ("variant", "paper"), ALL_COLUMNS, recovered=True),
+    Table("Ablations", "One thing taken away at a time; `naive` is the paper's text as it reads, with the same "
+          "augmentation. `joined` is ours with touching glands left joined, `full-joined` the same of full "
+          "supervision.", lambda r: _usual(r) and r.variant in ("ours", *ABLATIONS), ("variant", "paper")),
+    Table("What the annotator draws", "Styles and budgets, with what they cost: outlined glands of all in the training "
+          "images, and the share of pixels labelled.", _annotation,
+          ("style", "background", "glands asked for", "glands outlined", "pixels labelled", "variant"),
+          recovered=True),
+    Table("Schedules", "Threshold, refreshes and warm-up.", lambda r: _usual(r) and r.variant in ("ours", *SCHEDULES),
+          ("variant",)),
+    Table("Other networks", "The same code, with the settings of the recipe; all from random weights.",
+          lambda r: r.backbone != "mit-b0", ("backbone", "variant")),
+    Table("A foreign stain", "The test images as another laboratory might stain them (`build_dataset --stain-shift`). "
+          "All were trained without three patients. `adapted` is `ours-held-out`, taught their 14 images, restained with "
+          "strength 3, without a label (`train --config adapt`); `continued` went on for as many steps without them.",
+          lambda r: "@" in r.test_split or r.variant in ("no-stain-jitter", "adapted", "continued", "ours-held-out"),
+          ("test split", "variant")),
+    Table("Calibration", "Trained without three patients; temperature fitted on their sparse labels (`-dense`: on their "
+          "dense masks).",
+          lambda r: HELD_OUT in r.variant and "@" not in r.test_split, ("variant", "temperature"),
+          ("mIoU", "ece", "brier", "errors_in_least_confident_10")),
+)
+
+
+def results_section(records: Sequence[ResultRecord], references: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown of all tables that have a record, each split by dataset, recipe and test split.
+
+    `references`: published figures, {name, supervision, mIoU, mDice, source} and, for a row of ours that one compares
+    with, `variant`. Raises ResultError as `markdown_table` does, and ValueError for a record that no table wants.
+    """
+    lost = [r.name for r in records if not any(table.wants(r) for table in TABLES)]
+    if lost:
+        raise ValueError(f"no table shows {', '.join(lost)}: give it one in TABLES, or remove the record")
+    parts: list[str] = []
+    shown: set[str] = set()
+    for table in TABLES:
+        groups: dict[tuple[str, str, str], list[ResultRecord]] = {}
+        for record in filter(table.wants, records):
+            split = record.test_split.split("@")[0]
+            groups.setdefault((record.recipe if "test split" not in table.rows else "", record.dataset, split),
+                              []).append(_with_row_headings(record, references))
+        # A method alone, known from a table above, is no comparison yet.
+        groups = {key: members for key, members in groups.items()
+                  if {r.variant for r in members} != {"ours"} or not {r.name for r in members} <= shown}
+        shown |= {r.name for members in groups.values() for r in members}
+        if groups:
+            parts.append(f"### {table.title}\n\n{table.about}\n")
+        for (recipe, dataset, split), members in sorted(groups.items()):
+            members.sort(key=lambda r: (*_place(table, r), r.seed))
+            parts.append(_heading(recipe, dataset, split, members)
+                         + markdown_table(members, table.columns, table.rows).replace("| – |", "| |"))
+            if table.recovered:
+                parts.append(_recovered(members, [r for r in records if r.variant == "full" and (
+                    r.recipe, r.dataset, r.test_split) == (recipe, dataset, split) and r.backbone == "mit-b0"]))
+    parts.append("### Published figures on GlaS\n\nBy the same definition of mIoU and mDice.\n\n"
+                 "| method | supervision | mIoU (%) | mDice (%) | source |\n|---|---|---|---|---|\n"
+                 + "".join(f"| {r['name']} | {r['supervision']} | {r['mIoU']:.1f} | {r['mDice']:.1f} | {r['source']} |\n"
+                           for r in references))
+    return "\n".join(parts)
+
+
+def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: a row per ratio of the benchmark files, each with its spread, and where the time goes by stage. ""
+    without any."""
+    rows = [f"| {label} | {r['median']:.2f} | {r['lowest']:.2f} – {r['highest']:.2f} | {b['hardware']} |\n"
+            for b in benchmarks for label, r in b["ratios"].items()]
+    if not rows:
+        return ""
+    stages = [f"| {stage} | {took:.1f} | {b['benchmark']} |\n"
+              for b in benchmarks for stage, took in b.get("stages_ms", {}).items()]
+    return ("### Timings\n\nEach ratio from blocks of both that took turns in one run (`scripts/benchmark.py`).\n\n"
+            "| ratio | median | range | hardware |\n|---|---:|---:|---|\n" + "".join(rows) + "\n"
+            + ("Where the time of a refined step and of an image goes:\n\n| stage | ms | benchmark |\n|---|---:|---|\n"
+               + "".join(stages) + "\n" if stages else ""))
+
+
+def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, Any]]) -> ResultRecord:
+    """The record with what tables head their rows by, beyond its own fields."""
+    paper = [f"{r['mIoU']:.1f} / {r['mDice']:.1f}" for r in references if r.get("variant") == record.variant]
+    outlined, total = record.extra.get("annotated_glands"), record.extra.get("total_glands")
+    fraction = record.extra.get("labelled_fraction")
+    return replace(record, extra=record.extra | {
+        "paper": paper[0] if paper else None, "test split": record.test_split, "glands asked for": _budget(record),
+        "temperature": f"{record.extra.get('temperature', 1.0):.2f}",
+        "glands outlined": None if outlined is None or record.style != "glands" else f"{outlined} of {total}",
+        "pixels labelled": None if fraction is None else f"{100 * fraction:.1f} %"})
+
+
+def _place(table: Table, record: ResultRecord) -> tuple:
+    """Where a record's row stands in its table."""
+    order = (*BASELINES, *ABLATIONS, *SCHEDULES)
+    variant = order.index(record.variant) if record.variant in order else len(order)
+    if table.rows[0] == "style":
+        return record.style, record.background, isinstance(record.budget, float), record.budget or 0, variant
+    return (record.test_split, variant, record.backbone) if "test split" in table.rows else (record.backbone, variant)
+
+
+def _heading(recipe: str, dataset: str, split: str, members: list[ResultRecord]) -> str:
+    seconds = sorted(r.train_seconds for r in members)
+    names = f"recipe `{recipe}`" if recipe else "recipes " + ", ".join(f"`{r}`" for r in sorted({r.recipe for r in members}))
+    return (f"{dataset}, {names}, measured on `{split}` ({', '.join(sorted({r.hardware for r in members}))}; training took "
+            f"{seconds[0]:.0f} to {seconds[-1]:.0f} s; mean ± standard deviation over seeds):\n\n")
+
+
+def _recovered(members: list[ResultRecord], full: list[ResultRecord]) -> str:
+    """How far ours comes from sparse-only towards full, for each annotation that has both."""
+    if not full:
+        return ""
+    top = statistics.fmean(r.metrics["mIoU"] for r in full)
+    found: dict[str, dict[str, list[float]]] = {}
+    for r in members:
+        found.setdefault(f"{r.style}, {r.background}, {_budget(r)}", {}).setdefault(r.variant, []).append(r.metrics["mIoU"])
+    lines = []
+    for annotation, means in found.items():
+        if {"ours", "sparse-only"} <= means.keys():
+            ours, sparse = statistics.fmean(means["ours"]), statistics.fmean(means["sparse-only"])
+            if top > sparse:
+                share = 100 * (ours - sparse) / (top - sparse)
+                lines.append(f"- {annotation}: {share:.0f} % of {top - sparse:.1f} points\n")
+    return "Of the distance in mIoU from sparse-only to full, ours recovers:\n\n" + "".join(lines) if lines else ""
+
+
+def _budget(record: ResultRecord) -> str:
+    if record.budget is None:
+        return ""
+    return f"{record.budget} per image" if isinstance(record.budget, int) else f"{100 * record.budget:g} %"

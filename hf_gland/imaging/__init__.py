@@ -1,0 +1,1 @@
+"""Reading pictures and label maps, and resampling them: the only reader of data, inference and the web demo."""

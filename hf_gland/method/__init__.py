@@ -1,0 +1,1 @@
+"""The method on tensors alone: schedules, fusion, losses, pseudo-labels."""

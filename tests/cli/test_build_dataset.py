@@ -1,0 +1,229 @@
+import io
+import json
+import re
+import zipfile
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_gland.cli import build_dataset as script
+from hf_gland.data.build import load_local, load_provenance
+from hf_gland.data.sparsify import STYLES, SparsifyConfig
+
+
+def run(*arguments: object) -> int:
+    return script.main([str(a) for a in arguments])
+
+
+def encode(pixels: np.ndarray, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    ids = np.zeros((60, 80), np.uint8)
+    ids[5:25, 5:30], ids[35:55, 40:70] = 1, 2
+    return rng.integers(0, 256, (60, 80, 3), np.uint8), ids
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A GlaS of 8 train images (4 patients) and 2 testA images."""
+    lines = ["name,patient ID, grade (GlaS), grade (Sirinukunwattana et al. 2015)"]
+    with zipfile.ZipFile(tmp_path / "glas.zip", "w") as bundle:
+        for split, count in (("train", 8), ("testA", 2)):
+            for number in range(1, count + 1):
+                image, ids = picture(number)
+                bundle.writestr(f"GlaS/{split}_{number}.bmp", encode(image, "BMP"))
+                bundle.writestr(f"GlaS/{split}_{number}_anno.bmp", encode(ids, "BMP"))
+                lines.append(f"{split}_{number},{number % 4}, {'benign' if number > 4 else 'malignant'}, healthy")
+        bundle.writestr("GlaS/Grade.csv", "\n".join(lines))
+    return tmp_path / "glas.zip"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Images and 0/255 masks of 8 patients, two images each."""
+    root = tmp_path / "slides"
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for index in range(16):
+        image, ids = picture(index)
+        (root / "images" / f"P{index // 2}_{index}.png").write_bytes(encode(image, "PNG"))
+        (root / "masks" / f"P{index // 2}_{index}.png").write_bytes(encode((255 * (ids > 0)).astype(np.uint8), "PNG"))
+    return root
+
+
+def test_glas(tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture) -> None:
+    out, sheet = tmp_path / "set", tmp_path / "sheet.png"
+    assert run("glas", "--archive", archive, "--no-verify", "--val-fraction", 0.25, "--budget", 1, "--out", out,
+               "--contact-sheet", sheet) == 0
+    shown = capsys.readouterr().out
+    provenance = load_provenance(out)
+    counts = {split: (s["images"], s["patients"], s["annotated_glands"], s["total_glands"])
+              for split, s in provenance["splits"].items()}
+    assert counts == {"train": (6, 3, 6, 12), "validation": (2, 1, 2, 4), "testA": (2, 2, 2, 4)}
+    for split, (images, patients, drawn, total) in counts.items():
+        (line,) = [words for words in map(str.split, shown.splitlines()) if words and words[0] == split]
+        assert line[1:6] == [str(images), str(patients), str(drawn), "/", str(total)]
+    assert provenance["data_sha256"] in shown
+    assert str(out) in shown
+    assert provenance["sources"]["unverified_images"] == 10
+    assert len(provenance["sources"]["archive_sha256"]) == 64
+    assert "research only" in provenance["licence"]
+    assert Image.open(sheet).width > len(STYLES) * 300
+
+
+def test_the_splits_do_not_depend_on_the_seed_but_the_annotation_does(tmp_path: Path, archive: Path) -> None:
+    for seed in (0, 1):
+        assert run("glas", "--archive", archive, "--no-verify", "--seed", seed, "--out", tmp_path / str(seed)) == 0
+    first, second = (load_local(tmp_path / str(seed)) for seed in (0, 1))
+    assert {s: rows["image_id"] for s, rows in first.items()} == {s: rows["image_id"] for s, rows in second.items()}
+    assert any(a["sparse_mask"].tobytes() != b["sparse_mask"].tobytes()
+               for a, b in zip(first["train"], second["train"], strict=True))
+
+
+def test_a_changed_archive_is_refused(tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("glas", "--archive", archive, "--out", tmp_path / "set") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "Grade.csv differs from the official release" in error
+    assert not (tmp_path / "set").exists()
+
+
+def test_synthetic(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    assert run("synthetic", "--splits", "train", "test", "--images", 2, "--size-px", 96, 128, "--style", "full",
+               "--class-names", "background", "benign", "malignant", "--out", out) == 0
+    dataset, provenance = load_local(out), load_provenance(out)
+    assert {split: len(rows) for split, rows in dataset.items()} == {"train": 2, "test": 2}
+    assert provenance["class_names"] == ["background", "benign", "malignant"]
+    row = dataset["train"][0]
+    assert row["image"].size == (128, 96)
+    np.testing.assert_array_equal(row["sparse_mask"], row["mask"])
+    assert provenance["splits"]["train"]["labelled_fraction"] == 1.0
+
+
+def test_every_annotation_setting_can_be_given_and_is_recorded(tmp_path: Path) -> None:
+    wanted = SparsifyConfig(style="scribbles", budget=2, background="scribble", rim_px=4.0, stroke_px=3.0, strokes=2,
+                            stroke_length=0.4, point_px=5.0, min_gland_px=12)
+    assert all(getattr(wanted, f.name) != f.default for f in fields(SparsifyConfig))
+    options = [text for name, value in asdict(wanted).items() for text in (f"--{name.replace('_', '-')}", value)]
+    assert run("synthetic", "--splits", "train", "--images", 1, "--size-px", 96, 96, "--out", tmp_path / "set",
+               *options) == 0
+    assert load_provenance(tmp_path / "set")["sparsify"] == asdict(wanted)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("12", 12), ("1.0", 1.0), ("0.2", 0.2)])
+def test_a_budget_is_a_number_of_glands_or_a_share(text: str, value: float) -> None:
+    assert script.budget(text) == value
+    assert type(script.budget(text)) is type(value)
+
+
+def test_folder_with_a_validation_split_by_patient(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "set"
+    assert run("folder", "--root", folder, "--mask-values", "0=0,255=1", "--mpp", 0.5, "--patient-pattern", "^(P[0-9])_",
+               "--val-fraction", 0.25, "--licence", "cc-by-4.0", "--out", out) == 0
+    dataset, provenance = load_local(out), load_provenance(out)
+    assert {split: s["images"] for split, s in provenance["splits"].items()} == {"train": 12, "validation": 4}
+    assert not set(dataset["train"]["patient_id"]) & set(dataset["validation"]["patient_id"])
+    assert set(dataset["train"]["mpp"]) == {0.5}
+    assert (provenance["source"], provenance["licence"]) == ("slides", "cc-by-4.0")
+    assert (np.asarray(dataset["train"][0]["mask"]) == 1).sum() == 20 * 25 + 20 * 30
+
+
+@pytest.mark.parametrize("beside_dense", [False, True])
+def test_folder_of_masks_drawn_by_hand(tmp_path: Path, folder: Path, beside_dense: bool) -> None:
+    drawings = tmp_path / "drawings" if beside_dense else folder / "masks"
+    drawings.mkdir(exist_ok=True)
+    _, ids = picture(0)
+    sparse = np.full(ids.shape, 9, np.uint8)
+    sparse[ids == 1] = 255
+    sparse[30:33] = 0
+    for image in (folder / "images").iterdir():
+        (drawings / image.name).write_bytes(encode(sparse, "PNG"))
+    how = ("--sparse-masks", drawings) if beside_dense else ("--style", "as-is")
+    assert run("folder", "--root", folder, "--mask-values", "0=0,255=1,9=255", *how, "--out", tmp_path / "set",
+               "--contact-sheet", tmp_path / "sheet.png") == 0
+    row, provenance = load_local(tmp_path / "set")["train"][0], load_provenance(tmp_path / "set")
+    expected = np.where(ids == 1, 1, 255)
+    expected[30:33] = 0
+    np.testing.assert_array_equal(row["sparse_mask"], expected)
+    assert (row["mask"] is not None) == beside_dense
+    assert row["total_glands"] == (2 if beside_dense else None)
+    assert provenance["sparsify"] == {"style": "as-is"}
+    assert provenance["splits"]["train"]["annotated_glands"] == 16
+    assert (tmp_path / "sheet.png").is_file()
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ([], "--mask-values 0=0,255=1"),
+    (["--mask-values", "0=0,255=1", "--val-fraction", "0.2"], "its patient is unknown.*--patient-pattern"),
+    (["--mask-values", "0=0,255=1", "--splits", "test"], "has no split 'test'; it has train"),
+    (["--mask-values", "0=0,255=1", "--val-fraction", "0.2", "--patient-pattern", "^P"], "exactly one"),
+    (["--mask-values", "0=0,255=1", "--sparse-masks", ".", "--style", "roi"], "cannot be combined with --style roi"),
+    (["--mask-values", "0=0,255=1", "--class-names", "one"], "class names must be"),
+    (["--mask-values", "0=0,255=1", "--budget", "1.5"], "budget must be a share"),
+    (["--mask-values", "0=0,255=1", "--mpp", "2000"], "not a plausible pixel size"),
+    (["--mask-values", "0=0,255=1", "--contact-sheet", "absent/sheet.png"], "no such folder to draw"),
+])
+def test_mistakes_are_explained_in_one_line(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture, options: list,
+                                            message: str) -> None:
+    assert run("folder", "--root", folder, "--out", tmp_path / "set", *options) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert re.search(message, error)
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("arguments", [
+    ["folder", "--root", "x", "--out", "y", "--mask-values", "0-1"], ["folder", "--out", "y"], ["glas", "--out", "y"],
+    ["folder", "--root", "x", "--out", "y", "--mask-values", "1=0,1=1"], ["synthetic", "--out", "y", "--style", "as-is"],
+    []])
+def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["glas"], ["synthetic"], ["folder"]])
+def test_help(command: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(*command, "--help")
+    assert stop.value.code == 0
+    assert ("examples:" if not command else "--min-gland-px") in capsys.readouterr().out
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    whole = script.iter_synthetic
+
+    def interrupted(split: str, **options: object) -> object:
+        yield next(whole(split, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "iter_synthetic", interrupted)
+    assert run("synthetic", "--size-px", 96, 96, "--out", tmp_path / "set") == 130
+    assert "stopped" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, file_size_limit) -> None:
+    file_size_limit(4096)
+    assert run("synthetic", "--splits", "train", "--images", 1, "--size-px", 96, 96, "--out", tmp_path / "set") == 2
+    assert "could not be written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_dataset_is_kept_unless_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ("synthetic", "--splits", "train", "--images", 1, "--size-px", 96, 96, "--out", tmp_path / "set")
+    assert run(*command) == 0
+    assert run(*command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(*command, "--overwrite", "--seed", 5) == 0
+    assert json.loads((tmp_path / "set" / "provenance.json").read_text())["seed"] == 5

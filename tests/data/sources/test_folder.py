@@ -1,0 +1,336 @@
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_gland.data.sources.folder import FolderOptions, iter_folder, natural_key, read_items, scan_folder
+from hf_gland.errors import DatasetError
+from hf_gland.imaging.label_maps import MAX_PIXELS, read_image, read_labels
+from hf_gland.labels import MaskError
+
+
+def picture(seed: int, shape: tuple[int, int] = (24, 32)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def truth(seed: int, shape: tuple[int, int] = (24, 32)) -> np.ndarray:
+    mask = np.zeros(shape, np.uint8)
+    mask[3:12, 4 + seed:15 + seed] = 1
+    return mask
+
+
+def save(path: Path, pixels: np.ndarray, **how: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **how)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three images a1, a2, a10 with masks, in images/ and masks/."""
+    for index, stem in enumerate(("a1", "a2", "a10")):
+        save(tmp_path / "images" / f"{stem}.png", picture(index))
+        save(tmp_path / "masks" / f"{stem}.png", truth(index))
+    return tmp_path
+
+
+def samples(root: Path, **options: object) -> list:
+    return list(iter_folder(root, "train", FolderOptions(**options)))
+
+
+def test_images_and_masks_by_stem_in_natural_order(root: Path) -> None:
+    (root / "images" / ".DS_Store").write_bytes(b"x")
+    (root / "images" / "notes.txt").write_text("x")
+    found = samples(root, mpp=0.5, source="mine")
+    assert [s.image_id for s in found] == ["a1", "a2", "a10"]
+    for index, sample in enumerate(found):
+        np.testing.assert_array_equal(sample.check(2).image, picture(index))
+        np.testing.assert_array_equal(sample.mask, truth(index))
+        assert sample.instances is None
+        assert (sample.patient_id, sample.grade, sample.source, sample.mpp) == ("", "", "mine", 0.5)
+
+
+def test_name_beside_name_mask(tmp_path: Path) -> None:
+    ids = np.arange(24 * 32).reshape(24, 32).astype(np.uint16)
+    save(tmp_path / "b.tif", picture(0))
+    save(tmp_path / "b_mask.png", truth(0))
+    save(tmp_path / "b_instances.png", ids)
+    (sample,) = samples(tmp_path)
+    assert sample.image_id == "b"
+    np.testing.assert_array_equal(sample.mask, truth(0))
+    np.testing.assert_array_equal(sample.instances, ids)
+    assert sample.instances.dtype == np.uint16
+
+
+def test_one_folder_per_split(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        save(tmp_path / split / "images" / "1.png", picture(0))
+        save(tmp_path / split / "masks" / "1_mask.png", truth(0))
+    assert {split: [i.image_id for i in items] for split, items in scan_folder(tmp_path).items()} == {
+        "test": ["test_1"], "train": ["train_1"]}
+    with pytest.raises(DatasetError, match="no split 'val'; it has test, train"):
+        iter_folder(tmp_path, "val")
+
+
+@pytest.mark.parametrize(("suffix", "how"), [
+    (".png", {}), (".bmp", {}), (".tif", {"compression": "tiff_lzw"}), (".TIFF", {}), (".jpg", {"quality": 95})])
+def test_image_formats(root: Path, suffix: str, how: dict) -> None:
+    (root / "images" / "a1.png").unlink()
+    save(root / "images" / f"a1{suffix}", np.full((24, 32, 3), 130, np.uint8), **how)
+    assert np.abs(samples(root)[0].image.astype(int) - 130).max() <= 2
+
+
+def test_colour_types_become_rgb(tmp_path: Path) -> None:
+    rgb = picture(0)
+    grey = save(tmp_path / "grey.png", rgb[..., 0])
+    np.testing.assert_array_equal(read_image(grey), np.repeat(rgb[..., :1], 3, axis=2))
+    alpha = np.full((24, 32, 1), 255, np.uint8)
+    alpha[:5] = 0
+    clear = read_image(save(tmp_path / "clear.png", np.concatenate([rgb, alpha], axis=2)))
+    assert (clear[:5] == 255).all()
+    np.testing.assert_array_equal(clear[5:], rgb[5:])
+    deep = save(tmp_path / "deep.png", np.zeros((4, 4), np.uint16))
+    with pytest.raises(DatasetError, match=r"deep\.png: pixels of type 'I;16' are not 8-bit"):
+        read_image(deep)
+
+
+def test_label_files_of_every_kind_give_the_same_numbers(tmp_path: Path) -> None:
+    mask = truth(2)
+    palette = Image.fromarray(mask)
+    palette.putpalette([0, 0, 0, 0, 200, 0])
+    palette.save(tmp_path / "palette.png")
+    Image.fromarray(mask.astype(bool)).save(tmp_path / "bits.png")
+    save(tmp_path / "deep.png", mask.astype(np.uint16))
+    save(tmp_path / "rgb.png", np.repeat(mask[..., None], 3, axis=2))
+    for name in ("palette", "bits", "deep", "rgb"):
+        np.testing.assert_array_equal(read_labels(tmp_path / f"{name}.png"), mask)
+    with pytest.raises(DatasetError, match=r"colour\.png: is a colour picture"):
+        read_labels(save(tmp_path / "colour.png", picture(0)))
+
+
+def test_mask_values_are_mapped(root: Path) -> None:
+    for stem, seed in (("a1", 0), ("a2", 1), ("a10", 2)):
+        numbers = np.where(truth(seed) > 0, 255, 0).astype(np.uint8)
+        numbers[0, 0] = 7
+        save(root / "masks" / f"{stem}.png", numbers)
+    found = samples(root, mask_values={0: 0, 255: 1, 7: 255})
+    expected = truth(0)
+    expected[0, 0] = 255
+    np.testing.assert_array_equal(found[0].mask, expected)
+    with pytest.raises(MaskError, match=r"a1\.png: mask values 7 have no class.*--mask-values"):
+        samples(root, mask_values={0: 0, 255: 1})
+
+
+def test_0_and_255_are_not_taken_for_unlabelled_in_silence(root: Path) -> None:
+    for stem in ("a1", "a2", "a10"):
+        save(root / "masks" / f"{stem}.png", np.where(truth(0) > 0, 255, 0).astype(np.uint8))
+    with pytest.raises(MaskError, match=r"hold 255 but no gland.*--mask-values 0=0,255=1"):
+        samples(root)
+    assert (samples(root, mask_values={0: 0, 255: 255})[0].mask == 255).any()
+    save(root / "masks" / "a2.png", truth(0))
+    assert len(samples(root)) == 3
+
+
+@pytest.mark.parametrize("value", [2, 200])
+def test_a_class_too_many_is_named(root: Path, value: int) -> None:
+    save(root / "masks" / "a2.png", np.full((24, 32), value, np.uint8))
+    with pytest.raises(MaskError, match=rf"a2\.png: mask values {value} are not classes"):
+        samples(root)
+
+
+def test_jpeg_masks_are_explained(root: Path) -> None:
+    (root / "masks" / "a1.png").unlink()
+    save(root / "masks" / "a1.jpg", np.where(truth(0) > 0, 255, 0).astype(np.uint8), quality=60)
+    with pytest.raises(MaskError, match="JPEG alters mask values, export PNG"):
+        samples(root, mask_values={0: 0, 255: 1})
+
+
+def test_masks_that_are_sparse_already(root: Path) -> None:
+    sparse = truth(0)
+    sparse[15:] = 255
+    save(root / "masks" / "a1.png", sparse)
+    options = FolderOptions(as_is=True)
+    sample, drawn = next(iter(read_items(scan_folder(root, options)["train"], options)))
+    assert sample.mask is None
+    np.testing.assert_array_equal(drawn.mask, sparse)
+    assert (drawn.annotated_glands, drawn.total_glands) == (1, None)
+
+
+def test_sparse_masks_beside_dense_ones(root: Path, tmp_path: Path) -> None:
+    drawings = tmp_path / "drawings"
+    for seed, stem in enumerate(("a1", "a2", "a10")):
+        sparse = truth(seed)
+        sparse[6:] = 255
+        save(drawings / f"{stem}.png", sparse)
+    options = FolderOptions(sparse_masks=drawings)
+    pairs = list(read_items(scan_folder(root, options)["train"], options))
+    for seed, (sample, drawn) in enumerate(pairs):
+        np.testing.assert_array_equal(sample.mask, truth(seed))
+        assert (drawn.mask[6:] == 255).all()
+        assert (drawn.annotated_glands, drawn.total_glands) == (1, 1)
+    (drawings / "a2.png").unlink()
+    with pytest.raises(DatasetError, match=r"a2\.png: has no mask .*drawings"):
+        scan_folder(root, options)
+    with pytest.raises(DatasetError, match="no such folder of sparse masks"):
+        scan_folder(root, FolderOptions(sparse_masks=tmp_path / "absent"))
+
+
+def test_images_without_a_mask(root: Path) -> None:
+    (root / "masks" / "a2.png").unlink()
+    with pytest.raises(DatasetError, match=r"a2\.png: has no mask.*--allow-missing-masks"):
+        samples(root)
+    assert [s.mask is None for s in samples(root, allow_missing_masks=True)] == [False, True, False]
+    options = FolderOptions(as_is=True, allow_missing_masks=True)
+    drawn = [d for _, d in read_items(scan_folder(root, options)["train"], options)]
+    assert (drawn[1].mask == 255).all()
+
+
+def test_a_mask_without_an_image_is_noted(root: Path) -> None:
+    save(root / "masks" / "b7.png", truth(0))
+    with pytest.warns(UserWarning, match=r"b7\.png .* belongs to no image"):
+        assert len(scan_folder(root)["train"]) == 3
+
+
+def test_sizes_must_match(root: Path) -> None:
+    save(root / "masks" / "a2.png", np.zeros((32, 24), np.uint8))
+    with pytest.raises(MaskError, match=r"a2\.png: the mask is 32×24 px but its image is 24×32 px"):
+        samples(root)
+    save(root / "masks" / "a2.png", truth(0))
+    for stem in ("a1", "a2", "a10"):
+        save(root / "instances" / f"{stem}.png", np.zeros((24, 31), np.uint16))
+    with pytest.raises(DatasetError, match=r"instances/a1\.png: is 24×31 px"):
+        samples(root)
+
+
+def test_instance_maps_are_for_all_images_or_none(root: Path) -> None:
+    save(root / "instances" / "a1.png", np.full((24, 32), 300, np.uint16))
+    with pytest.raises(DatasetError, match=r"a2\.png: has no instance map"):
+        samples(root)
+    for stem in ("a2", "a10"):
+        save(root / "instances" / f"{stem}.tif", np.full((24, 32), 70000, np.int32))
+    with pytest.raises(DatasetError, match=r"a2\.tif: gland ids must lie between 0 and 65535"):
+        samples(root)
+
+
+def bomb(path: Path, side: int = 12_000) -> None:
+    """A PNG of a few bytes that claims side × side pixels."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+                     + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("side", [12_000, 60_000])
+def test_a_decompression_bomb_is_refused(root: Path, side: int) -> None:
+    assert side**2 > MAX_PIXELS
+    bomb(root / "images" / "a2.png", side)
+    with pytest.raises(DatasetError, match=r"a2\.png: too large .*cut it into tiles"):
+        samples(root)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "not a PNG"), (b"GIF89a" + bytes(50), "not a PNG"), (b"hello", "not a PNG"), (None, "damaged or cut short")])
+@pytest.mark.parametrize("part", ["images", "masks"])
+def test_files_that_are_no_images(root: Path, part: str, content: bytes | None, message: str) -> None:
+    file = root / part / "a2.png"
+    if content is None:
+        content = save(file, picture(0, (200, 200))).read_bytes()[:20_000]
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"{part}/a2\.png: {message}"):
+        samples(root)
+
+
+@pytest.mark.parametrize(("suffix", "how"), [
+    (".png", {}), (".jpg", {}), (".bmp", {}), (".tif", {}), (".tif", {"compression": "tiff_lzw"})])
+@pytest.mark.filterwarnings("ignore")  # Pillow grumbles about damaged tags
+def test_a_damaged_file_is_read_or_named_but_never_crashes(tmp_path: Path, suffix: str, how: dict) -> None:
+    rng = np.random.default_rng(5)
+    file = save(tmp_path / f"a{suffix}", picture(0), **how)
+    whole, outcomes = file.read_bytes(), set()
+    for _ in range(80):
+        damaged = bytearray(whole[:int(rng.integers(1, len(whole)))] if rng.random() < 0.2 else whole)
+        for place in rng.integers(0, min(len(damaged), 200), 2):
+            damaged[place] = rng.integers(256)
+        file.write_bytes(damaged)
+        try:
+            outcomes.add(read_image(file).dtype == np.uint8)
+        except DatasetError as error:
+            outcomes.add(str(file) in str(error))
+    assert outcomes == {True}
+
+
+def test_turned_and_many_paged_files_are_refused(root: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    (root / "images" / "a1.png").unlink()
+    save(root / "images" / "a1.jpg", picture(0), exif=turned)
+    with pytest.raises(DatasetError, match=r"a1\.jpg: is stored turned"):
+        samples(root)
+    (root / "images" / "a1.jpg").unlink()
+    pages = [Image.fromarray(picture(i)) for i in range(2)]
+    pages[0].save(root / "images" / "a1.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DatasetError, match=r"a1\.tif: holds 2 pages"):
+        samples(root)
+
+
+def test_empty_absent_and_ambiguous_folders(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="holds no images"):
+        scan_folder(tmp_path / "empty")
+    with pytest.raises(DatasetError, match="no such folder"):
+        scan_folder(tmp_path / "absent")
+    save(root / "images" / "a1.jpg", picture(0))
+    with pytest.raises(DatasetError, match=r"a1\.(png|jpg) has the same name"):
+        scan_folder(root)
+
+
+def test_metadata_fills_the_columns(root: Path) -> None:
+    (root / "metadata.csv").write_text(
+        "\ufeffimage_id;stain;patient_id;mpp;split;grade\na1.png;H&E;p1;0.25;train;benign\na2;x;p2;;test;\n\na10;x;;;train;\n",
+        "utf-8")
+    splits = scan_folder(root, FolderOptions(mpp=0.5))
+    assert {split: [i.image_id for i in items] for split, items in splits.items()} == {
+        "train": ["a1", "a10"], "test": ["a2"]}
+    first, last = samples(root, mpp=0.5)
+    assert (first.patient_id, first.mpp, first.grade) == ("p1", 0.25, "benign")
+    assert (last.patient_id, last.mpp, last.grade) == ("", 0.5, "")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("", "first line must name the columns"), ("name,mpp\na1,1\n", "image_id among them"),
+    ("image_id\na1\na2\n", "no line for a10"), ("image_id\na1\na1\n", "line 3: image_id 'a1' comes twice"),
+    ("image_id,mpp\na1,fine\n", "line 2: mpp 'fine' is not a number"), ("image_id,mpp\na1\n", "line 2 has 1 cells"),
+    ("image_id,mpp\n,1\n", "line 2: image_id is empty"),
+    ("image_id\na1\na2\na10\nb\n", "image_id 'b' .* is no image of the folder")])
+def test_bad_metadata_is_named_by_line(root: Path, text: str, message: str) -> None:
+    (root / "metadata.csv").write_text(text)
+    with pytest.raises(DatasetError, match=rf"metadata\.csv: .*{message}"):
+        scan_folder(root)
+
+
+def test_metadata_in_another_encoding(root: Path) -> None:
+    (root / "metadata.csv").write_bytes("image_id,grade\na1,größer\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match="UTF-8"):
+        scan_folder(root)
+
+
+def test_patients_from_the_image_id(root: Path) -> None:
+    assert [s.patient_id for s in samples(root, patient_pattern=r"a(\d)")] == ["1", "2", "1"]
+    with pytest.raises(DatasetError, match=r"a1\.png: patient pattern 'P\(.\)' matches nothing"):
+        scan_folder(root, FolderOptions(patient_pattern="P(.)"))
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"patient_pattern": "("}, "not a regular expression"), ({"patient_pattern": "a"}, "exactly one"),
+    ({"mask_values": {0: 2}}, "mapped to 2"), ({"as_is": True, "sparse_masks": Path("x")}, "not both")])
+def test_impossible_options_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FolderOptions(**options)
+
+
+def test_natural_key() -> None:
+    assert sorted(["a10", "a2", "b", "10", "9", "a"], key=natural_key) == ["9", "10", "a", "a2", "a10", "b"]

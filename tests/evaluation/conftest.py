@@ -1,0 +1,1 @@
+from segmenters import dark_is_gland, model_folder  # noqa: F401

@@ -1,0 +1,85 @@
+import pytest
+
+from hf_gland.evaluation.records import REQUIRED_METRICS, ResultRecord
+from hf_gland.evaluation.report import results_section, timings_section
+
+REFERENCES = [{"name": "A paper", "supervision": "glands", "mIoU": 80.1, "mDice": 89.1, "source": "arXiv",
+               "variant": "ours"}]
+HEADS = ("| ---", "| variant", "| style", "| method", "| test split", "| backbone")
+
+
+def record(variant="ours", mean_iou=80.0, **changes):
+    values = {"recipe": "bench", "style": "glands", "background": "rim+scribble", "budget": 0.2, "seed": 0,
+              "dataset": "glas", "train_split": "train", "test_split": "testA", "backbone": "mit-b0", "command": "c",
+              "commit": "abc", "data_sha256": "0" * 64, "hardware": "a CPU", "train_seconds": 321.0, "extra": {}}
+    if variant == "full":
+        values |= {"style": "full", "background": "all", "budget": 1.0}
+    metrics = dict.fromkeys(REQUIRED_METRICS, 50.0) | {"mIoU": mean_iou, "brier": 0.1, "errors_in_least_confident_10": 51.5}
+    return ResultRecord(variant=variant, metrics=metrics, **values | changes)
+
+
+def tables(text):
+    """{heading: its lines that are rows}."""
+    found, heading = {}, ""
+    for line in text.splitlines():
+        if line.startswith("### "):
+            heading = line[4:]
+        elif line.startswith("| ") and not line.startswith(HEADS):
+            found.setdefault(heading, []).append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
+
+
+def test_the_main_table_is_ordered_has_the_papers_row_and_says_what_was_recovered():
+    text = results_section([record("sparse-only", 70.0), record("ours", 76.0), record("full", 80.0),
+                            record("ours", 77.0, seed=1)], REFERENCES)
+    rows = tables(text)["The method beside its baselines"]
+    assert [row[0] for row in rows] == ["full", "ours", "sparse-only"]
+    assert rows[1][1:4] == ["80.1 / 89.1", "2", "76.5 ± 0.7"]
+    assert "- glands, rim+scribble, 20 %: 65 % of 10.0 points" in text
+
+
+def test_one_gland_per_image_is_not_all_glands_and_each_annotation_says_what_it_recovers():
+    records = [record(variant, level, budget=budget, background="rim", extra={"labelled_fraction": 0.1})
+               for budget, levels in ((1, (60.0, 75.0)), (1.0, (78.0, 79.0)))
+               for variant, level in zip(("sparse-only", "ours"), levels, strict=True)]
+    text = results_section([*records, record("full", 80.0)], REFERENCES)
+    rows = tables(text)["What the annotator draws"]
+    assert [(row[2], row[5], row[7]) for row in rows] == [
+        ("1 per image", "ours", "75.0"), ("1 per image", "sparse-only", "60.0"),
+        ("100 %", "ours", "79.0"), ("100 %", "sparse-only", "78.0")]
+    assert "- glands, rim, 1 per image: 75 % of 20.0 points" in text
+    assert "- glands, rim, 100 %: 50 % of 2.0 points" in text
+    assert len({r.name for r in records}) == 4
+
+
+def test_a_method_alone_is_shown_once():
+    found = tables(results_section([record(), record("full")], REFERENCES))
+    assert "Ablations" not in found
+    assert "Schedules" not in found
+    assert "Ablations" in tables(results_section([record(), record("no-ema")], REFERENCES))
+
+
+def test_every_kind_of_record_finds_its_table():
+    found = tables(results_section([
+        record(), record("no-ema"), record("warmup-10"), record(background="rim"), record(style="points", budget=None),
+        record(budget=1), record(backbone="random-segformer"), record(test_split="testA@stain2"),
+        record("adapted", recipe="adapt"), record("ours-held-out", extra={"temperature": 1.3})], REFERENCES))
+    assert set(found) == {"The method beside its baselines", "Ablations", "What the annotator draws", "Schedules",
+                          "Other networks", "A foreign stain", "Calibration", "Published figures on GlaS"}
+    assert found["Calibration"] == [["ours-held-out", "1.30", "1", "80.0", "50.0", "0.100", "51.5"]]
+    assert len(found["What the annotator draws"]) == 4
+
+
+def test_a_record_that_no_table_shows_is_an_error():
+    with pytest.raises(ValueError, match=r"no table shows .*something-new"):
+        results_section([record("something-new")], REFERENCES)
+
+
+def test_timings_are_ratios_with_their_range():
+    ratio = {"median": 1.234, "lowest": 1.1, "highest": 1.456}
+    text = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU"}])
+    assert "| ours / theirs | 1.23 | 1.10 – 1.46 | a CPU |" in text
+    stages = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU", "benchmark": "a step",
+                               "stages_ms": {"loss": 1.25, "all else": 3.0}}])
+    assert "| loss | 1.2 | a step |\n| all else | 3.0 | a step |" in stages
+    assert timings_section([]) == ""

@@ -1,0 +1,63 @@
+"""Tables: every cell can be computed by hand from the records, and misleading rows are refused."""
+
+import pytest
+
+from hf_gland.evaluation.records import REQUIRED_METRICS, ResultError, ResultRecord, read_results
+from hf_gland.evaluation.result_table import markdown_table
+
+
+def record(variant, seed, extra=None, **metrics):
+    return ResultRecord(variant=variant, recipe="bench", style="glands", background="rim", budget=0.2,
+                        seed=seed, dataset="synthetic", train_split="train", test_split="testA",
+                        backbone="mit-b0", command="x", commit="c", data_sha256="0" * 64, hardware="h",
+                        train_seconds=1.0, metrics=dict.fromkeys(REQUIRED_METRICS, 10.0) | metrics, extra=extra or {})
+
+
+RECORDS = [
+    record("ours", 0, mIoU=80.0, brier=0.1234), record("ours", 1, mIoU=81.0, brier=0.2),
+    record("ours", 2, mIoU=84.0, brier=None, brier_missing="why"),
+    record("full", 0, mIoU=90.04, brier=None, brier_missing="why"),
+]
+
+
+def test_mean_and_sample_deviation_over_seeds():
+    # ours: mean 245/3 = 81.67, deviations -1.67, -0.67, 2.33: sd = sqrt(8.667 / 2) = 2.08
+    assert markdown_table(RECORDS, ["mIoU", "object_hausdorff", "brier"], ["variant"]) == (
+        "| variant | seeds | mIoU (%) | object Hausdorff (px) | Brier |\n"
+        "| --- | ---: | ---: | ---: | ---: |\n"
+        "| ours | 3 | 81.7 ± 2.1 | 10.0 ± 0.0 | 0.162 ± 0.054 (2 of 3) |\n"
+        "| full | 1 | 90.0 | 10.0 | – |\n")
+
+
+def test_same_table_from_the_files_alone(tmp_path):
+    for each in RECORDS:
+        each.write(tmp_path)
+    by_name = sorted(RECORDS, key=lambda r: r.name)
+    columns, groups = ["mIoU", "ece"], ["dataset", "variant"]
+    assert markdown_table(read_results(tmp_path), columns, groups) == markdown_table(by_name, columns, groups)
+
+
+def test_rows_by_an_extra_key():
+    records = [record("ours", 0, {"threshold": "a|b"}, mIoU=1.0), record("ours", 0, mIoU=2.0)]
+    table = markdown_table(records, ["mIoU"], ["threshold"]).splitlines()
+    assert table[2:] == ["| a\\|b | 1 | 1.0 |", "| – | 1 | 2.0 |"]
+
+
+def test_rows_that_mix_settings_are_refused():
+    with pytest.raises(ResultError, match="mixes different variant"):
+        markdown_table(RECORDS, ["mIoU"], ["dataset"])
+
+
+def test_repeated_seeds_are_refused():
+    with pytest.raises(ResultError, match="same seed"):
+        markdown_table([*RECORDS, RECORDS[0]], ["mIoU"], ["variant"])
+
+
+@pytest.mark.parametrize(("columns", "groups"), [(["mIou"], ["variant"]), (["mIoU"], ["varient"])])
+def test_misspelt_columns_are_refused(columns, groups):
+    with pytest.raises(ResultError, match="no record has"):
+        markdown_table(RECORDS, columns, groups)
+
+
+def test_no_records_give_a_header_only():
+    assert markdown_table([], ["mIoU"], ["variant"]).count("\n") == 2
