@@ -12,7 +12,7 @@ from browser_tools import browser, visit
 from gland_space.pictures import safe_name
 from PIL import Image
 from space_tools import Server, discs, free_port
-from test_annotation import build_dataset_script
+from test_annotation import build_dataset
 from test_pictures import bad_files
 
 from hf_gland.data.build import load_local
@@ -210,7 +210,7 @@ def test_annotating_ends_in_a_row_that_build_dataset_accepts(chromium, server, p
         archive = saved(page, "#annotate-save-rows", tmp_path)
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path / "row")
-    assert build_dataset_script().main(["folder", "--root", str(tmp_path / "row" / "annotations"), "--style", "as-is",
+    assert build_dataset.main(["folder", "--root", str(tmp_path / "row" / "annotations"), "--style", "as-is",
                                         "--out", str(tmp_path / "built")]) == 0
     (row,) = load_local(tmp_path / "built")["train"]
     sparse = np.asarray(row["sparse_mask"])
