@@ -24,8 +24,6 @@ from hf_gland.imaging.pictures import ImageSource, read_rgb
 from hf_gland.imaging.resample import (
     PixelSizeError,
     check_mpp,
-    resample_image,
-    resample_probabilities,
     working_hw,
 )
 from hf_gland.inference.glands import GlandPrediction, area_in_px, glands_from_probabilities
@@ -34,7 +32,8 @@ from hf_gland.inference.touching import CORE_PROBABILITY
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.segformer_head import use_cheaper_head
 from hf_gland.model.student import class_probabilities
-from hf_gland.model.tiled import Forward, flip_averaged, tile_starts, tiled_probabilities, whole_probabilities
+from hf_gland.model.tiled import Forward, flip_averaged, tile_starts
+from hf_gland.model.whole_picture import picture_probabilities
 
 # A disc 16 µm across, the space of two or three epithelial cells: nothing smaller is a gland.
 SMALLEST_GLAND_UM2 = 200.0
@@ -172,17 +171,14 @@ class GlandSegmenter:
                              progress: Callable[[float], None] | None) -> list[np.ndarray]:
         """`probabilities` of equally large pictures: in one pass where they are no larger than a tile."""
         hw = working_hw(pictures[0].shape[:2], mpp, self.mpp, name)
-        working = torch.stack([torch.tensor(resample_image(rgb, hw)).permute(2, 0, 1) for rgb in pictures])
-        working = working.to(self.device)
         forward = self._forward(_autocast(self.device, precision))
         if flips:
             forward = flip_averaged(forward)
         if progress is not None:
             tiles = len(tile_starts(hw[0], tile_px, stride_px)) * len(tile_starts(hw[1], tile_px, stride_px))
             forward = _reporting(forward, tiles * len(pictures), progress)
-        found = (whole_probabilities(forward, working) if len(pictures) > 1 and max(hw) <= tile_px else
-                 (tiled_probabilities(forward, image, tile_px, stride_px, batch_size) for image in working))
-        full = [resample_probabilities(image, pictures[0].shape[:2]).clamp_(0, 1) for image in found]
+        full = picture_probabilities(forward, pictures, hw, self.device, tile_px=tile_px, stride_px=stride_px,
+                                     batch_size=batch_size)
         if self.temperature != 1.0:
             full = [apply_temperature(image, self.temperature) for image in full]
         return [image.cpu().numpy() for image in full]

@@ -47,7 +47,7 @@ from hf_gland.train.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from hf_gland.train.refresh import refresh_bank, validate
+from hf_gland.train.refresh import check_rows, refresh_bank, validate
 from hf_gland.train.step import StepValues, step_loss, step_values, supervision
 from hf_gland.train.tracking import append_metrics, cut_metrics, panel, save_panel
 
@@ -104,7 +104,7 @@ class Training:
                      "commit": git_commit(), "hardware": hardware(str(accelerator.device)),
                      "processes": accelerator.num_processes}
         self.class_names, self.num_classes = data.class_names, len(data.class_names)
-        self.store, self.validation = self._build_stores(data)
+        self.store, self.validation = self._build_store(data), data.validation
         labelled_px = label_counts(self.store)
         if config.mode != "full":
             self._check_background(labelled_px)
@@ -279,7 +279,8 @@ class Training:
     def _validate(self) -> None:
         if self.validation is None:
             return
-        scores = validate(self.validation, self.teacher, self.num_classes, self.accelerator, self.config.refresh_tile_px)
+        scores = validate(self.validation, self.teacher, self.num_classes, self.accelerator, self.config.mpp or None,
+                          self.config.missing_mpp or None)
         record = {"step": self.state.step, **{f"validation_{k}": v for k, v in scores.items()}}
         self.latest.update(record, validation_step=self.state.step)
         if self.accelerator.is_main_process:
@@ -315,16 +316,15 @@ class Training:
         self.accelerator.wait_for_everyone()
         return folder
 
-    def _build_stores(self, data: TrainingData) -> tuple[TrainingStore, TrainingStore | None]:
-        """Decode the splits into RUN/store, once for all processes of a machine."""
-        config, folders = self.config, (self.run / "store" / "train", self.run / "store" / "validation")
+    def _build_store(self, data: TrainingData) -> TrainingStore:
+        """Decode the training split into RUN/store, once for all processes of a machine; check the validation split."""
+        config, folder = self.config, self.run / "store" / "train"
         if self.accelerator.is_main_process:
-            build_store(data.train, folders[0], self.num_classes, config.mpp or None, config.missing_mpp or None,
+            check_rows(data.validation or (), self.num_classes, config.mpp or None, config.missing_mpp or None)
+            build_store(data.train, folder, self.num_classes, config.mpp or None, config.missing_mpp or None,
                         dense_as_labels=config.mode == "full", unlabelled=data.target or ())
-            if data.validation is not None:
-                build_store(data.validation, folders[1], self.num_classes, config.mpp or None, config.missing_mpp or None)
         self.accelerator.wait_for_everyone()
-        return TrainingStore(folders[0]), TrainingStore(folders[1]) if data.validation is not None else None
+        return TrainingStore(folder)
 
     def _check_background(self, labelled: np.ndarray) -> None:
         """Training without one negative pixel calls everything a gland: refuse, unless the user says what to assume."""

@@ -1,8 +1,9 @@
 """Whole training images through a network: to make the pseudo-mask bank anew, and to validate."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,12 +11,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hf_gland.data.store import FlatArrays, TrainingStore
+from hf_gland.data.store import FlatArrays, TrainingStore, working_size
+from hf_gland.labels import check_mask
 from hf_gland.method import bank
 from hf_gland.method.veto import contradicted
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.model.student import class_probabilities, normalise
 from hf_gland.model.tiled import tiled_probabilities
+from hf_gland.model.whole_picture import picture_probabilities
+
+VALIDATION_KEYS = ("mIoU", "mDice", "gland_iou", "gland_dice")
 
 
 def image_predictor(model: nn.Module, accelerator: Accelerator, tile_px: int) -> Callable[[np.ndarray], Tensor]:
@@ -70,19 +75,38 @@ def refresh_bank(path: Path, store: TrainingStore, teacher: nn.Module, num_class
     return accelerator.reduce(torch.from_numpy(histograms).to(accelerator.device)).cpu().numpy()
 
 
-def validate(store: TrainingStore, model: nn.Module, num_classes: int, accelerator: Accelerator,
-             tile_px: int) -> dict[str, float | None]:
-    """Pixel scores (0-100) on labelled pixels only; where dense masks exist, `dense_…` beside them for the record."""
-    predict = image_predictor(model, accelerator, tile_px)
+def check_rows(rows: Iterable[Mapping[str, Any]], num_classes: int, mpp: float | None, missing_mpp: float | None) -> None:
+    """Raise what `validate` would raise at the end of a run, before it starts: MaskError, PixelSizeError."""
+    for row in rows:
+        hw = (row["image"].height, row["image"].width)
+        working_size(hw, row["mpp"] or missing_mpp, mpp, row["image_id"])
+        for mask in (row["sparse_mask"], row["mask"]):
+            if mask is not None:
+                check_mask(np.asarray(mask), num_classes, row["image_id"], image_hw=hw)
+
+
+def validate(rows: Iterable[Mapping[str, Any]], model: nn.Module, num_classes: int, accelerator: Accelerator,
+             mpp: float | None = None, missing_mpp: float | None = None) -> dict[str, float | None]:
+    """Pixel scores (0-100) on labelled pixels only; where dense masks exist, `dense_…` beside them for the record.
+
+    The rows are predicted as scripts/evaluate.py predicts them, at their own size, so that both figures are of one kind.
+    `mpp`: µm per pixel that the model is trained at, `missing_mpp` of rows that state none (None: pixels as they are).
+    """
+    def forward(images: Tensor) -> Tensor:
+        with accelerator.autocast():
+            return class_probabilities(model, normalise(images))
+
     labelled, dense = (SplitEvaluator(num_classes, bootstrap=0, pixel_only=True) for _ in range(2))
-    for index in tqdm(range(len(store)), desc="validating", unit="image", leave=False,
-                      disable=not accelerator.is_local_main_process):
-        probabilities = predict(store.images[index]).cpu()
-        labelled.update(probabilities, store.sparse(index))
-        if store.dense_known[index]:
-            dense.update(probabilities, store.dense(index))
-    keys = ("mIoU", "mDice", "gland_iou", "gland_dice")
-    scores = {k: labelled.compute()[k] for k in keys}
-    if any(store.dense_known):
-        scores.update({f"dense_{k}": dense.compute()[k] for k in keys})
+    known = False
+    for row in tqdm(rows, desc="validating", unit="image", leave=False, disable=not accelerator.is_local_main_process):
+        rgb = np.asarray(row["image"].convert("RGB"))
+        hw = working_size(rgb.shape[:2], row["mpp"] or missing_mpp, mpp, row["image_id"])
+        probabilities = picture_probabilities(forward, [rgb], hw, accelerator.device)[0]
+        labelled.update(probabilities, np.asarray(row["sparse_mask"]), image_id=row["image_id"])
+        if row["mask"] is not None:
+            known = True
+            dense.update(probabilities, np.asarray(row["mask"]), image_id=row["image_id"])
+    scores = {k: labelled.compute()[k] for k in VALIDATION_KEYS}
+    if known:
+        scores.update({f"dense_{k}": dense.compute()[k] for k in VALIDATION_KEYS})
     return scores

@@ -10,11 +10,13 @@ from training import forget_accelerator
 
 from hf_gland.data.build import load_local
 from hf_gland.data.store import FlatArrays, build_store
+from hf_gland.inference.segmenter import GlandSegmenter, Preprocessing
+from hf_gland.labels import MaskError
 from hf_gland.method.bank import quantise
 from hf_gland.method.veto import contradicted
 from hf_gland.metrics.pixel import confusion_matrix, pixel_metrics
 from hf_gland.model.student import class_probabilities, load_student, normalise
-from hf_gland.train.refresh import image_predictor, refresh_bank, validate
+from hf_gland.train.refresh import check_rows, image_predictor, refresh_bank, validate
 
 
 @pytest.fixture(scope="module")
@@ -130,18 +132,31 @@ def test_a_disk_without_room_is_an_error_before_any_work(store, teacher, acceler
 
 
 @pytest.mark.parametrize("dense", [dense_truth, no_truth])
-def test_validation_is_the_pixel_metrics_on_labelled_pixels(teacher, accelerator, tmp_path, dense):
-    dataset = write_dataset(tmp_path / "data", dense=dense)
-    store = build_store(load_local(dataset)["validation"], tmp_path / "store", 2, None, None, progress=False)
-    scores = validate(store, teacher, 2, accelerator, tile_px=96)
+def test_validation_is_the_pixel_metrics_on_labelled_pixels_at_the_images_own_size(teacher, accelerator, tmp_path, dense):
+    rows = load_local(write_dataset(tmp_path / "data", dense=dense))["validation"]
+    scores = validate(rows, teacher, 2, accelerator, mpp=0.8)
+    segmenter = GlandSegmenter(teacher, Preprocessing(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+                               {0: "background", 1: "gland"}, mpp=0.8, device="cpu")
     counted = {"": np.zeros((2, 2), np.int64), "dense_": np.zeros((2, 2), np.int64)}
-    for i in range(len(store)):
-        found = by_hand(teacher, store.images[i]).argmax(0).numpy()
-        counted[""] += confusion_matrix(found, store.sparse(i), 2)
+    for i, row in enumerate(rows):
+        found = segmenter.probabilities(np.asarray(row["image"]), 0.5).argmax(0)
+        counted[""] += confusion_matrix(found, np.asarray(row["sparse_mask"]), 2)
         counted["dense_"] += confusion_matrix(found, picture(20 + i, 2)[1], 2)
     assert ("dense_mIoU" in scores) == (dense is dense_truth)
     for prefix, confusion in counted.items():
         expected = pixel_metrics(confusion)
         for key in ("mIoU", "mDice", "gland_iou", "gland_dice"):
             if f"{prefix}{key}" in scores:
-                assert scores[f"{prefix}{key}"] == pytest.approx(expected[key], abs=0.2), key
+                assert scores[f"{prefix}{key}"] == pytest.approx(expected[key], abs=1e-6), key
+
+
+def test_a_validation_row_that_cannot_be_measured_is_found_before_the_run_starts(tmp_path):
+    rows = [dict(row) for row in load_local(write_dataset(tmp_path / "data", mpp=None))["validation"]]
+    check_rows(rows, 2, None, None)
+    check_rows(rows, 2, 0.8, 0.5)
+    with pytest.raises(ValueError, match=r"validation-0.*pixel size is unknown"):
+        check_rows(rows, 2, 0.8, None)
+    wrong = rows[1]["mask"].copy()
+    wrong.putpixel((3, 2), 7)
+    with pytest.raises(MaskError, match="validation-1: mask values 7"):
+        check_rows([rows[0], rows[1] | {"mask": wrong}], 2, None, None)
