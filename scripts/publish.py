@@ -6,7 +6,7 @@ from pathlib import Path
 # Beside this script lies evaluate.py, which must not hide the library of that name from the metric.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
-from hf_gland.cli.publish import main  # noqa: E402
+from hf_gland.cli.main import run_command  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("publish"))

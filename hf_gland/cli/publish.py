@@ -20,16 +20,19 @@ from hf_gland.evaluation.records import ResultRecord, read_result, read_results
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.repository import RepoType, check_place, explained, publish_folder
 from hf_gland.hub.staging import staging_folder
+from hf_gland.shipped import shipped
 
 # What only one command needs is imported there: torch and evaluate take seconds, and a missing token is said at once.
 
-ROOT = Path(__file__).resolve().parents[2]
-CARDS = ROOT / "hub_cards"
+CARDS = shipped("hub_cards")
 RESULTS = CARDS / "results"
 REPO_TYPES: dict[str, RepoType] = {"dataset": "dataset", "model": "model", "metric": "space", "space": "space"}
 
 
-def parse_arguments() -> argparse.Namespace:
+INTERRUPTED = "stopped; the same command, run again, completes what was begun"
+
+
+def build_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
@@ -51,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     model = commands.add_parser("model", parents=[common], help="a trained model with its measured results")
     model.add_argument("model", type=Path, metavar="RUN", help="folder of a finished training")
     model.add_argument("--results", type=Path, nargs="+", default=[], metavar="FILE_OR_FOLDER",
-                       help=f"its result records [those in RUN/*/ and in {RESULTS.relative_to(ROOT)}]")
+                       help="its result records [those in RUN/*/ and in hub_cards/results]")
     model.add_argument("--comparison", type=Path, default=RESULTS, metavar="FOLDER",
                        help="records of other ways of training, for a table [hub_cards/results]")
     model.add_argument("--base-model", default="", metavar="OWNER/NAME", help="Hub model behind a local backbone folder")
@@ -61,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
 
     metric = commands.add_parser("metric", parents=[common], help="the metric, for evaluate.load")
     space = commands.add_parser("space", parents=[common], help="the web demo")
-    space.add_argument("--app", type=Path, default=ROOT / "space_app", help="its folder [space_app]")
+    space.add_argument("--app", type=Path, default=shipped("space_app"), help="its folder [space_app]")
     space.add_argument("--model-repo", default="", metavar="OWNER/NAME", help="the model that it shows")
     for parser in (metric, space):
         parser.add_argument("--results", type=Path, nargs="+", default=[], metavar="FILE",
@@ -74,7 +77,7 @@ def parse_arguments() -> argparse.Namespace:
     join.add_argument("--archive", type=Path, required=True, help="official GlaS archive, zip or extracted")
     join.add_argument("--out", type=Path, required=True, help="dataset folder to write")
     join.add_argument("--no-verify", action="store_true", help="do not compare the archive with the official checksums")
-    return top.parse_args()
+    return top
 
 
 def stage(arguments: argparse.Namespace, out: Path) -> None:
@@ -141,34 +144,25 @@ def join(arguments: argparse.Namespace) -> None:
     print(f"written to {arguments.out}")
 
 
-def main() -> int:
-    arguments = parse_arguments()
-    try:
-        if arguments.command == "join":
-            join(arguments)
-            return 0
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.command == "join":
+        join(arguments)
+        return
+    if arguments.dry_run is None:
+        check_place(arguments.repo, REPO_TYPES[arguments.command], arguments.revision, arguments.tag)
+    with staging_folder(arguments.dry_run) as folder:
+        print(f"checking the {arguments.command} and putting its repository together …", file=sys.stderr)
+        stage(arguments, folder)
         if arguments.dry_run is None:
-            check_place(arguments.repo, REPO_TYPES[arguments.command], arguments.revision, arguments.tag)
-        with staging_folder(arguments.dry_run) as folder:
-            print(f"checking the {arguments.command} and putting its repository together …", file=sys.stderr)
-            stage(arguments, folder)
-            if arguments.dry_run is None:
-                files = [p for p in folder.rglob("*") if p.is_file()]
-                megabytes = sum(p.stat().st_size for p in files) / 1e6
-                print(f"comparing with {arguments.repo} and sending what differs of {len(files)} files "
-                      f"({megabytes:.2f} MB) …", file=sys.stderr)
-                done = publish_folder(
-                    folder, arguments.repo, REPO_TYPES[arguments.command], private=arguments.private,
-                    revision=arguments.revision, tag=arguments.tag, overwrite=arguments.overwrite,
-                    message=arguments.message or f"Publish the {arguments.command}",
-                    space_sdk={"metric": "static", "space": "gradio"}.get(arguments.command))
-                print(f"{'published' if done.changed else 'already there, nothing changed'}: {done.url}")
-        if arguments.dry_run is not None:
-            print(f"written to {arguments.dry_run}; nothing was sent")
-    except (ValueError, OSError) as error:  # HubError, DatasetError, ResultError and ModelError are ValueErrors
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command, run again, completes what was begun", file=sys.stderr)
-        return 130
-    return 0
+            files = [p for p in folder.rglob("*") if p.is_file()]
+            megabytes = sum(p.stat().st_size for p in files) / 1e6
+            print(f"comparing with {arguments.repo} and sending what differs of {len(files)} files "
+                  f"({megabytes:.2f} MB) …", file=sys.stderr)
+            done = publish_folder(
+                folder, arguments.repo, REPO_TYPES[arguments.command], private=arguments.private,
+                revision=arguments.revision, tag=arguments.tag, overwrite=arguments.overwrite,
+                message=arguments.message or f"Publish the {arguments.command}",
+                space_sdk={"metric": "static", "space": "gradio"}.get(arguments.command))
+            print(f"{'published' if done.changed else 'already there, nothing changed'}: {done.url}")
+    if arguments.dry_run is not None:
+        print(f"written to {arguments.dry_run}; nothing was sent")

@@ -35,7 +35,7 @@ def stage_space(app: Path, out: Path, repo: str, *, templates: Path, model_repo:
             place(file, out / file.relative_to(app))
     package = Path(hf_gland.__file__).parent
     for file in sorted(package.rglob("*")):
-        if file.is_file() and file.suffix in PACKAGE_SUFFIXES:
+        if file.is_file() and file.suffix in PACKAGE_SUFFIXES and "shipped" not in file.relative_to(package).parts:
             place(file, out / "hf_gland" / file.relative_to(package))
     gradio = check_pinned((app / "requirements.txt").read_text("utf-8"))
     title = repo.split("/")[-1]

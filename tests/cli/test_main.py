@@ -1,0 +1,72 @@
+"""`hf-gland` itself: finding the command, and errors as one line."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+from hf_gland.cli import main as cli
+from hf_gland.errors import HfGlandError
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """A command `demo` that does what its only argument says."""
+    import argparse
+
+    def build_parser():
+        parser = argparse.ArgumentParser()
+        parser.add_argument("what")
+        return parser
+
+    def run(arguments):
+        if arguments.what == "fail":
+            raise HfGlandError("x.png: no such file")
+        if arguments.what == "stop":
+            raise KeyboardInterrupt
+        return {"three": 3}.get(arguments.what)
+
+    module = types.SimpleNamespace(build_parser=build_parser, run=run, INTERRUPTED="stopped; go on with --resume")
+    monkeypatch.setitem(sys.modules, "hf_gland.cli.demo", module)
+
+
+@pytest.mark.parametrize(("word", "status"), [("nothing", 0), ("three", 3), ("fail", 2), ("stop", 130)])
+def test_a_command_ends_with_its_own_status_or_that_of_what_went_wrong(command, word, status):
+    assert cli.main(["demo", word]) == status
+
+
+def test_an_error_is_one_line_that_names_the_file(command, capsys):
+    cli.main(["demo", "fail"])
+    assert capsys.readouterr().err == "error: x.png: no such file\n"
+    cli.main(["demo", "fail", "--traceback"])
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith("error: x.png: no such file\n")
+
+
+def test_an_interrupted_command_says_how_to_go_on(command, capsys):
+    cli.main(["demo", "stop"])
+    assert capsys.readouterr().err == "stopped; go on with --resume\n"
+
+
+def test_the_list_of_commands_is_the_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    for name in ("demo", "build", "train", "predict", "evaluate", "calibrate", "publish", "serve", "doctor"):
+        assert f"\n  {name} " in shown
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["pretrain"])
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["demo", "publish", "serve", "doctor"])
+def test_help_needs_no_torch(name):
+    """Measured in time this would depend on the machine; torch and transformers are what takes the seconds."""
+    code = ("import sys; from hf_gland.cli.main import COMMANDS, main\n"
+            "try: main([sys.argv[1], '--help'])\n"
+            "except SystemExit as stop: assert stop.code == 0\n"
+            "assert not {'torch', 'transformers', 'datasets', 'gradio'} & set(sys.modules), 'slow imports'")
+    subprocess.run([sys.executable, "-c", code, name], check=True, capture_output=True)
