@@ -96,7 +96,8 @@ class TrainConfig:
     weight_decay: float = _setting(0.01, "AdamW weight decay")
     lr_warmup_fraction: float = _setting(0.05, "share of the steps over which the learning rate rises")
     max_grad_norm: float = _setting(1.0, "gradient clipping (0: none)")
-    mixed_precision: str = _setting("bf16", "autocast type", ("no", "bf16", "fp16"))
+    mixed_precision: str = _setting("auto", "autocast type; auto: bf16 where the hardware has it, else no; fp16: CUDA only",
+                                    ("auto", "no", "bf16", "fp16"))
     seed: int = _setting(0, "everything random follows from it")
 
     # Augmentation

@@ -25,13 +25,13 @@ from hf_gland.files import write_atomically
 from hf_gland.imaging.pictures import find_images
 from hf_gland.imaging.resample import check_mpp
 from hf_gland.inference.segmenter import (
-    PRECISIONS,
     SMALLEST_GLAND_UM2,
     FileResult,
     GlandSegmenter,
     PixelSizeWarning,
 )
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+from hf_gland.model.precision import PRECISION, precision_name, resolve_precision
 
 DEFAULT_FORMATS = ("geojson", "csv", "overlay", "mask", "confidence")
 RECORD = "predictions.json"
@@ -58,8 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     tiling.add_argument("--batch-size", type=int, default=4, help="tiles at a time [4]")
     tiling.add_argument("--flips", action="store_true", help="average over four mirrored views (four times the work)")
     tiling.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
-    tiling.add_argument("--precision", choices=PRECISIONS, default="auto",
-                        help="auto: bfloat16 where the processor has instructions for it [auto]")
+    tiling.add_argument("--precision", choices=("auto", *PRECISION), default="auto",
+                        help="auto: bfloat16 where the hardware has it, else float32; float16: CUDA only [auto]")
     cleaning = parser.add_argument_group("clean-up")
     cleaning.add_argument("--threshold", type=float, help="probability of gland from which a pixel is gland (default: "
                           "the likeliest class)")
@@ -135,7 +135,9 @@ def describe(arguments: argparse.Namespace, segmenter: GlandSegmenter) -> dict[s
     kept = ("mpp", "tile_px", "stride_px", "flips", "threshold", "min_gland_um2", "max_hole_um2", "keep_joined",
             "simplify_px")
     return {"weights_sha256": segmenter.weights_sha256(), "model_mpp": segmenter.mpp, "hf_gland": hf_gland.__version__,
-            "classes": list(segmenter.id2label.values()), **{key: getattr(arguments, key) for key in kept}}
+            "classes": list(segmenter.id2label.values()),
+            "precision": precision_name(resolve_precision(segmenter.device, arguments.precision)),
+            **{key: getattr(arguments, key) for key in kept}}
 
 
 def open_record(arguments: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,11 @@ import sys
 from pathlib import Path
 
 from hf_gland.config import add_settings, config_from_arguments, recipe_names
+from hf_gland.environment import hardware
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.pusher import CheckpointPusher
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+from hf_gland.model.precision import precision_in_words
 from hf_gland.train.checkpoint import CheckpointError
 from hf_gland.train.loop import Interrupted, make_accelerator, train
 
@@ -40,6 +42,9 @@ def main() -> int:
         use_all_cores()
         config = config_from_arguments(arguments, arguments.config)
         accelerator = make_accelerator(config, arguments.out)
+        if accelerator.is_main_process:
+            print(f"training on {hardware(str(accelerator.device))}, in "
+                  f"{precision_in_words(accelerator.device, config.mixed_precision)}", flush=True)
         note = {"command": shlex.join(["accelerate", "launch", *sys.argv]),
                 "recipe": Path(arguments.config or "none").stem}
         if arguments.push_to_hub and accelerator.is_main_process:

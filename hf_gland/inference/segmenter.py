@@ -30,6 +30,7 @@ from hf_gland.inference.glands import GlandPrediction, area_in_px, glands_from_p
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.inference.touching import CORE_PROBABILITY
 from hf_gland.metrics.temperature import apply_temperature
+from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.segformer_head import use_cheaper_head
 from hf_gland.model.student import class_probabilities
 from hf_gland.model.tiled import Forward, flip_averaged, tile_starts
@@ -37,7 +38,6 @@ from hf_gland.model.whole_picture import picture_probabilities
 
 # A disc 16 µm across, the space of two or three epithelial cells: nothing smaller is a gland.
 SMALLEST_GLAND_UM2 = 200.0
-PRECISIONS = ("auto", "float32", "bfloat16")
 # Not plain "temperature": transformers takes that for text generation and drops it from a config.
 TEMPERATURE_KEY = "confidence_temperature"
 
@@ -171,7 +171,7 @@ class GlandSegmenter:
                              progress: Callable[[float], None] | None) -> list[np.ndarray]:
         """`probabilities` of equally large pictures: in one pass where they are no larger than a tile."""
         hw = working_hw(pictures[0].shape[:2], mpp, self.mpp, name)
-        forward = self._forward(_autocast(self.device, precision))
+        forward = self._forward(autocast(self.device, resolve_precision(self.device, precision)))
         if flips:
             forward = flip_averaged(forward)
         if progress is not None:
@@ -313,23 +313,6 @@ def _preprocessing(processor: Any) -> Preprocessing:
 
 def _per_channel(value: Any) -> tuple[float, ...]:
     return tuple(np.broadcast_to(np.asarray(value, dtype=float), 3).tolist())
-
-
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-    half = precision == "bfloat16" or (precision == "auto" and _has_bfloat16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=half)
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is done in hardware; elsewhere it is emulated, and slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def _area_limit(what: str, area_px: int | None, area_um2: float | None, mpp: float | None, name: str) -> int:

@@ -18,7 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from torch import Tensor
 from tqdm import tqdm
 
-from hf_gland.config import ConfigError, TrainConfig
+from hf_gland.config import TrainConfig
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
 from hf_gland.data.store import FlatArrays, TrainingStore, build_store
 from hf_gland.data.training_data import TrainingData, open_training_data
@@ -27,6 +27,7 @@ from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method import schedules
 from hf_gland.method.bank import dequantise
 from hf_gland.method.losses import balancing_weights
+from hf_gland.model.precision import mixed_precision_name, precision_name, resolve_precision
 from hf_gland.model.student import (
     SIDE_MULTIPLE_PX,
     class_probabilities,
@@ -57,18 +58,17 @@ class Interrupted(Exception):
 
 
 def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
-    """The accelerator for a run: precision, accumulation, trackers and process group. Raises ConfigError."""
-    accelerator = Accelerator(
+    """The accelerator for a run: precision, accumulation, trackers and process group (PrecisionError)."""
+    precision = resolve_precision(torch.accelerator.current_accelerator() or "cpu", config.mixed_precision)
+    return Accelerator(
         # Said outright: left to find out, accelerate takes every process that torchrun starts on a CPU for the only one.
         cpu=not torch.accelerator.is_available(),
-        mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation,
+        # The setting decides, never a flag or a saved default of `accelerate launch`.
+        mixed_precision=mixed_precision_name(precision), gradient_accumulation_steps=config.gradient_accumulation,
         log_with=None if config.tracker == "none" else config.tracker,
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "tracking")),
         # Synchronised norms keep buffers equal, so there is nothing to broadcast.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
-    if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would quietly do without
-        raise ConfigError("mixed_precision fp16 needs a GPU; on a CPU choose bf16 or no")
-    return accelerator
 
 
 def train(config: TrainConfig, run: Path, accelerator: Accelerator, *, resume: bool = False,
@@ -78,7 +78,7 @@ def train(config: TrainConfig, run: Path, accelerator: Accelerator, *, resume: b
     `note`: what the caller wants written into the model's training_metrics.json (the command, the recipe).
     `on_checkpoint` is called on the main process with each checkpoint folder, which may be dropped when it returns.
 
-    Raises CheckpointError, ConfigError, ValueError with a message for the user, or Interrupted when a signal asked the
+    Raises CheckpointError, ValueError with a message for the user, or Interrupted when a signal asked the
     run to stop and a checkpoint was saved.
     """
     checkpoints = checkpoint_paths(run)
@@ -102,6 +102,7 @@ class Training:
         data = open_training_data(config)
         self.note = {**note, "variant": config.variant, "backbone": first_backbone(config.backbone), "data": data.provenance,
                      "commit": git_commit(), "hardware": hardware(str(accelerator.device)),
+                     "precision": precision_name(resolve_precision(accelerator.device, accelerator.mixed_precision)),
                      "processes": accelerator.num_processes}
         self.class_names, self.num_classes = data.class_names, len(data.class_names)
         self.store, self.validation = self._build_store(data), data.validation

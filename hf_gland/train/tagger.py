@@ -15,6 +15,7 @@ from hf_gland.data.loading import CropDataset, draw_keys
 from hf_gland.data.store import TrainingStore
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method import schedules
+from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.student import full_size_logits, head_parameter_names, load_student, normalise
 
 PRESENT, ABSENT = 0.2, 0.01  # shares of a patch: a gland's corner is neither a gland patch nor a patch without
@@ -52,6 +53,7 @@ def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[s
     groups = [{"params": [p for n, p in model.named_parameters() if (n in head) == in_head],
                "peak": config.learning_rate * (config.head_lr_factor if in_head else 1)} for in_head in (False, True)]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    precision = resolve_precision(device, config.mixed_precision)
     crops = CropDataset(store, seed=config.seed, crop_px=config.crop_px, scale_min=config.scale_min,
                         scale_max=config.scale_max, stain_jitter=config.stain_jitter,
                         brightness_jitter=config.brightness_jitter, blur_px=config.blur_px)
@@ -61,7 +63,7 @@ def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[s
         items = [crops[key] for key in draw_keys(config.seed, len(crops), step * config.batch_size, config.batch_size)]
         images, dense = (torch.stack([item[name] for item in items]).to(device) for name in ("strong", "dense"))
         tags = patch_tags(dense, len(class_names))
-        with torch.autocast(device, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
+        with autocast(device, precision):
             logits = full_size_logits(model, normalise(images)).mean(dim=(2, 3))
         tag_loss(logits, tags).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm or float("inf"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,9 @@ def finished(tiny_dataset, tmp_path_factory):
 class TestFinishedRun:
     def test_it_says_where_the_model_is_and_shows_progress(self, finished):
         run, done, _ = finished
-        assert done.stdout == f"model written to {run / 'model'}\n"
+        first, *_, last = done.stdout.splitlines()
+        assert re.fullmatch(r"training on .+, in float32 \(as asked\)", first)
+        assert last == f"model written to {run / 'model'}"
         assert "training: 100%" in done.stderr
         assert "refreshing pseudo-masks" in done.stderr
         assert "Warning" not in done.stderr
@@ -127,15 +130,15 @@ def test_help_explains_the_recipes_and_the_settings():
     ({"dataset": ""}, ["--dataset"]),
     ({"train_split": "tset"}, ["no split 'tset'", "train, validation"]),
     ({"mode": "sparse-only", "tracker": "nonsense"}, ["nonsense"]),
-    ({"mixed_precision": "fp16"}, ["mixed_precision fp16 needs a GPU"]),
+    ({"mixed_precision": "fp16"}, ["fp16 needs a GPU with CUDA"]),
     ({"backbone": "./nowhere"}, ["nowhere", "model.safetensors"]),
     ({"backbone": "random:bert"}, ["random:bert", "random:segformer"]),
     ({"model_kwargs": '{"drop_path": 0.1}'}, ["drop_path"]),
     ({"batch_size": 3, "gradient_accumulation": 2}, ["batch_size 3 must be a multiple"]),
 ], ids=lambda v: "-".join(map(str, v)) if isinstance(v, dict) else "")
 def test_mistakes_on_the_command_line_are_one_line_that_names_them(tiny_dataset, tmp_path, change, words):
-    if change.get("mixed_precision") == "fp16" and torch.accelerator.is_available():
-        pytest.skip("fp16 works on an accelerator")
+    if change.get("mixed_precision") == "fp16" and torch.cuda.is_available():
+        pytest.skip("fp16 works on CUDA")
     message = refused("--out", tmp_path / "run", *settings_as_arguments(tiny_settings(tiny_dataset) | change))
     for word in words:
         assert word in message

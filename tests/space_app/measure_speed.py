@@ -25,6 +25,7 @@ from PIL import Image
 
 from hf_gland.data.sources.synthetic.images import iter_synthetic
 from hf_gland.imaging.resample import resample_image, working_hw
+from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.tiled import tile_starts
 
 TILE_PX, STRIDE_PX, BATCH = 512, 384, 4  # what GlandSegmenter.predict uses by default
@@ -53,7 +54,7 @@ def bare_model(segmenter, rgb, mpp):
 
     @torch.no_grad()
     def run():
-        with torch.autocast("cpu", torch.bfloat16, enabled=bool(torch.cpu.get_capabilities().get("amx_bf16"))):
+        with autocast("cpu", resolve_precision("cpu")):
             for batch in batches:
                 segmenter.model(pixel_values=batch)
 

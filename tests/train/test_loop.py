@@ -210,6 +210,20 @@ class TestMachinery:
         assert max(rates) == pytest.approx(5e-3)
         assert rates[1:] == sorted(rates[1:], reverse=True)
 
+    @pytest.mark.parametrize(("instructions", "chosen"), [({}, "no"), ({"amx_bf16": True}, "bf16")])
+    @pytest.mark.parametrize("launcher", ["no", "bf16"])
+    def test_the_machine_decides_the_precision_and_no_flag_of_accelerate_launch(
+            self, tmp_path, monkeypatch, instructions, chosen, launcher):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
+        for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
+        forget_accelerator()
+        accelerator = loop.make_accelerator(make_config({"tracker": "none"}), tmp_path)
+        assert accelerator.mixed_precision == chosen
+
     @pytest.mark.parametrize("precision", ["bf16"])
     def test_mixed_precision_trains_and_keeps_float32_weights(self, tiny_dataset, tmp_path, precision):
         run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, mixed_precision=precision))
