@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
+from hf_gland.labels import IGNORE_INDEX, MaskError
+
 EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
 
@@ -53,3 +55,33 @@ def fill_holes(class_map: np.ndarray, max_area_px: int) -> np.ndarray:
         if (around != 255).all():
             filled[crop][hole] = np.bincount(around).argmax()
     return filled
+
+
+def check_instances(instances: np.ndarray, class_map: np.ndarray, name: str) -> None:
+    """Raise MaskError unless the gland ids `instances` (integers [H, W], 0 = none) are those of `class_map` ([H, W]).
+
+    Most of every gland region has an id, most of every id lies on glands, and several regions do not all carry the number
+    of their class. Outlines that differ by a pixel or two pass; what lies under 255 does not count. `name` is quoted.
+    """
+    if instances.shape != class_map.shape:
+        raise MaskError(f"{name}: the map of gland ids is {instances.shape} but the mask is {class_map.shape}, in rows and "
+                        "columns")
+    glands = (class_map != 0) & (class_map != IGNORE_INDEX)
+    ids = np.where(class_map != IGNORE_INDEX, instances, 0)
+    numbers, places = np.unique(ids, return_inverse=True)
+    remedy = "give each gland an id of its own and 0 to all else, or leave the ids out: then connected regions are glands"
+    outside = numbers[np.bincount(places.ravel(), ~glands.ravel(), len(numbers)) * 2 > np.bincount(places.ravel())]
+    if outside[outside != 0].size:
+        raise MaskError(f"{name}: gland id {outside[outside != 0][0]} lies outside the glands of the mask; {remedy}")
+    regions = gland_instances(np.where(glands, class_map, 0))
+    areas = np.bincount(regions.ravel())
+    bare = np.flatnonzero(np.bincount(regions.ravel(), (ids == 0).ravel(), len(areas)) * 2 > areas)
+    if bare[bare != 0].size:
+        y, x = np.argwhere(regions == bare[bare != 0][0])[0]
+        raise MaskError(f"{name}: the gland at row {y}, column {x} of the mask has no id; {remedy}")
+    if np.array_equal(ids, np.where(glands, class_map, 0)):
+        pieces, _ = ndimage.label(class_map != 0, structure=EIGHT_NEIGHBOURS)  # joined where 255 hides what is between
+        sizes = np.bincount(pieces[glands])
+        found, count = int((sizes * 10 >= sizes.max(initial=1)).sum()), np.count_nonzero(numbers)  # a crumb is no gland
+        if found > count:
+            raise MaskError(f"{name}: the gland ids are the classes of the mask, {count} for {found} glands; {remedy}")

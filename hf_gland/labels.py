@@ -65,3 +65,15 @@ def check_mask(mask: np.ndarray, num_classes: int, name: str, *, image_hw: tuple
         shown = ", ".join(map(str, bad[:8])) + (", …" if len(bad) > 8 else "")
         raise MaskError(f"{name}: mask values {shown} are not classes; allowed are 0 to {num_classes - 1} and "
                         f"{IGNORE_INDEX} (unlabelled). Map them first, or name more classes")
+
+
+def check_reference(pixels: Sequence[int] | np.ndarray) -> None:
+    """Raise MaskError if the reference masks of a whole split hold 0 and 255 and nothing else.
+
+    `pixels`: how many pixels of the split have each value, [256]. There 255 almost always stands for gland; taken for
+    unlabelled, it would make every prediction right.
+    """
+    present = np.flatnonzero(pixels)
+    if present.tolist() == [BACKGROUND, IGNORE_INDEX]:
+        raise MaskError("the reference masks hold 0 and 255 alone. 255 means unlabelled, so there is no gland to compare "
+                        "with; where it is to mean gland, pass 1 instead (mask == 255)")

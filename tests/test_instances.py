@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from hf_gland.instances import fill_holes, gland_instances
+from hf_gland.instances import check_instances, fill_holes, gland_instances
+from hf_gland.labels import MaskError
 
 
 def disc(radius, size=25, hole=0):
@@ -84,3 +85,46 @@ def test_a_hole_between_two_classes_takes_the_one_around_most_of_it():
     class_map[3, 2:5] = 0
     assert (fill_holes(class_map, 3)[3, 2:5] == 2).all()
     assert np.array_equal(fill_holes(class_map, 2), class_map)
+
+
+def two_glands():
+    """(mask, ids): glands of 256 and 560 px, the larger with id 2."""
+    mask, ids = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint16)
+    for number, window in ((1, np.s_[8:24, 8:24]), (2, np.s_[36:56, 30:58])):
+        mask[window], ids[window] = 1, number
+    return mask, ids
+
+
+def test_ids_that_belong_to_the_mask_pass_whatever_their_numbers_and_their_rims():
+    mask, ids = two_glands()
+    check_instances(ids, mask, "here")
+    check_instances(ids * 500, mask, "here")
+    inner = ids.copy()
+    inner[8, :] = inner[:, 30] = 0  # outlines drawn a pixel narrower
+    check_instances(inner, mask, "here")
+    wider = ids.copy()
+    wider[24, 8:24] = 1
+    check_instances(wider, mask, "here")
+    check_instances(np.where(ids == 2, 1, 0), np.where(ids == 2, 1, 0), "one gland, whose id is its class")
+    check_instances(np.where(ids > 0, 3, 0), mask, "a gland in two pieces")
+    crumb = np.where(ids == 2, 1, 0)
+    crumb[2:5, 2:5] = 1
+    check_instances(crumb, crumb, "one gland and a crumb of it")
+    hidden = mask.copy()
+    hidden[:30] = 255
+    check_instances(ids, hidden, "what lies under 255 does not count")
+    check_instances(ids * 0 + np.uint16(9) * (hidden == 255), np.where(hidden == 255, 255, 0), "nor there")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda m, i: i + 1, "gland id 1 lies outside"),
+    (lambda m, i: np.where(m == 0, 7, i), "gland id 7 lies outside"),
+    (lambda m, i: i * 0, r"gland at row 8, column 8 of the mask has no id"),
+    (lambda m, i: np.where(i == 2, 0, i), r"gland at row 36, column 30 of the mask has no id"),
+    (lambda m, i: m, r"the gland ids are the classes of the mask, 1 for 2 glands"),
+    (lambda m, i: i.T[:60], r"map of gland ids is \(60, 64\) but the mask is \(64, 64\)"),
+])
+def test_ids_that_cannot_be_those_of_the_mask_are_refused_by_name(change, message):
+    mask, ids = two_glands()
+    with pytest.raises(MaskError, match=f"slide 7: .*{message}"):
+        check_instances(change(mask, ids), mask, "slide 7")

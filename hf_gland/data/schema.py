@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import datasets
 import numpy as np
 
+from hf_gland.instances import check_instances
 from hf_gland.labels import check_mask
 
 FEATURES = datasets.Features({
@@ -50,7 +51,9 @@ class Sample:
             raise ValueError(f"{self.image_id}: {self.mpp} µm per pixel is not a plausible pixel size (0.01-100)")
         if self.mask is not None:
             check_mask(self.mask, num_classes, self.image_id, image_hw=self.image.shape[:2])
-        if self.instances is not None and self.instances.shape != self.image.shape[:2]:
-            raise ValueError(f"{self.image_id}: the instance map is {self.instances.shape} but the image is "
+        if self.instances is not None and self.mask is not None:
+            check_instances(self.instances, self.mask, self.image_id)
+        elif self.instances is not None and self.instances.shape != self.image.shape[:2]:
+            raise ValueError(f"{self.image_id}: the map of gland ids is {self.instances.shape} but the image is "
                              f"{self.image.shape[:2]} (height, width)")
         return self

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_gland.instances import fill_holes, gland_instances
-from hf_gland.labels import IGNORE_INDEX, check_mask
+from hf_gland.instances import check_instances, fill_holes, gland_instances
+from hf_gland.labels import IGNORE_INDEX, check_mask, check_reference
 from hf_gland.metrics.calibration import CalibrationCounts
 from hf_gland.metrics.objects import ObjectMatches, match_objects, object_intervals, object_metrics
 from hf_gland.metrics.pixel import confusion_matrix, image_dice, pixel_intervals, pixel_metrics
@@ -41,6 +41,7 @@ class SplitEvaluator:
         self.pixel_only = pixel_only
         self._image_ids: list[str] = []
         self._confusions: list[np.ndarray] = []
+        self._reference_px = np.zeros(256, np.int64)  # by value of the reference masks
         self._matches: list[ObjectMatches | None] = []
         self._calibration = CalibrationCounts()
         self._without_probabilities: list[str] = []
@@ -80,10 +81,13 @@ class SplitEvaluator:
 
         Keys: those of `pixel_metrics`, `image_dice`, `object_metrics`, `CalibrationCounts.metrics`,
         `<key>_ci95` intervals over images, and `images`. A figure that does not exist is None, and
-        `<key>_missing` says why. Raises ValueError if there was no image.
+        `<key>_missing` says why. Raises ValueError if there was no image, and MaskError if the references of a whole
+        split mark nothing but background and unlabelled pixels (sparse labels, with `pixel_only`, may).
         """
         if not self._image_ids:
             raise ValueError("no image to evaluate: call update first")
+        if not self.pixel_only:
+            check_reference(self._reference_px)
         confusions = np.stack(self._confusions)
         metrics: dict[str, Any] = {"images": len(confusions), **pixel_metrics(confusions.sum(0)),
                                    "image_dice": image_dice(confusions)}
@@ -141,17 +145,22 @@ class SplitEvaluator:
             match = None
             if instances is not None and not self.pixel_only:
                 labelled = mask != IGNORE_INDEX
-                ids = _instances(instances, mask, "true")
+                ids = _numpy(instances)
+                check_instances(ids, mask, "the truth")
                 if predicted_instances is None:
                     seen = fill_holes(np.where(labelled, prediction, IGNORE_INDEX), self.max_hole_area_px)
                     found = gland_instances(seen, self.min_gland_area_px)
                 else:
-                    found = np.where(labelled, _instances(predicted_instances, mask, "predicted"), 0)
+                    given = _numpy(predicted_instances)
+                    if given.shape != mask.shape:
+                        raise ValueError(f"the map of predicted gland ids is {given.shape} but the truth is {mask.shape}")
+                    found = np.where(labelled, given, 0)
                 match = match_objects(found, np.where(labelled, ids, 0))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         self._image_ids.append(name)
         self._confusions.append(confusion)
+        self._reference_px += np.bincount(mask.ravel(), minlength=256)
         self._matches.append(match)
 
     def _pixel_reasons(self, metrics: dict[str, Any]) -> dict[str, str]:
@@ -161,13 +170,6 @@ class SplitEvaluator:
         reasons = dict.fromkeys(("class_iou", "class_dice"), f"in neither truth nor prediction: class "
                                                              f"{', '.join(absent)}")
         return reasons | dict.fromkeys(("gland_iou", "gland_dice", "image_dice"), NO_GLAND)
-
-
-def _instances(values: Array, mask: np.ndarray, whose: str) -> np.ndarray:
-    ids = _numpy(values)
-    if ids.shape != mask.shape:
-        raise ValueError(f"the map of {whose} instances is {ids.shape} but the truth is {mask.shape}")
-    return ids
 
 
 def _lacking(what: str, image_ids: list[str], total: int) -> str:

@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 
 from hf_gland.instances import gland_instances
+from hf_gland.labels import MaskError
 from hf_gland.metrics.calibration import CalibrationCounts
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.metrics.objects import match_objects, object_metrics
@@ -71,7 +72,7 @@ def test_predicted_glands_are_those_given_and_hidden_where_the_truth_is(split, w
 
 def test_predicted_glands_of_another_size_are_an_error(split):
     probs, truth, ids = split[0]
-    with pytest.raises(ValueError, match="here: the map of predicted instances is"):
+    with pytest.raises(ValueError, match="here: the map of predicted gland ids is"):
         SplitEvaluator(2).update(probs, truth, ids, "here", predicted_instances=np.zeros((3, 3), int))
 
 
@@ -165,6 +166,21 @@ def test_every_null_has_a_reason_and_no_reason_is_idle(truth):
             assert f"{key}_missing" in metrics, key
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_references_of_0_and_255_alone_score_nothing(right):
+    reference = np.zeros((6, 8), np.uint8)
+    reference[1:4, 2:7] = 255
+    evaluator, sparse = SplitEvaluator(2, bootstrap=0), SplitEvaluator(2, bootstrap=0, pixel_only=True)
+    for each in (evaluator, sparse):
+        each.update_class_map((reference == 255) & right, reference, image_id="first")
+    with pytest.raises(MaskError, match="hold 0 and 255 alone"):
+        evaluator.compute()
+    assert sparse.compute()["mIoU"] == 100  # sparse labels of an image in which no gland was outlined
+    outlined = np.where(reference == 255, 1, 0).astype(np.uint8)
+    evaluator.update_class_map(outlined, outlined, image_id="second")
+    assert evaluator.compute()["mIoU"] == 100
+
+
 def test_pixel_only_gives_the_same_pixel_metrics_and_no_others(split):
     light, full = evaluate(split, pixel_only=True).compute(), evaluate(split).compute()
     assert {key: full[key] for key in light} == light
@@ -203,7 +219,10 @@ def test_rows_per_image_are_the_metrics_of_each_alone(split):
     (lambda p, t, i: (np.where(p > 0.9, np.nan, p), t, i), "softmax"),
     (lambda p, t, i: (p[:, 1:], t, i), "match the truth"),
     (lambda p, t, i: (p, t + 2, i), "not classes"),
-    (lambda p, t, i: (p, t, i[1:]), "map of true instances is"),
+    (lambda p, t, i: (p, t, i[1:]), "map of gland ids is"),
+    (lambda p, t, i: (p, t, i + 1), "lies outside the glands"),
+    (lambda p, t, i: (p, t, i * 0), "has no id"),
+    (lambda p, t, i: (p, t, t), "are the classes of the mask"),
 ])
 def test_bad_input_is_refused_by_name_and_not_counted(split, change, message):
     evaluator = SplitEvaluator(2)
