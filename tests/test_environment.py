@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 import torch
+import transformers
 
 import hf_gland
 from hf_gland import environment
@@ -58,6 +59,23 @@ def test_hardware_names_the_cores_this_process_may_use():
     words = environment.hardware("cpu")
     cores = int(re.fullmatch(r".+, (\d+) cores?", words).group(1))
     assert 1 <= cores <= os.cpu_count()
+
+
+def test_hardware_tells_processors_apart_by_their_model_and_instructions(monkeypatch, tmp_path):
+    """Two machines may both be called AMD EPYC and differ tenfold in speed."""
+    (tmp_path / "cpuinfo").write_text("".join(
+        f"processor\t: {i}\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: fpu\n\n" for i in range(2)))
+    monkeypatch.setattr(environment, "Path", lambda path: tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_f": True, "avx512_bf16": True,
+                                                                "amx_bf16": False, "cpu_name": "AMD EPYC"})
+    assert environment.hardware("cpu").startswith("AMD EPYC (family 25, model 17; AVX2, AVX-512, AVX-512-BF16), ")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"neon": True})
+    (tmp_path / "cpuinfo").write_text("")
+    assert "(NEON), " in environment.hardware("cpu")
+
+
+def test_versions_are_those_of_the_libraries_that_compute():
+    assert environment.versions() == {"torch": torch.__version__, "transformers": transformers.__version__}
 
 
 def test_hardware_names_the_gpu(monkeypatch):

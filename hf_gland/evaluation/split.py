@@ -103,6 +103,7 @@ def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[
         command=notes["command"], commit=notes["commit"],
         data_sha256=data["data_sha256"], hardware=notes["hardware"], train_seconds=notes["train_seconds"],
         metrics=metrics, extra={
+            **{key: notes.get(key) for key in ("precision", "versions", "encoder")},  # None in notes of before
             "weights": weights, "flips": flips, "split_touching": split_touching, "temperature": temperature,
             "evaluate_command": evaluate_command, "evaluate_commit": git_commit(), "test_data_sha256": test_sha256,
             "curve": training_curve(model / "training_log.jsonl"),

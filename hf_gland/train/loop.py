@@ -22,7 +22,7 @@ from hf_gland.config import TrainConfig
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
 from hf_gland.data.store import FlatArrays, TrainingStore, build_store
 from hf_gland.data.training_data import TrainingData, open_training_data
-from hf_gland.environment import git_commit, hardware
+from hf_gland.environment import git_commit, hardware, versions
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method import schedules
 from hf_gland.method.bank import dequantise
@@ -101,7 +101,7 @@ class Training:
         self.on_checkpoint = on_checkpoint
         data = open_training_data(config)
         self.note = {**note, "variant": config.variant, "backbone": first_backbone(config.backbone), "data": data.provenance,
-                     "commit": git_commit(), "hardware": hardware(str(accelerator.device)),
+                     "commit": git_commit(), "hardware": hardware(str(accelerator.device)), "versions": versions(),
                      "precision": precision_name(resolve_precision(accelerator.device, accelerator.mixed_precision)),
                      "processes": accelerator.num_processes}
         self.class_names, self.num_classes = data.class_names, len(data.class_names)
