@@ -163,6 +163,9 @@ def run(arguments: argparse.Namespace) -> None:
                 revision=arguments.revision, tag=arguments.tag, overwrite=arguments.overwrite,
                 message=arguments.message or f"Publish the {arguments.command}",
                 space_sdk={"metric": "static", "space": "gradio"}.get(arguments.command))
+            if done.removed:
+                rest = f" and {len(done.removed) - 10} more" if len(done.removed) > 10 else ""
+                print(f"removed, as they are no part of this publication: {', '.join(done.removed[:10])}{rest}")
             print(f"{'published' if done.changed else 'already there, nothing changed'}: {done.url}")
     if arguments.dry_run is not None:
         print(f"written to {arguments.dry_run}; nothing was sent")

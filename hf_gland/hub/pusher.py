@@ -5,9 +5,10 @@ it; while a checkpoint is on its way, the newest one waits and those between are
 when training ends, and what could not be sent then is reported with the command that sends it.
 
 During training the repository holds `last-checkpoint/` (all that --resume needs) and `training_log.jsonl`; at the end,
-the model. `scripts/publish.py model` puts the measured results and their card beside it.
+the model, and what others have put there. `publish model` adds the measured results and their card.
 """
 
+import shlex
 import shutil
 import sys
 import threading
@@ -20,10 +21,23 @@ from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
 from hf_gland.hub.errors import HubError
-from hf_gland.hub.repository import KEPT, OWN_TAG, check_place, explained, is_transient, open_repository, send_commit
+from hf_gland.hub.repository import (
+    KEPT,
+    OWN_TAG,
+    check_place,
+    explained,
+    is_conflict,
+    is_transient,
+    open_repository,
+    send_commit,
+)
 from hf_gland.hub.staging import place
 
 CHECKPOINT_FOLDER = "last-checkpoint"
+# What this package puts beside a model; all else in the repository was added by others and stays.
+OWN_FOLDERS = (f"{CHECKPOINT_FOLDER}/", "results/", ".eval_results/", "media/", "student/")
+CONFLICTS = 5  # commits of others that may come between before sending one parcel is given up
+RETRY_S, MOST_RETRY_S = 1.0, 30.0  # first and longest pause before the end's next attempt
 START_PATIENCE_S = 20.0  # for the first answer; a Hub slower than that is taken for absent
 END_PATIENCE_S = 600.0  # for the model, once training is done
 CARD = """\
@@ -69,7 +83,7 @@ class CheckpointPusher:
         self._changed = threading.Condition()
         self._waiting: Parcel | None = None
         self._unsent: Parcel | None = None
-        self._busy, self._ending, self._parcels = False, False, 0
+        self._busy, self._ending, self._given_up, self._parcels = False, False, False, 0
         self._said: set[str] = set()
         self._thread: threading.Thread | None = None
 
@@ -137,9 +151,9 @@ class CheckpointPusher:
             files["README.md"].write_text(self._card(TRAINED), "utf-8")
         except OSError as error:
             self._report(f"{model}: cannot be put aside for {self.repo} ({error})")
-            return self._end(f"python scripts/publish.py model {self.run} --repo {self.repo}")
-        self._hand_over(Parcel(files, "Trained model", whole=True, folder=folder))
-        return self._end(f"python scripts/publish.py model {self.run} --repo {self.repo}")
+        else:
+            self._hand_over(Parcel(files, "Trained model", whole=True, folder=folder))
+        return self._end(shlex.join(["hf", "upload", self.repo, str(model), "."]))
 
     def on_interrupt(self) -> bool:
         """After a run that was asked to stop: try once more to send its last checkpoint, and report."""
@@ -167,8 +181,8 @@ class CheckpointPusher:
                 stopped = True
             done = idle()
             arrived = done and self._unsent is None
-        if done:
-            shutil.rmtree(self.run / "push", ignore_errors=True)
+        self._given_up = not done
+        shutil.rmtree(self.run / "push", ignore_errors=True)
         if arrived:
             self._say(f"pushed to {self.repo}")
         else:
@@ -190,15 +204,7 @@ class CheckpointPusher:
                 self._changed.wait_for(lambda: self._waiting is not None)
                 parcel, self._waiting, self._busy = self._waiting, None, True
             assert parcel is not None
-            failed = True
-            try:
-                self._send(parcel)
-                failed = False
-            except HubError as error:
-                later = "" if self._ending else ". Training goes on, and what is missing is tried again at its end"
-                self._report(f"{error.fault}{later}")
-            except Exception as error:  # a thread that dies would leave the run waiting
-                self._report(f"pushing to {self.repo} failed ({type(error).__name__}: {error})")
+            failed = not self._attempt(parcel)
             with self._changed:
                 done = [p for p in (self._unsent, None if failed else parcel) if p is not None]
                 self._unsent = parcel if failed else None
@@ -207,19 +213,51 @@ class CheckpointPusher:
             for finished in done:
                 shutil.rmtree(finished.folder, ignore_errors=True)
 
+    def _attempt(self, parcel: Parcel) -> bool:
+        """Send; once training is over, try again what waiting may mend until something newer is to be sent."""
+        pause = RETRY_S
+        while True:
+            try:
+                self._send(parcel)
+                return True
+            except HubError as error:
+                again = self._ending and is_transient(error.__cause__)
+                self._report(error.fault + (". It is tried again" if again else "" if self._ending else
+                             ". Training goes on, and what is missing is tried again at its end"))
+                if not again:
+                    return False
+            except Exception as error:  # a thread that dies would leave the run waiting
+                self._report(f"pushing to {self.repo} failed ({type(error).__name__}: {error})")
+                return False
+            with self._changed:
+                if self._changed.wait_for(lambda: self._waiting is not None, pause) or self._given_up:
+                    return False
+            pause = min(2 * pause, MOST_RETRY_S)
+
     def _send(self, parcel: Parcel) -> None:
-        with disable_progress_bars(), explained(self.repo, "model"):  # training's own bars are on the screen
-            api = HfApi()
-            head = open_repository(api, self.repo, "model", self._card(""), private=self.private, revision="main",
-                                   overwrite=False)
-            there = set(api.list_repo_files(self.repo, revision=head)) - KEPT - set(parcel.files)
-            gone = sorted(p for p in there if parcel.whole or p.startswith(f"{CHECKPOINT_FOLDER}/"))
-            send_commit(api, self.repo, "model", parcel.files, gone, parcel.message, revision="main", head=head)
+        """One commit on top of whatever the branch holds by then; others' commits in between are no obstacle."""
+        for attempt in range(1, CONFLICTS + 1):
+            try:
+                with disable_progress_bars(), explained(self.repo, "model"):  # training's own bars are on the screen
+                    api = HfApi()
+                    head = open_repository(api, self.repo, "model", self._card(""), private=self.private, revision="main",
+                                           overwrite=False)
+                    there = set(api.list_repo_files(self.repo, revision=head)) - KEPT - set(parcel.files)
+                    gone = sorted(p for p in there if p.startswith(OWN_FOLDERS if parcel.whole else f"{CHECKPOINT_FOLDER}/"))
+                    send_commit(api, self.repo, "model", parcel.files, gone, parcel.message, revision="main", head=head)
+                others = sorted(there - set(gone))
+                if parcel.whole and others:
+                    self._say(f"left as they are in {self.repo}, not from this run: {', '.join(others[:5])}"
+                              + (f" and {len(others) - 5} more" if len(others) > 5 else ""))
+                return
+            except HubError as error:
+                if attempt == CONFLICTS or not is_conflict(error.__cause__):
+                    raise
 
     def _card(self, state: str) -> str:
         return CARD.format(tag=OWN_TAG, title=self.repo.split("/")[-1], state=state)
 
     def _report(self, line: str) -> None:
-        if line not in self._said:
+        if line not in self._said and not self._given_up:
             self._said.add(line)
             self._say(f"warning: {line}")

@@ -30,11 +30,12 @@ REPO_TYPES: tuple[RepoType, ...] = ("model", "dataset", "space")
 
 @dataclass(frozen=True)
 class Published:
-    """Where it is: `url` of the commit's tree; `changed`: whether a commit was needed."""
+    """Where it is: `url` of the commit's tree; `changed`: whether a commit was needed; `removed`: files that went."""
 
     url: str
     commit: str
     changed: bool
+    removed: tuple[str, ...] = ()
 
 
 def publish_folder(folder: Path, repo: str, repo_type: RepoType, *, message: str, private: bool = False,
@@ -62,7 +63,7 @@ def publish_folder(folder: Path, repo: str, repo_type: RepoType, *, message: str
         if tag and not tagged:
             api.create_tag(repo, tag=tag, repo_type=repo_type, revision=commit)
     prefix = "" if repo_type == "model" else f"{repo_type}s/"
-    return Published(f"{constants.ENDPOINT}/{prefix}{repo}/tree/{commit}", commit, commit != head)
+    return Published(f"{constants.ENDPOINT}/{prefix}{repo}/tree/{commit}", commit, commit != head, tuple(gone))
 
 
 @contextmanager
@@ -192,7 +193,14 @@ def send_commit(api: HfApi, repo: str, repo_type: RepoType, files: dict[str, Pat
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Whether trying again may help: the connection failed, or the Hub was busy."""
+    """Whether trying again may help: the connection failed, the Hub was busy, or somebody else committed meanwhile."""
     if isinstance(error, HfHubHTTPError):
-        return error.response.status_code == 429 or error.response.status_code >= 500
+        return error.response.status_code in (412, 429) or error.response.status_code >= 500
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:
+        return is_transient(error.__cause__)  # "Error while uploading '…' to the Hub."
     return isinstance(error, httpx2.TransportError)
+
+
+def is_conflict(error: BaseException | None) -> bool:
+    """Whether the branch had moved on when the commit was to be made."""
+    return isinstance(error, HfHubHTTPError) and error.response.status_code == 412

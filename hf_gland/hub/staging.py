@@ -9,12 +9,15 @@ from pathlib import Path
 
 from hf_gland.hub.errors import HubError
 
+PREFIX = "hf_gland-publish-"  # then the process id, so that what a killed process left can be told and removed
+
 
 @contextmanager
 def staging_folder(out: Path | None) -> Iterator[Path]:
     """An empty folder to fill: one that goes away, or, for a dry run, `out` once it is whole. Raises HubError."""
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="hf_gland-publish-") as folder:
+        _remove_abandoned()
+        with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
             yield Path(folder)
         return
     out = out.absolute()
@@ -28,6 +31,19 @@ def staging_folder(out: Path | None) -> Iterator[Path]:
         os.replace(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _remove_abandoned() -> None:
+    """Remove staging folders of this user whose process is gone."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        pid = folder.name.removeprefix(PREFIX).split("-")[0]
+        try:
+            if pid.isdecimal() and folder.stat().st_uid == os.getuid():
+                os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, AttributeError):  # somebody else's, or a system without process ids of this kind
+            continue
 
 
 def place(source: Path, target: Path) -> None:

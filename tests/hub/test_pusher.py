@@ -1,7 +1,12 @@
 """Checkpoints on their way to a Hub that is slow, dies, or is not there."""
 
 import json
+import os
+import shlex
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from tiny import tree
@@ -36,7 +41,7 @@ def test_a_hub_that_dies_costs_nothing_and_publishing_completes_it(hub, client, 
     assert seen["arrived"] is seen["left"] is False
     assert any("Training goes on" in line for line in seen["said"])
     assert not any("run the same command again" in line for line in seen["said"])
-    assert seen["said"][-1].endswith(f"send it with: python scripts/publish.py model {copied_run} --repo me/dying")
+    assert seen["said"][-1].endswith(f"send it with: hf upload me/dying {copied_run / 'model'} .")
     hub.process.wait()
     hub.start()
     files = hub.files("models", "me/dying")
@@ -68,3 +73,43 @@ def test_what_waiting_would_not_mend_is_said_before_training(hub, client, copied
     outcome = push(client, hub, "start", copied_run, "me/nowhere", HF_TOKEN=token)
     assert outcome.status == 2
     assert said in outcome.stderr
+
+
+@pytest.mark.parametrize(("plan", "repo"), [("busy", "me/busy"), ("overtaken", "me/overtaken")])
+def test_the_model_arrives_though_its_first_commits_are_refused(hub, client, copied_run, plan, repo):
+    seen = push(client, hub, plan, copied_run, repo).result
+    assert seen["arrived"] is True
+    assert seen["said"][-1] == f"pushed to {repo}"
+    files = hub.files("models", repo)
+    assert files["model.safetensors"] == (copied_run / "model" / "model.safetensors").read_bytes()
+    assert hub.commits("models", repo) == ["Trained model", "initial commit"]
+
+
+def test_a_hub_that_is_busy_at_the_start_does_not_stop_training(hub, client, copied_run):
+    seen = push(client, hub, "busy_at_start", copied_run, "me/busy-at-start").result
+    assert seen["arrived"] is True
+    assert "answered 429" in seen["said"][0]
+    assert "Training starts all the same" in seen["said"][0]
+
+
+def test_what_others_put_into_the_repository_stays(hub, client, copied_run):
+    """A checkpoint takes the place of the one before; the model that of what this package published; all else stays."""
+    seen = push(client, hub, "shared_repository", copied_run, "me/shared").result
+    assert "last-checkpoint/state.json,last-checkpoint/student.safetensors,notes.txt,results/old.json" in seen["said"]
+    assert "left as they are in me/shared, not from this run: notes.txt" in seen["said"]
+    files = hub.files("models", "me/shared")
+    assert files.pop("notes.txt") == b"by hand"
+    files.pop("README.md")
+    assert files == tree(copied_run / "model")
+
+
+def test_the_printed_remedy_sends_the_model(hub, client, copied_run):
+    """`hf upload`, as the last line says when a model did not arrive: it needs no result records."""
+    seen = push(client, hub, "hub_that_dies", copied_run, "me/remedy").result
+    hub.process.wait()
+    hub.start()
+    command = shlex.split(seen["said"][-1].rpartition("send it with: ")[2])
+    done = subprocess.run([str(Path(sys.executable).with_name(command[0])), *command[1:]], capture_output=True, text=True,
+                          env=os.environ | hub.environment)
+    assert done.returncode == 0, done.stderr
+    assert hub.files("models", "me/remedy")["model.safetensors"] == (copied_run / "model/model.safetensors").read_bytes()

@@ -3,6 +3,7 @@
 Faults can be arranged through `POST /_faults` with a JSON object (an empty one clears them):
     {"die_on": "/commit/"}      the process ends when a request's path holds this text
     {"hold": "/preupload/"}     such requests wait until the fault is cleared
+    {"refuse": "/commit/", "status": "429", "times": "2"}  so many of them are answered with that status
 and `GET /_requests` lists the requests seen since it was last asked, as "METHOD path".
 """
 
@@ -264,6 +265,9 @@ def make_app(folder: Path, tokens: Mapping[str, Mapping[str, Any]]) -> Starlette
                 os._exit(1)
             while faults.get("hold") and faults["hold"] in path:
                 await asyncio.sleep(0.02)
+            if faults.get("refuse") and faults["refuse"] in path and int(faults["times"]) > 0:
+                faults["times"] = str(int(faults["times"]) - 1)
+                return JSONResponse({"error": "as arranged"}, status_code=int(faults["status"]))
         return await call_next(request)
 
     async def refuse(_request: Request, error: Exception) -> Response:

@@ -35,7 +35,7 @@ def wait_until_said(lines: int) -> None:
         heard.wait_for(lambda: len(said) >= lines)
 
 
-pusher = CheckpointPusher(repo, Path(run), say=say, end_patience_s=60)
+pusher = CheckpointPusher(repo, Path(run), say=say, end_patience_s=2 if plan == "hub_that_dies" else 60)
 endpoint = os.environ["HF_ENDPOINT"]
 
 
@@ -47,18 +47,20 @@ class SameHub(LocalHub):
         self.environment = {}
 
 
-def checkpoint(step: int) -> Path:
+def checkpoint(step: int, *, bank: bool = False) -> Path:
     """A checkpoint folder that training is about to drop again."""
     made = Path(run) / "checkpoints" / f"step-{step:06d}"
     made.mkdir(parents=True)
     (made / "student.safetensors").write_bytes(b"weights after step %d" % step)
     (made / "state.json").write_text(json.dumps({"step": step}))
+    if bank:
+        (made / "bank.u8").write_bytes(b"pseudo-masks")
     (Path(run) / "metrics.jsonl").open("a").write(json.dumps({"step": step}) + "\n")
     return made
 
 
-def hand_over(step: int) -> None:
-    made = checkpoint(step)
+def hand_over(step: int, *, bank: bool = False) -> None:
+    made = checkpoint(step, bank=bank)
     pusher.on_checkpoint(made)
     for file in made.iterdir():
         file.unlink()
@@ -111,8 +113,34 @@ def hub_that_comes_late() -> bool:
         hub.kill()
 
 
+def refusing(status: int, start: bool = False) -> bool:
+    """It answers `status` to the first two commits of the end (of the start, where it makes the repository)."""
+    hub = SameHub()
+    if start:
+        hub.faults(refuse="/api/repos/create", status=str(status), times="1")
+    pusher.start()
+    if not start:
+        hub.faults(refuse="/commit/", status=str(status), times="2")
+    return pusher.on_finish(Path(run) / "model")
+
+
+def shared_repository() -> bool:
+    """Others put files into it while it holds a checkpoint with a bank; the next one has none."""
+    pusher.start()
+    hand_over(2, bank=True)
+    wait_for_commit("Training, step 2")
+    HfApi().upload_file(path_or_fileobj=b"by hand", path_in_repo="notes.txt", repo_id=repo, commit_message="Notes")
+    HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="results/old.json", repo_id=repo, commit_message="Old figures")
+    hand_over(4)
+    wait_for_commit("Training, step 4")
+    said.append(",".join(sorted(p for p in HfApi().list_repo_files(repo) if "/" in p or p == "notes.txt")))
+    return pusher.on_finish(Path(run) / "model")
+
+
 try:
     arrived = {"slow_hub": slow_hub, "hub_that_dies": hub_that_dies, "hub_that_comes_late": hub_that_comes_late,
+               "shared_repository": shared_repository, "busy": lambda: refusing(429),
+               "overtaken": lambda: refusing(412), "busy_at_start": lambda: refusing(429, start=True),
                "start": lambda: pusher.start() is None}[plan]()
 except HubError as error:
     print(f"error: {error}", file=sys.stderr)
