@@ -56,7 +56,8 @@ def _processor() -> tuple[str, list[str]]:
     """The processor's name and, where Linux tells them, its family and model number, which cloud providers leave in when
     they shorten the name."""
     try:
-        found = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+        text = Path("/proc/cpuinfo").read_text()
+        found = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", text, re.MULTILINE))
     except OSError:
         found = {}
     name = found.get("model name", "").strip() or platform.processor() or platform.machine()
