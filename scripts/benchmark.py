@@ -40,9 +40,9 @@ from transformers import get_scheduler, pipeline
 
 from hf_gland.config import TrainConfig, add_settings, config_from_arguments
 from hf_gland.data.loading import CropDataset
-from hf_gland.data.store import working_size
 from hf_gland.data.training_data import open_training_data
 from hf_gland.environment import git_commit, hardware
+from hf_gland.imaging.resample import working_hw
 from hf_gland.inference import read_ahead as read_ahead_module
 from hf_gland.inference import segmenter as segmenter_module
 from hf_gland.inference.segmenter import GlandSegmenter
@@ -151,14 +151,14 @@ def training_ratio(config: TrainConfig) -> dict:
 def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None]:
     """One optimiser step per `next`, as transformers' run_semantic_segmentation_no_trainer.py takes it."""
     data = open_training_data(config)
-    model = load_network(config.backbone, data.class_names, config.mpp or None, config.model_overrides())
+    model = load_network(config.backbone, data.class_names, data.mpp, config.model_overrides())
     mean, std = (np.array(v, np.float32) for v in (IMAGENET_MEAN, IMAGENET_STD))
 
     def transformed(rows: dict) -> dict:
         """Resampled, cropped at random, mirrored, normalised."""
         rng, pixels, labels = np.random.default_rng(), [], []
         for image, mask, mpp in zip(rows["image"], rows["mask"], rows["mpp"], strict=True):
-            hw = working_size((image.height, image.width), mpp, config.mpp or None)
+            hw = working_hw((image.height, image.width), mpp, data.mpp)
             picture = np.asarray(image.convert("RGB").resize(hw[::-1]))
             truth = np.asarray(mask.resize(hw[::-1], Image.Resampling.NEAREST))
             pad = [(0, max(config.crop_px - side, 0)) for side in hw]

@@ -56,8 +56,11 @@ def run(arguments: argparse.Namespace) -> None:
     config = dataclasses.replace(config, crop_px=arguments.patch_px,
                                  batch_size=config.batch_size * max(config.crop_px // arguments.patch_px, 1))
     data = open_training_data(dataclasses.replace(config, validation_split=""))
+    for note in data.notes:
+        print(f"note: {note}", file=sys.stderr)
+    config = dataclasses.replace(config, mpp=data.mpp or 0.0)
     with tempfile.TemporaryDirectory() as folder:
-        store = build_store(data.train, Path(folder) / "store", len(data.class_names), config.mpp or None,
+        store = build_store(data.train, Path(folder) / "store", len(data.class_names), data.mpp,
                             config.missing_mpp or None, dense_as_labels=True)
         model = train_tagger(config, store, data.class_names)
         save_model_folder(Path(folder) / "model", model, model, (256, 256))

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from hf_gland.data.digest import PIXEL_COLUMNS, combined_digest, row_digest
+from hf_gland.data.digest import combined_digest, row_digest
 from hf_gland.data.parquet import SplitWriter
-from hf_gland.data.schema import FEATURES, Sample
+from hf_gland.data.schema import FEATURES, PIXEL_COLUMNS, Sample
 from hf_gland.data.sparsify import SparseAnnotation, SparsifyConfig, annotation_rng, sparsify
 from hf_gland.errors import DatasetError
 from hf_gland.labels import IGNORE_INDEX, check_class_names, check_mask

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-PIXEL_COLUMNS = ("image", "sparse_mask", "mask", "instances")
+from hf_gland.data.schema import PIXEL_COLUMNS
 
 
 def row_digest(split: str, row: Mapping[str, Any]) -> str:

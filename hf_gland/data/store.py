@@ -14,7 +14,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from hf_gland.labels import IGNORE_INDEX, check_mask
+from hf_gland.errors import DatasetError
+from hf_gland.files import write_atomically
+from hf_gland.imaging.resample import working_hw
+from hf_gland.labels import BACKGROUND, IGNORE_INDEX, check_mask
 
 
 class FlatArrays:
@@ -59,16 +62,38 @@ class TrainingStore:
     def dense(self, index: int) -> np.ndarray:
         return self._dense[index][0]
 
+    def label_counts(self) -> np.ndarray:
+        """int64 [256]: pixels of all images by their label, IGNORE_INDEX the unlabelled ones."""
+        return sum((np.bincount(self.sparse(i).ravel(), minlength=IGNORE_INDEX + 1) for i in range(len(self))),
+                   start=np.zeros(IGNORE_INDEX + 1, np.int64))
+
+
+def check_labels(label_counts: np.ndarray, dataset: str, *, dense: bool, assume_background: bool) -> None:
+    """Raise DatasetError unless there is something to learn: a gland pixel, and what tells it from the rest.
+
+    `label_counts`: of a store; `dense`: the labels are the dense masks; `assume_background`: unlabelled pixels count as
+    background. Training without one negative pixel calls everything a gland.
+    """
+    if label_counts[1:IGNORE_INDEX].sum() == 0:
+        raise DatasetError(f"{dataset}: no training image has a labelled gland pixel; " + (
+            "check the masks, and how their numbers were read (build_dataset --mask-values)" if dense
+            else "outline some glands"))
+    if label_counts[BACKGROUND] == 0 and not assume_background:
+        raise DatasetError(f"{dataset}: no pixel is labelled as background, so nothing tells a gland from the rest. " + (
+            "The dense masks call every pixel a gland; check them" if dense else
+            "Rebuild it with --background rim+scribble, or train with --warmup_background assume"))
+
 
 def working_size(image_hw: tuple[int, int], image_mpp: float | None, target_mpp: float | None,
-                 name: str = "image") -> tuple[int, int]:
-    """(height, width) of an image once resampled from its own pixel size to `target_mpp` (None: unchanged)."""
-    if target_mpp is None:
-        return image_hw
-    if image_mpp is None:
-        raise ValueError(f"{name}: the pixel size is unknown, but training is at {target_mpp} µm per pixel; set "
-                         "missing_mpp to the µm per pixel of such images, or mpp to 0 to use pixels as they are")
-    return (max(round(image_hw[0] * image_mpp / target_mpp), 1), max(round(image_hw[1] * image_mpp / target_mpp), 1))
+                 name: str) -> tuple[int, int]:
+    """(height, width) of an image at the training pixel size `target_mpp`, µm (None: its own pixels).
+
+    Raises DatasetError where the image's own is unknown, PixelSizeError where it is implausible.
+    """
+    if target_mpp is not None and image_mpp is None:
+        raise DatasetError(f"{name}: the pixel size is unknown, but training is at {target_mpp} µm per pixel; set "
+                           "missing_mpp to the µm per pixel of such images, or mpp to 0 to use pixels as they are")
+    return working_hw(image_hw, image_mpp, target_mpp, name)
 
 
 def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: int, mpp: float | None,
@@ -91,8 +116,8 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
             raise  # not about these files
         raise OSError(error.errno, f"{error.strerror} (the decoded images need room there)", str(folder)) from error
     if not index["sizes"]:
-        raise ValueError("the training split is empty; nothing to learn from")
-    (folder / "index.json").write_text(json.dumps(index))
+        raise DatasetError("the training split is empty; nothing to learn from")
+    write_atomically(folder / "index.json", lambda file: file.write(json.dumps(index).encode()))
     return TrainingStore(folder)
 
 
@@ -107,13 +132,13 @@ def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_cl
                                 disable=progress_total is None):
             name = row["image_id"]
             image = row["image"].convert("RGB")
-            hw = working_size((image.height, image.width), row["mpp"] or missing_mpp, mpp, name)
+            hw = working_size((image.height, image.width), missing_mpp if row["mpp"] is None else row["mpp"], mpp, name)
             masks = []
             labels = row["mask"] if dense_as_labels else row["sparse_mask"]
             if not counts:
                 labels = Image.new("L", image.size, IGNORE_INDEX)
             elif labels is None:
-                raise ValueError(f"{name}: has no {'dense' if dense_as_labels else 'sparse'} mask to learn from; "
+                raise DatasetError(f"{name}: has no {'dense' if dense_as_labels else 'sparse'} mask to learn from; "
                                  + ("use sparse labels (mode refined or sparse-only)" if dense_as_labels
                                     else "rebuild the dataset with masks"))
             for mask in (labels, row["mask"]):

@@ -1,6 +1,7 @@
 """The splits a run learns from, opened from a folder or from the Hub."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,27 @@ from huggingface_hub.errors import (
 
 from hf_gland.config import TrainConfig
 from hf_gland.data.build import PROVENANCE_FILE, load_local, load_provenance
-from hf_gland.data.schema import FEATURES
+from hf_gland.data.schema import FEATURES, check_images
 from hf_gland.errors import DatasetError
+from hf_gland.imaging.resample import check_mpp
+
+DEFAULT_VALIDATION = "validation"  # may be missing, which no other split that the settings name may
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Where the data come from, the training split, and where there are such, the validation split and the images to
-    adapt to, whose labels are not for training."""
+    """What a run learns from, with images still encoded.
+
+    `validation`: None where there is none; `target`: images to adapt to, whose labels are not for training; `mpp`: the
+    training pixel size in µm, None: each image's own pixels; `notes`: what the user should be told before it starts.
+    """
 
     provenance: dict[str, Any]
     train: datasets.Dataset
     validation: datasets.Dataset | None
     target: datasets.Dataset | None
+    mpp: float | None
+    notes: tuple[str, ...]
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -37,12 +46,11 @@ class TrainingData:
         return tuple(self.provenance["class_names"])
 
 
-def open_dataset(source: str, config_name: str = "", revision: str = "", *,
-                 streaming: bool = False) -> tuple[datasets.DatasetDict, dict[str, Any]]:
+def open_dataset(source: str, config_name: str = "", revision: str = "",
+                 ) -> tuple[datasets.DatasetDict, dict[str, Any]]:
     """All splits and the provenance of a dataset folder, or of a Hub dataset. Raises DatasetError.
 
-    `config_name`: "" for the default configuration. `streaming`: read the rows of a Hub dataset over the network as they
-    are asked for, once, instead of keeping a copy on disk (then the splits are `IterableDataset`s).
+    `config_name`: "" for the default configuration; `revision`: branch, tag or commit, "" for the main branch.
     """
     if not source:
         raise DatasetError("no dataset given; pass --dataset with a folder made by build_dataset, or a Hub dataset id")
@@ -55,8 +63,7 @@ def open_dataset(source: str, config_name: str = "", revision: str = "", *,
         if provenance.get("form") == "masks-only":
             raise DatasetError(f"{source}: holds annotations without their images, as their licence asks. Join them with "
                                "the official archive first: python scripts/publish.py join --help")
-        splits = datasets.load_dataset(source, config_name or provenance.get("configuration"), revision=revision or None,
-                                       streaming=streaming)
+        splits = datasets.load_dataset(source, config_name or provenance.get("configuration"), revision=revision or None)
     except DatasetError:
         raise
     except RevisionNotFoundError as error:
@@ -75,28 +82,68 @@ def open_dataset(source: str, config_name: str = "", revision: str = "", *,
 
 
 def pick_split(splits: datasets.DatasetDict, split: str, source: str) -> datasets.Dataset:
-    """One split, with the columns of the schema and, unless it is streamed, a row at least.
+    """One split in the columns of the schema: one row at least, images embedded, ids that differ, plausible pixel sizes.
 
-    Raises DatasetError naming what there is.
+    Raises DatasetError naming what there is, or the first row that is wrong; PixelSizeError.
     """
     if split not in splits:
         raise DatasetError(f"{source}: has no split '{split}'; it has {', '.join(sorted(splits))}")
-    missing = sorted(set(FEATURES) - set(splits[split].column_names))
-    if missing:
-        raise DatasetError(f"{source}: split '{split}' lacks the columns {', '.join(missing)}; make it with build_dataset")
-    if isinstance(splits[split], datasets.Dataset) and len(splits[split]) == 0:
-        raise DatasetError(f"{source}: split '{split}' is empty")
-    return splits[split]
+    rows, where = splits[split], f"{source}: split '{split}'"
+    if missing := sorted(set(FEATURES) - set(rows.column_names)):
+        raise DatasetError(f"{where} lacks the columns {', '.join(missing)}; make it with build_dataset")
+    if len(rows) == 0:
+        raise DatasetError(f"{where} is empty")
+    rows = rows.select_columns(list(FEATURES))  # any other column would be decoded with each row
+    check_images(rows.data.table, where)
+    ids = rows["image_id"][:]
+    if len(set(ids)) < len(ids) or not all(ids):
+        twice = next(i for i in ids if not i or ids.count(i) > 1)
+        raise DatasetError(f"{where}: " + (f"image_id '{twice}' comes twice" if twice else "a row has no image_id")
+                           + "; each image needs an id of its own")
+    for image_id, mpp in zip(ids, rows["mpp"][:], strict=True):
+        if mpp is not None:
+            check_mpp(mpp, f"{where}, {image_id}")
+    return rows
 
 
 def open_training_data(config: TrainConfig) -> TrainingData:
-    """What `config` names; a validation split that the dataset lacks is an error unless the setting is empty."""
+    """What `config` names. A dataset without the default validation split is trained on without one; a missing split of
+    any other name is an error. Raises DatasetError, PixelSizeError."""
     splits, provenance = open_dataset(config.dataset, config.dataset_config, config.dataset_revision)
-    validation = (pick_split(splits, config.validation_split, config.dataset) if config.validation_split else None)
-    train = pick_split(splits, config.train_split, config.dataset)
-    if not config.adapt_dataset:
-        return TrainingData(provenance, train, validation, None)
-    targets, about = open_dataset(config.adapt_dataset)
-    provenance = {**provenance, "adapted_to": {"split": config.adapt_split, **{
-        key: about.get(key) for key in ("source", "sources", "data_sha256")}}}
-    return TrainingData(provenance, train, validation, pick_split(targets, config.adapt_split, config.adapt_dataset))
+    train, validation, target, notes = pick_split(splits, config.train_split, config.dataset), None, None, []
+    if config.validation_split == DEFAULT_VALIDATION and DEFAULT_VALIDATION not in splits:
+        notes.append(f"{config.dataset} has no split '{DEFAULT_VALIDATION}': it trains on all of '{config.train_split}', "
+                     "nothing tells how it does on other patients (build_dataset --val-fraction holds some out)")
+    elif config.validation_split:
+        validation = pick_split(splits, config.validation_split, config.dataset)
+    if config.adapt_dataset:
+        targets, about = open_dataset(config.adapt_dataset)
+        target = pick_split(targets, config.adapt_split, config.adapt_dataset)
+        provenance = {**provenance, "adapted_to": {"split": config.adapt_split, **{
+            key: about.get(key) for key in ("source", "sources", "data_sha256")}}}
+    mpp = training_mpp(config, [rows for rows in (train, validation, target) if rows is not None])
+    if config.mpp and mpp is None:
+        notes.append(f"no image of {config.dataset} states its pixel size, so training is at the images' own pixels instead "
+                     f"of at {config.mpp:g} µm, and the model's pixel size is recorded as unknown. That is right for images "
+                     "of one magnification; otherwise give it (build_dataset --mpp, or --missing_mpp here)")
+    return TrainingData(provenance, train, validation, target, mpp, tuple(notes))
+
+
+def training_mpp(config: TrainConfig, parts: Sequence[datasets.Dataset]) -> float | None:
+    """The pixel size to train at, µm: `config.mpp`, or None (own pixels) where it is 0 or no image states its own.
+
+    Raises DatasetError where some images state one and others do not; PixelSizeError for an implausible setting.
+    """
+    if not config.mpp:
+        return None
+    check_mpp(config.mpp, "mpp")
+    if config.missing_mpp:
+        check_mpp(config.missing_mpp, "missing_mpp")
+        return config.mpp
+    unknown = [image_id for rows in parts for image_id, mpp in zip(rows["image_id"], rows["mpp"], strict=True)
+               if mpp is None]
+    if 0 < len(unknown) < sum(map(len, parts)):
+        raise DatasetError(f"{unknown[0]}: the pixel size is unknown, as that of {len(unknown) - 1} more images, while "
+                           f"others state theirs and training is at {config.mpp:g} µm per pixel. Set missing_mpp to the µm "
+                           "per pixel of such images, or mpp to 0 to use all pixels as they are")
+    return None if unknown else config.mpp

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from hf_gland.config import TrainConfig
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
-from hf_gland.data.store import FlatArrays, TrainingStore, build_store
+from hf_gland.data.store import FlatArrays, TrainingStore, build_store, check_labels
 from hf_gland.data.training_data import TrainingData, open_training_data
 from hf_gland.environment import git_commit, hardware, versions
 from hf_gland.labels import IGNORE_INDEX
@@ -105,15 +106,17 @@ class Training:
                      "precision": precision_name(resolve_precision(accelerator.device, accelerator.mixed_precision)),
                      "processes": accelerator.num_processes}
         self.class_names, self.num_classes = data.class_names, len(data.class_names)
+        for told in data.notes if accelerator.is_main_process else ():
+            print(f"note: {told}", file=sys.stderr)
         self.store, self.validation = self._build_store(data), data.validation
-        labelled_px = label_counts(self.store)
-        if config.mode != "full":
-            self._check_background(labelled_px)
+        labelled_px = self.store.label_counts()
+        check_labels(labelled_px, config.dataset, dense=config.mode == "full",
+                     assume_background=config.mode != "full" and config.warmup_background == "assume")
         weights = balancing_weights(labelled_px[:self.num_classes].tolist())
         self.class_weights = weights.to(accelerator.device)
         self.veto_weights = weights.numpy() if config.veto and config.fusion else None
         torch.manual_seed(config.seed)
-        student = load_student(config.backbone, self.class_names, config.mpp or None, config.model_overrides())
+        student = load_student(config.backbone, self.class_names, data.mpp, config.model_overrides())
         synchronise_norms(student)
         head = head_parameter_names(student)
         self.optimizer = torch.optim.AdamW(
@@ -321,20 +324,11 @@ class Training:
         """Decode the training split into RUN/store, once for all processes of a machine; check the validation split."""
         config, folder = self.config, self.run / "store" / "train"
         if self.accelerator.is_main_process:
-            check_rows(data.validation or (), self.num_classes, config.mpp or None, config.missing_mpp or None)
-            build_store(data.train, folder, self.num_classes, config.mpp or None, config.missing_mpp or None,
+            check_rows(data.validation or (), self.num_classes, data.mpp, config.missing_mpp or None)
+            build_store(data.train, folder, self.num_classes, data.mpp, config.missing_mpp or None,
                         dense_as_labels=config.mode == "full", unlabelled=data.target or ())
         self.accelerator.wait_for_everyone()
         return TrainingStore(folder)
-
-    def _check_background(self, labelled: np.ndarray) -> None:
-        """Training without one negative pixel calls everything a gland: refuse, unless the user says what to assume."""
-        if labelled[1:IGNORE_INDEX].sum() == 0:
-            raise ValueError(f"{self.config.dataset}: no training image has a labelled gland pixel; outline some glands")
-        if labelled[0] == 0 and self.config.warmup_background != "assume":
-            raise ValueError(f"{self.config.dataset}: no pixel is labelled as background, so nothing tells a gland from "
-                             "the rest. Rebuild it with --background rim+scribble, or train with "
-                             "--warmup_background assume")
 
     def _asked_to_stop(self, stop: list[int]) -> bool:
         return bool(self._total(torch.tensor(float(len(stop)), device=self.accelerator.device)).item())
@@ -360,12 +354,6 @@ def _coverage(pseudo: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     confident, known = pseudo != IGNORE_INDEX, dense != IGNORE_INDEX
     return {"pixels": torch.tensor(float(pseudo.numel()), device=pseudo.device), "confident": confident.sum(),
             "known": (confident & known).sum(), "right": (confident & known & (pseudo == dense)).sum()}
-
-
-def label_counts(store: TrainingStore) -> np.ndarray:
-    """int64 [256]: pixels of all images by their label, IGNORE_INDEX the unlabelled ones."""
-    return sum((np.bincount(store.sparse(i).ravel(), minlength=IGNORE_INDEX + 1) for i in range(len(store))),
-               start=np.zeros(IGNORE_INDEX + 1, np.int64))
 
 
 def first_backbone(backbone: str) -> str:

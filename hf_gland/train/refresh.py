@@ -79,7 +79,7 @@ def check_rows(rows: Iterable[Mapping[str, Any]], num_classes: int, mpp: float |
     """Raise what `validate` would raise at the end of a run, before it starts: MaskError, PixelSizeError."""
     for row in rows:
         hw = (row["image"].height, row["image"].width)
-        working_size(hw, row["mpp"] or missing_mpp, mpp, row["image_id"])
+        working_size(hw, missing_mpp if row["mpp"] is None else row["mpp"], mpp, row["image_id"])
         for mask in (row["sparse_mask"], row["mask"]):
             if mask is not None:
                 check_mask(np.asarray(mask), num_classes, row["image_id"], image_hw=hw)
@@ -100,7 +100,7 @@ def validate(rows: Iterable[Mapping[str, Any]], model: nn.Module, num_classes: i
     known = False
     for row in tqdm(rows, desc="validating", unit="image", leave=False, disable=not accelerator.is_local_main_process):
         rgb = np.asarray(row["image"].convert("RGB"))
-        hw = working_size(rgb.shape[:2], row["mpp"] or missing_mpp, mpp, row["image_id"])
+        hw = working_size(rgb.shape[:2], missing_mpp if row["mpp"] is None else row["mpp"], mpp, row["image_id"])
         probabilities = picture_probabilities(forward, [rgb], hw, accelerator.device)[0]
         labelled.update(probabilities, np.asarray(row["sparse_mask"]), image_id=row["image_id"])
         if row["mask"] is not None:

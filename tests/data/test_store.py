@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 
 import datasets
 import numpy as np
@@ -9,7 +10,9 @@ from PIL import Image
 from tiny import no_truth, one_gland_and_a_strip, picture, write_dataset
 
 from hf_gland.data.build import load_local
-from hf_gland.data.store import FlatArrays, TrainingStore, build_store, working_size
+from hf_gland.data.store import FlatArrays, TrainingStore, build_store, check_labels
+from hf_gland.errors import DatasetError
+from hf_gland.imaging.resample import PixelSizeError
 from hf_gland.labels import MaskError
 
 
@@ -75,21 +78,34 @@ def test_masks_keep_their_place_when_resampled(tmp_path):
     assert np.array_equal(store.dense(0), expected)
 
 
-@settings(deadline=None, max_examples=40)
-@given(height=st.integers(1, 2000), width=st.integers(1, 2000), mpp=st.floats(0.1, 4), target=st.floats(0.1, 4))
-def test_working_size_is_the_size_in_micrometres(height, width, mpp, target):
-    h, w = working_size((height, width), mpp, target)
-    assert abs(h * target - height * mpp) <= target / 2 + 1e-6 or h == 1
-    assert abs(w * target - width * mpp) <= target / 2 + 1e-6 or w == 1
-    assert working_size((height, width), mpp, None) == working_size((height, width), None, None) == (height, width)
-
-
 def test_an_image_of_unknown_pixel_size_is_an_error_unless_one_is_assumed(tmp_path):
     with pytest.raises(ValueError, match=r"a: the pixel size is unknown.*missing_mpp"):
         build([row(mpp=None)], tmp_path, mpp=1.0)
     assert build([row(mpp=None)], tmp_path, mpp=1.0, missing_mpp=0.5).sizes == [(10, 15)]
     assert build([row(mpp=2.0)], tmp_path, mpp=1.0, missing_mpp=0.5).sizes == [(40, 60)]
     assert build([row(mpp=None)], tmp_path).sizes == [(20, 30)]
+
+
+@pytest.mark.parametrize("mpp", [1e-9, 0.0, -1.0, float("nan"), 1000.0])
+def test_an_implausible_pixel_size_is_refused_by_name(tmp_path, mpp):
+    with pytest.raises(PixelSizeError, match="x19"):
+        build([row(), row("x19", mpp=mpp)], tmp_path, mpp=1.0)
+
+
+@pytest.mark.parametrize(("stroma", "gland", "options", "message"), [
+    (7, 0, {}, "mine: no training image has a labelled gland pixel; outline"),
+    (7, 0, {"dense": True}, "mine: no training image has a labelled gland pixel; check the masks"),
+    (0, 9, {}, "mine: no pixel is labelled as background.*--warmup_background assume"),
+    (0, 9, {"dense": True}, "mine: no pixel is labelled as background.*call every pixel a gland"),
+    (0, 9, {"assume_background": True}, None), (1, 1, {}, None), (1, 1, {"dense": True}, None)])
+def test_labels_without_a_gland_or_without_stroma_teach_nothing(tmp_path, stroma, gland, options, message):
+    labels = np.full((20, 30), 255, np.uint8)
+    labels.flat[:stroma], labels.flat[100:100 + gland] = 0, 1
+    store = build([row(sparse_mask=Image.fromarray(labels)), row("b", sparse_mask=Image.new("L", (30, 20), 255))], tmp_path)
+    counts = store.label_counts()
+    assert (counts[0], counts[1], counts[255], counts.sum()) == (stroma, gland, 1200 - stroma - gland, 1200)
+    with nullcontext() if message is None else pytest.raises(DatasetError, match=message):
+        check_labels(counts, "mine", **{"dense": False, "assume_background": False} | options)
 
 
 @pytest.mark.parametrize("column", ["mask", "sparse_mask"])

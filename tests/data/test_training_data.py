@@ -1,12 +1,19 @@
+import io
 import json
 import shutil
 
+import datasets
+import pyarrow as pa
 import pytest
+from PIL import Image
 from tiny import write_dataset
 
 from hf_gland.config import make_config
+from hf_gland.data import training_data
+from hf_gland.data.schema import FEATURES
 from hf_gland.data.training_data import open_dataset, open_training_data, pick_split
-from hf_gland.errors import DatasetError
+from hf_gland.errors import DatasetError, HfGlandError
+from hf_gland.imaging.resample import PixelSizeError
 
 
 def test_a_folder_gives_its_splits_and_classes(tiny_dataset_3):
@@ -30,6 +37,92 @@ def test_splits_go_by_the_names_in_the_settings(tiny_dataset):
 def test_a_missing_split_is_an_error_that_names_those_there_are(tiny_dataset, setting):
     with pytest.raises(DatasetError, match=r"two_classes: has no split 'tset'; it has train, validation"):
         open_training_data(make_config({"dataset": str(tiny_dataset), setting: "tset"}))
+
+
+def test_a_dataset_without_a_validation_split_is_trained_on_and_the_user_told(tmp_path):
+    folder = write_dataset(tmp_path / "data", splits=("train",))
+    data = open_training_data(make_config({"dataset": str(folder)}))
+    assert (len(data.train), data.validation) == (6, None)
+    assert len(data.notes) == 1
+    assert "has no split 'validation'" in data.notes[0]
+    with pytest.raises(DatasetError, match="has no split 'held_out'; it has train"):
+        open_training_data(make_config({"dataset": str(folder), "validation_split": "held_out"}))
+    assert open_training_data(make_config({"dataset": str(folder), "validation_split": ""})).notes == ()
+
+
+def test_images_of_unknown_pixel_size_are_trained_on_as_they_are(tmp_path, tiny_dataset):
+    unknown = write_dataset(tmp_path / "unknown", mpp=None)
+    data = open_training_data(make_config({"dataset": str(unknown), "mpp": 1.25}))
+    assert data.mpp is None
+    assert len(data.notes) == 1
+    assert "own pixels instead of at 1.25 µm" in data.notes[0]
+    told = open_training_data(make_config({"dataset": str(unknown), "mpp": 1.25, "missing_mpp": 0.25}))
+    assert (told.mpp, told.notes) == (1.25, ())
+    assert open_training_data(make_config({"dataset": str(unknown)})).notes == ()
+    known = open_training_data(make_config({"dataset": str(tiny_dataset), "mpp": 1.25}))
+    assert (known.mpp, known.notes) == (1.25, ())
+    with pytest.raises(DatasetError, match=r"train-0: the pixel size is unknown, as that of 7 more images.*missing_mpp"):
+        open_training_data(make_config({"dataset": str(unknown), "mpp": 1.25, "adapt_dataset": str(tiny_dataset)}))
+
+
+@pytest.mark.parametrize("settings", [{"mpp": 1e-9}, {"mpp": 1.0, "missing_mpp": 1000.0}])
+def test_an_implausible_training_pixel_size_is_refused(tiny_dataset, settings):
+    with pytest.raises(PixelSizeError, match=list(settings)[-1]):
+        open_training_data(make_config({"dataset": str(tiny_dataset), **settings}))
+
+
+def rows_of(**columns):
+    """Two rows in the columns of the schema, with these changes."""
+    png = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(png, "PNG")
+    cell = {"bytes": png.getvalue(), "path": "somewhere.png"}
+    usual = {name: ["a", "b"] if name == "image_id" else [None, None] for name in FEATURES}
+    usual |= {"image": [cell, cell], "sparse_mask": [cell, cell]} | columns
+    return datasets.DatasetDict(train=datasets.Dataset(pa.table(usual, schema=FEATURES.arrow_schema)))
+
+
+@pytest.mark.parametrize(("column", "values", "message"), [
+    ("image", [0, {"bytes": None, "path": "http://127.0.0.1:9/x.png"}], r"row 1 \(b\): image names a file \(http://127"),
+    ("mask", [{"bytes": None, "path": "/etc/hostname"}, None], r"row 0 \(a\): mask names a file \(/etc/hostname\)"),
+    ("sparse_mask", [0, {"bytes": None, "path": "zip://x.png::http://127.0.0.1:9/x.zip"}], "sparse_mask names a file"),
+    ("image", [0, None], r"row 1 \(b\) has no image"),
+    ("image_id", ["b", "b"], "image_id 'b' comes twice"), ("image_id", ["a", ""], "a row has no image_id"),
+    ("image_id", ["a", None], "a row has no image_id"), ("mpp", [None, 1e-9], "b: .*not a plausible pixel size"),
+    ("mpp", [-1.0, 1.0], "a: .*not a plausible pixel size")])
+def test_rows_hold_images_themselves_and_say_what_can_be(column, values, message):
+    good = rows_of()["train"].data.column(column).to_pylist()
+    bad = rows_of(**{column: [good[i] if value == 0 else value for i, value in enumerate(values)]})
+    assert len(pick_split(rows_of(), "train", "mine")) == 2
+    with pytest.raises(HfGlandError, match=f"mine: split 'train'.*{message}"):
+        pick_split(bad, "train", "mine")
+
+
+def test_columns_of_another_kind_are_refused_and_further_ones_not_touched():
+    rows = rows_of()["train"]
+    named = rows.remove_columns("mask").add_column("mask", ["/etc/hostname"] * 2)
+    with pytest.raises(DatasetError, match=r"column mask holds .*string, not images"):
+        pick_split(datasets.DatasetDict(train=named), "train", "mine")
+    more = rows.add_column("portrait", [{"bytes": None, "path": "http://127.0.0.1:9/x"}] * 2, feature=datasets.Image())
+    assert set(pick_split(datasets.DatasetDict(train=more), "train", "mine")[0]) == set(FEATURES)
+
+
+def test_a_revision_is_asked_of_the_hub_for_the_rows_and_the_provenance(monkeypatch, tmp_path):
+    (tmp_path / "provenance.json").write_text(json.dumps({"class_names": ["background", "gland"]}))
+    asked = []
+
+    def download(repo, path, *, repo_type, revision):
+        asked.append((repo, path, revision))
+        return tmp_path / "provenance.json"
+
+    def load(repo, name, *, revision):
+        asked.append((repo, name, revision))
+        return rows_of()
+
+    monkeypatch.setattr(training_data, "hf_hub_download", download)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    config = {"dataset": "me/glands", "dataset_config": "few", "dataset_revision": "v2"}
+    assert len(open_training_data(make_config(config)).train) == 2
+    assert asked == [("me/glands", "few/provenance.json", "v2"), ("me/glands", "few", "v2")]
 
 
 def test_no_dataset_or_one_that_is_not_there_is_an_error_with_a_remedy(tmp_path):

@@ -12,9 +12,10 @@ import time
 import zlib
 from pathlib import Path
 
+from datasets import load_dataset
+
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
 from hf_gland.data.store import build_store
-from hf_gland.data.training_data import open_dataset, pick_split
 
 BATCH = 4
 
@@ -22,9 +23,8 @@ BATCH = 4
 def crops_per_second(source: str, steps: int) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        splits, provenance = open_dataset(source, streaming=True)
-        store = build_store(pick_split(splits, "train", source), Path(folder), len(provenance["class_names"]), None, None,
-                            progress=False)
+        rows = load_dataset(source, split="train", streaming=True)
+        store = build_store(rows, Path(folder), 2, None, None, progress=False)
         crops = CropDataset(store, seed=0, crop_px=256, scale_min=0.75, scale_max=1.33, stain_jitter=0.15,
                             brightness_jitter=0.15, blur_px=1.0)
         seen, checksum = 0, 0
