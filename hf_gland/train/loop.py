@@ -105,7 +105,7 @@ class Training:
                      "commit": git_commit(), "hardware": hardware(str(accelerator.device)), "versions": versions(),
                      "precision": precision_name(resolve_precision(accelerator.device, accelerator.mixed_precision)),
                      "processes": accelerator.num_processes}
-        self.class_names, self.num_classes = data.class_names, len(data.class_names)
+        self.class_names, self.num_classes, self.mpp = data.class_names, len(data.class_names), data.mpp
         for told in data.notes if accelerator.is_main_process else ():
             print(f"note: {told}", file=sys.stderr)
         self.store, self.validation = self._build_store(data), data.validation
@@ -283,7 +283,7 @@ class Training:
     def _validate(self) -> None:
         if self.validation is None:
             return
-        scores = validate(self.validation, self.teacher, self.num_classes, self.accelerator, self.config.mpp or None,
+        scores = validate(self.validation, self.teacher, self.num_classes, self.accelerator, self.mpp,
                           self.config.missing_mpp or None)
         record = {"step": self.state.step, **{f"validation_{k}": v for k, v in scores.items()}}
         self.latest.update(record, validation_step=self.state.step)
