@@ -54,7 +54,7 @@ def test_what_breaks_the_schema_is_refused_by_name(changes: dict, message: str) 
     {}, {"mask": None}, {"instances": None}, {"mpp": None}, {"instances": IDS.astype(np.int64)},
     {"mask": changed(MASK, np.s_[2:12, 15:19], 0)},  # borders may differ, by less than half a gland
     {"mask": changed(MASK, SECOND, 255)},  # nobody knows whether there is a gland
-    {"mask": changed(MASK, SECOND, 0), "instances": changed(IDS, SECOND, 0) // np.uint16(3)},  # one gland, its id the class's number
+    {"mask": changed(MASK, SECOND, 0), "instances": changed(IDS, SECOND, 0) // np.uint16(3)},  # one gland, its id 1
 ])
 def test_what_agrees_is_let_through(changes: dict) -> None:
     checked = sample(**changes)
