@@ -20,44 +20,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hf_gland.config import all_variants
+
 SCRIPTS = Path(os.path.relpath(Path(__file__).parent))
-# What tells each method from "ours".
-VARIANTS: dict[str, dict[str, str]] = {
-    "ours": {},
-    "sparse-only": {"mode": "sparse-only"},
-    "full": {"mode": "full"},
-    # one tag per patch: trained on class activation maps, which scripts/cam.py makes first
-    "cam": {"mode": "sparse-only"},
-    # the paper's text as it reads, with its schedule
-    "naive": {"loss": "joint", "threshold": "cosine", "threshold_start": "0.95", "threshold_end": "0.6",
-              "balance": "none", "no-veto": ""},
-    # Tarvainen and Valpola 2017; classes summed and weight 1 as in French et al. 2020 (arXiv 1906.01916)
-    "mean-teacher": {"loss": "consistency", "refresh": "every_step", "threshold": "cosine", "warmup_fraction": "0",
-                     "pseudo_ramp": "0.4", "pseudo_weight": "1"},
-    # the paper's four ablations
-    "no-ema": {"no-ema": ""},
-    "no-filter": {"no-confidence_filter": ""},
-    "no-progression": {"no-progressive": ""},
-    "no-fusion": {"no-fusion": ""},
-    # what was added to make it work
-    "joint-loss": {"loss": "joint"},
-    "no-cutmix": {"cutmix": "0"},
-    "no-balance": {"balance": "none"},
-    "constant-balance": {"balance": "constant"},
-    "no-veto": {"no-veto": ""},
-    "sparse-only-unbalanced": {"mode": "sparse-only", "balance": "none"},
-    "sparse-only+assumed": {"mode": "sparse-only", "warmup_background": "assume"},
-    # its schedules
-    "fixed-threshold": {"threshold": "cosine"},
-    "papers-threshold": {"threshold": "cosine", "threshold_start": "0.95", "threshold_end": "0.6"},
-    "online": {"refresh": "every_step", "threshold": "cosine"},
-    "1-refresh": {"refreshes": "1"},
-    "8-refreshes": {"refreshes": "8"},
-    "warmup-10": {"warmup_fraction": "0.1"},
-    "warmup-50": {"warmup_fraction": "0.5"},
-    # its robustness
-    "no-stain-jitter": {"stain_jitter": "0"},
-}
+VARIANTS = [name for name, variant in all_variants().items() if not variant.weights_of and not variant.needs]
 
 
 @dataclass(frozen=True)
@@ -121,7 +87,7 @@ def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
     """Train and measure one cell; returns what went wrong, or nothing."""
     run = arguments.out / "runs" / cell.name
     steps = {run / "model": train_command(arguments, cell, run), run / "evaluation": evaluate_command(arguments, cell, run)}
-    if cell.variant == "cam":
+    if uses_cam(cell):
         steps = {cam_folder(arguments, cell): cam_command(arguments, cell), **steps}
     if arguments.dry_run:
         tqdm.write("\n".join(shlex.join(c) for c in [build_command(arguments, cell), *steps.values()]))
@@ -141,6 +107,11 @@ def dataset_folder(arguments: argparse.Namespace, cell: Cell) -> Path:
     return arguments.out / "datasets" / cell.annotation
 
 
+def uses_cam(cell: Cell) -> bool:
+    """Whether it learns from activation maps, which scripts/cam.py makes first."""
+    return all_variants()[cell.variant].trained_on == "cam"
+
+
 def cam_folder(arguments: argparse.Namespace, cell: Cell) -> Path:
     return arguments.out / "datasets" / f"cam_seed{cell.seed}"
 
@@ -158,18 +129,16 @@ def build_command(arguments: argparse.Namespace, cell: Cell) -> list[str]:
 
 
 def train_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[str]:
-    settings = dict(VARIANTS[cell.variant])
-    if cell.background == "none" and cell.variant not in ("full", "cam"):
-        settings["warmup_background"] = "assume"  # no stroma is labelled at all
     command = [sys.executable, str(SCRIPTS / "train.py"), "--config", arguments.config,
-               "--dataset", str((cam_folder if cell.variant == "cam" else dataset_folder)(arguments, cell)),
+               "--variant", cell.variant,
+               "--dataset", str((cam_folder if uses_cam(cell) else dataset_folder)(arguments, cell)),
                "--out", str(run), "--seed", str(cell.seed)]
     if arguments.backbone:
         command += ["--backbone", arguments.backbone]
     if arguments.val_fraction == "0":
         command += ["--validation_split", ""]
-    for key, value in settings.items():
-        command += [f"--{key}", value] if value else [f"--{key}"]
+    if cell.background == "none" and not uses_cam(cell) and all_variants()[cell.variant].settings.get("mode") != "full":
+        command += ["--warmup_background", "assume"]  # no stroma is labelled at all
     return command + (["--resume"] if any(run.glob("checkpoints/step-*")) else [])
 
 

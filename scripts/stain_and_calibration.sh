@@ -30,11 +30,10 @@ calibrated() {  # labels, run
 dataset data
 for strength in 1 2 3; do dataset "stain$strength" --stain-shift "$strength"; done
 train ours --config bench --backbone "$encoder" --validate_every 60
-train plain --config bench --backbone "$encoder" --stain_jitter 0
-train naive --config bench --backbone "$encoder" --validate_every 60 --loss joint --threshold cosine \
-  --threshold_start 0.95 --threshold_end 0.6 --balance none --no-veto
-train adapted --config adapt --backbone "$out/ours/model" --adapt_dataset "$out/stain3" --adapt_split validation
-train continued --config adapt --backbone "$out/ours/model"
+train plain --config bench --backbone "$encoder" --variant no-stain-jitter
+train naive --config bench --backbone "$encoder" --validate_every 60 --variant naive
+train adapted --config adapt --variant adapted --backbone "$out/ours/model" --adapt_dataset "$out/stain3" --adapt_split validation
+train continued --config adapt --variant continued --backbone "$out/ours/model"
 evaluate ours ours-held-out data stain1 stain2 stain3
 evaluate plain no-stain-jitter data stain1 stain2 stain3
 evaluate naive naive-held-out data

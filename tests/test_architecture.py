@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hf_gland.config import TrainConfig
+from hf_gland.config.settings import setting_fields
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(p for top in ("hf_gland", "scripts", "space_app") for p in (ROOT / top).rglob("*.py"))
@@ -130,7 +131,7 @@ def settings_read(path):
 
 def settings_read_by_methods():
     """For each method of TrainConfig (its checks apart), the settings it reads."""
-    settings = next(n for n in syntax(ROOT / "hf_gland" / "config.py").body
+    settings = next(n for n in syntax(ROOT / "hf_gland" / "config" / "settings.py").body
                     if isinstance(n, ast.ClassDef) and n.name == "TrainConfig")
     return {method.name: {n.attr for n in ast.walk(method) if isinstance(n, ast.Attribute)
                           and isinstance(n.value, ast.Name) and n.value.id == "self"}
@@ -142,7 +143,7 @@ def test_every_setting_is_read():
     for method, settings in settings_read_by_methods().items():
         if method in read:
             read |= settings
-    assert {f.name for f in dataclasses.fields(TrainConfig)} - read == set()
+    assert {f.name for f in setting_fields()} - read == set()
 
 
 def test_no_setting_is_read_that_does_not_exist():

@@ -14,8 +14,9 @@ from hf_gland.config import (
     read_config_file,
     recipe_names,
 )
+from hf_gland.config.settings import setting_fields
 
-FIELDS = {f.name: f for f in dataclasses.fields(TrainConfig)}
+FIELDS = {f.name: f for f in setting_fields()}
 
 
 def parse(*arguments, config_file=None):

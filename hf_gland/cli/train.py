@@ -13,7 +13,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from hf_gland.config import add_settings, config_from_arguments, recipe_names
+from hf_gland.config import add_settings, config_from_arguments, recipe_name, recipe_names
 from hf_gland.environment import hardware
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.pusher import CheckpointPusher
@@ -46,7 +46,7 @@ def main() -> int:
             print(f"training on {hardware(str(accelerator.device))}, in "
                   f"{precision_in_words(accelerator.device, config.mixed_precision)}", flush=True)
         note = {"command": shlex.join(["accelerate", "launch", *sys.argv]),
-                "recipe": Path(arguments.config or "none").stem}
+                "recipe": recipe_name(arguments.config)}
         if arguments.push_to_hub and accelerator.is_main_process:
             pusher = CheckpointPusher(arguments.push_to_hub, arguments.out, private=arguments.private)
             pusher.start()

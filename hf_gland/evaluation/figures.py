@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from hf_gland.config import all_variants
 from hf_gland.evaluation.records import HELD_OUT, ResultRecord
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
@@ -13,7 +14,8 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 
 
 def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
-    """Self-training over the steps, ours beside the naive reading, one column per background; False if none has both.
+    """Self-training over the steps, the variants of group `self_training` side by side, one column per background; False
+    if none has all of them.
 
     From above: the share of pixels with a pseudo-label, the threshold τ (the lower class's) and the teacher's decay α;
     the share of those labels that is right; and in a column of runs that held patients out, their mIoU.
@@ -21,18 +23,20 @@ def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
     runs: dict[tuple[str, str], ResultRecord] = {}
     for record in sorted(records, key=lambda r: r.seed):
         method = record.variant.removesuffix(HELD_OUT)
-        if method in ("ours", "naive") and "curve" in record.extra and record.test_split.count("@") == 0:
+        if method in _shown_in("self_training") and "curve" in record.extra and record.test_split.count("@") == 0:
             watched = ", patients held out" if record.variant.endswith(HELD_OUT) else ""
             runs.setdefault((f"{record.recipe}, stroma by {record.background}{watched}", method), record)
-    titles = sorted({t for t, _ in runs if {(t, "ours"), (t, "naive")} <= set(runs)}, key=lambda t: ("held out" in t, t))
+    methods = _shown_in("self_training")
+    complete = {t for t, _ in runs if {(t, method) for method in methods} <= set(runs)}
+    titles = sorted(complete, key=lambda t: ("held out" in t, t))
     if not titles:
         return False
-    validated = any("validation_step" in runs[t, "ours"].extra["curve"] for t in titles)
+    validated = any("validation_step" in runs[t, methods[0]].extra["curve"] for t in titles)
     figure = Figure(figsize=(4.2 * len(titles), 8 if validated else 5.5), dpi=110, layout="constrained")
     axes = figure.subplots(3 if validated else 2, len(titles), sharex=True, sharey="row", squeeze=False)
     for column, title in enumerate(titles):
         top, middle = axes[:2, column]
-        for method, colour in (("ours", BLUE), ("naive", VERMILION)):
+        for method, colour in zip(methods, (BLUE, VERMILION, GREEN, PURPLE), strict=False):
             record = runs[title, method]
             curve = {k: np.array(v, float) for k, v in record.extra["curve"].items()}
             taught = curve["coverage"] > 0
@@ -69,7 +73,7 @@ def draw_risk_coverage(records: Iterable[ResultRecord], path: Path) -> bool:
     shares: list[float] = []
     for record in records:
         found = record.metrics.get("risk_coverage")
-        if (record.variant in ("ours", "sparse-only", "full") and found and "@" not in record.test_split
+        if (record.variant in _shown_in("risk_coverage") and found and "@" not in record.test_split
                 and record.recipe == "bench" and record.background in ("rim+scribble", "all")
                 and record.budget in (0.2, 1.0) and record.style in ("glands", "full")):
             lines.setdefault(record.variant, []).append(found["error"])
@@ -78,7 +82,7 @@ def draw_risk_coverage(records: Iterable[ResultRecord], path: Path) -> bool:
         return False
     figure = Figure(figsize=(5, 3.5), dpi=130, layout="constrained")
     axes = figure.subplots()
-    for (variant, curves), colour in zip(sorted(lines.items()), (GREEN, BLUE, VERMILION), strict=False):
+    for (variant, curves), colour in zip(sorted(lines.items()), (GREEN, BLUE, VERMILION, PURPLE), strict=False):
         axes.plot(100 * np.array(shares), np.mean(curves, axis=0), color=colour, marker=".", label=variant)
     axes.set(xlabel="most confident pixels kept (%)", ylabel="of them wrong (%)", xlim=(0, 100), ylim=(0, None))
     axes.axvline(90, color="grey", linewidth=0.8, linestyle=":")
@@ -86,3 +90,8 @@ def draw_risk_coverage(records: Iterable[ResultRecord], path: Path) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return True
+
+
+def _shown_in(figure: str) -> list[str]:
+    """The variants whose files name this figure."""
+    return [name for name, variant in all_variants().items() if figure in variant.groups]

@@ -1,19 +1,17 @@
 """The results section of the README: every record in the table it belongs to, with the published figures beside."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hf_gland.config import all_variants
 from hf_gland.evaluation.records import HELD_OUT, ResultRecord
 from hf_gland.evaluation.result_table import markdown_table
 
 ALL_COLUMNS = ("mIoU", "mDice", "gland_iou", "image_dice", "object_f1", "object_dice", "object_hausdorff", "ece")
 FEW_COLUMNS = ("mIoU", "mDice", "object_f1", "object_dice", "ece")
-BASELINES = ("full", "ours", "mean-teacher", "sparse-only", "sparse-only-unbalanced", "cam")
-ABLATIONS = ("no-ema", "no-filter", "no-progression", "no-fusion", "naive", "joint-loss", "no-veto", "no-balance",
-             "constant-balance", "no-cutmix", "joined", "full-joined")
-SCHEDULES = ("fixed-threshold", "papers-threshold", "online", "1-refresh", "8-refreshes", "warmup-10", "warmup-50")
 
 
 @dataclass(frozen=True)
@@ -35,32 +33,37 @@ def _usual(record: ResultRecord) -> bool:
                  or record.style in ("full", "cam")))
 
 
+def _in(group: str, record: ResultRecord) -> bool:
+    """Whether the record's variant is shown in this table, as its file says."""
+    variant = all_variants().get(record.variant)
+    return variant is not None and group in variant.groups
+
+
 def _annotation(record: ResultRecord) -> bool:
-    return (record.variant in ("ours", "sparse-only", "sparse-only+assumed", "naive") and record.backbone == "mit-b0"
-            and "@" not in record.test_split
-            and (not _usual(record) or record.variant in ("ours", "sparse-only")))
+    return (_in("annotation", record) and record.backbone == "mit-b0" and "@" not in record.test_split
+            and (not _usual(record) or _in("main", record)))
 
 
 TABLES = (
     Table("The method beside its baselines", "20 % of the glands outlined, stroma labelled by a ring around them and a few "
           "strokes; `full` has every pixel labelled, `cam` only one tag per patch (gland or none), from which class "
-          "activation maps were made.", lambda r: _usual(r) and r.variant in BASELINES,
+          "activation maps were made.", lambda r: _usual(r) and _in("main", r),
           ("variant", "paper"), ALL_COLUMNS, recovered=True),
     Table("Ablations", "One thing taken away at a time; `naive` is the paper's text as it reads, with the same "
           "augmentation. `joined` is ours with touching glands left joined, `full-joined` the same of full "
-          "supervision.", lambda r: _usual(r) and r.variant in ("ours", *ABLATIONS), ("variant", "paper")),
+          "supervision.", lambda r: _usual(r) and _in("ablations", r), ("variant", "paper")),
     Table("What the annotator draws", "Styles and budgets, with what they cost: outlined glands of all in the training "
           "images, and the share of pixels labelled.", _annotation,
           ("style", "background", "glands asked for", "glands outlined", "pixels labelled", "variant"),
           recovered=True),
-    Table("Schedules", "Threshold, refreshes and warm-up.", lambda r: _usual(r) and r.variant in ("ours", *SCHEDULES),
+    Table("Schedules", "Threshold, refreshes and warm-up.", lambda r: _usual(r) and _in("schedules", r),
           ("variant",)),
     Table("Other networks", "The same code, with the settings of the recipe; all from random weights.",
           lambda r: r.backbone != "mit-b0", ("backbone", "variant")),
     Table("A foreign stain", "The test images as another laboratory might stain them (`build_dataset --stain-shift`). "
           "All were trained without three patients. `adapted` is `ours-held-out`, taught their 14 images, restained with "
           "strength 3, without a label (`train --config adapt`); `continued` went on for as many steps without them.",
-          lambda r: "@" in r.test_split or r.variant in ("no-stain-jitter", "adapted", "continued", "ours-held-out"),
+          lambda r: "@" in r.test_split or _in("stain", r) or r.variant == f"ours{HELD_OUT}",
           ("test split", "variant")),
     Table("Calibration", "Trained without three patients; temperature fitted on their sparse labels (`-dense`: on their "
           "dense masks).",
@@ -72,8 +75,8 @@ TABLES = (
 def results_section(records: Sequence[ResultRecord], references: Sequence[Mapping[str, Any]]) -> str:
     """Markdown of all tables that have a record, each split by dataset, recipe and test split.
 
-    `references`: published figures, {name, supervision, mIoU, mDice, source} and, for a row of ours that one compares
-    with, `variant`. Raises ResultError as `markdown_table` does, and ValueError for a record that no table wants.
+    `references`: published figures, {name, supervision, mIoU, mDice, source}; a variant's file names the one to compare
+    it with. Raises ResultError as `markdown_table` does, and ValueError for a record that no table wants.
     """
     lost = [r.name for r in records if not any(table.wants(r) for table in TABLES)]
     if lost:
@@ -123,7 +126,8 @@ def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
 
 def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, Any]]) -> ResultRecord:
     """The record with what tables head their rows by, beyond its own fields."""
-    paper = [f"{r['mIoU']:.1f} / {r['mDice']:.1f}" for r in references if r.get("variant") == record.variant]
+    variant = all_variants().get(record.variant)
+    paper = [f"{r['mIoU']:.1f} / {r['mDice']:.1f}" for r in references if variant and r["name"] == variant.paper]
     outlined, total = record.extra.get("annotated_glands"), record.extra.get("total_glands")
     fraction = record.extra.get("labelled_fraction")
     return replace(record, extra=record.extra | {
@@ -135,8 +139,8 @@ def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, A
 
 def _place(table: Table, record: ResultRecord) -> tuple:
     """Where a record's row stands in its table."""
-    order = (*BASELINES, *ABLATIONS, *SCHEDULES)
-    variant = order.index(record.variant) if record.variant in order else len(order)
+    known = all_variants().get(record.variant)
+    variant = known.place if known else math.inf
     if table.rows[0] == "style":
         return record.style, record.background, isinstance(record.budget, float), record.budget or 0, variant
     return (record.test_split, variant, record.backbone) if "test split" in table.rows else (record.backbone, variant)

@@ -27,7 +27,7 @@ from hf_gland.config import TrainConfig, make_config
 from hf_gland.errors import HfGlandError
 
 # Settings that say how a run is carried out and recorded, not what it computes: they may change on resume.
-RUN_ONLY = {"num_workers", "validate_every", "panels_every", "save_every", "keep_last", "tracker"}
+RUN_ONLY = {"num_workers", "validate_every", "panels_every", "save_every", "keep_last", "tracker", "variant"}
 
 
 class CheckpointError(HfGlandError):

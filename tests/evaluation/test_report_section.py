@@ -1,10 +1,11 @@
 import pytest
 
+from hf_gland.config import all_variants
 from hf_gland.evaluation.records import REQUIRED_METRICS, ResultRecord
 from hf_gland.evaluation.report import results_section, timings_section
 
-REFERENCES = [{"name": "A paper", "supervision": "glands", "mIoU": 80.1, "mDice": 89.1, "source": "arXiv",
-               "variant": "ours"}]
+REFERENCES = [{"name": all_variants()["ours"].paper, "supervision": "glands", "mIoU": 80.1, "mDice": 89.1,
+               "source": "arXiv"}]
 HEADS = ("| ---", "| variant", "| style", "| method", "| test split", "| backbone")
 
 

@@ -16,11 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from hf_gland.errors import HfGlandError
-
-
-class ConfigError(HfGlandError):
-    """A setting is unknown or out of range; the message names it and the remedy."""
+from hf_gland.config.errors import ConfigError
+from hf_gland.config.variants import all_variants, trained_variant, variant_name
 
 
 def _setting(default: Any, help_text: str, choices: Sequence[str] = ()) -> Any:
@@ -30,6 +27,8 @@ def _setting(default: Any, help_text: str, choices: Sequence[str] = ()) -> Any:
 @dataclass(frozen=True)
 class TrainConfig:
     """One training run. Lengths in px are measured at the training pixel size (`mpp`)."""
+
+    variant: str = field(default="ours", compare=False)  # what the run is called in records, see variants.variant_name
 
     # What to train on
     dataset: str = _setting("", "folder made by build_dataset, or a Hub dataset id")
@@ -120,7 +119,7 @@ class TrainConfig:
     tracker: str = _setting("tensorboard", "accelerate tracker by name (tensorboard, trackio, wandb, …), or none")
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
+        for f in setting_fields():
             value = getattr(self, f.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{f.name} must be a finite number; got {value}")
@@ -163,23 +162,20 @@ class TrainConfig:
             raise ConfigError("model_kwargs must be a JSON object, such as '{\"drop_path_rate\": 0.0}'")
         return overrides
 
-    @property
-    def variant(self) -> str:
-        """The name of the method in tables: full, sparse-only, ours, naive, mean-teacher, adapted, or what is switched
-        off (no-ema, …)."""
-        if self.mode != "refined":
-            return self.mode
-        off = [name for name, on in (("no-ema", self.ema), ("no-filter", self.confidence_filter),
-                                     ("no-progression", self.progressive), ("no-fusion", self.fusion)) if not on]
-        return "+".join(off) or ("adapted" if self.adapt_dataset else
-                                 {"separate": "ours", "joint": "naive", "consistency": "mean-teacher"}[self.loss])
-
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
+def setting_fields() -> list[dataclasses.Field]:
+    """The fields of TrainConfig that a user sets."""
+    return [f for f in dataclasses.fields(TrainConfig) if f.name != "variant"]
+
+
 def make_config(values: Mapping[str, Any]) -> TrainConfig:
-    """A TrainConfig from keys and values of matching type; unknown keys and wrong types raise ConfigError."""
+    """A TrainConfig from keys and values of matching type; unknown keys and wrong types raise ConfigError.
+
+    Without a `variant` it is called after what sets it apart from the defaults.
+    """
     types = get_type_hints(TrainConfig)
     checked: dict[str, Any] = {}
     for key, value in values.items():
@@ -192,13 +188,24 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
         if not isinstance(value, types[key]) or (isinstance(value, bool) and types[key] is not bool):
             raise ConfigError(f"{key} must be of type {types[key].__name__}; got {value!r}")
         checked[key] = value
-    return TrainConfig(**checked)
+    config = TrainConfig(**checked)
+    if "variant" in checked:
+        return config
+    return dataclasses.replace(config, variant=variant_name(dataclasses.asdict(config), dataclasses.asdict(TrainConfig())))
 
 
 def recipe_names() -> list[str]:
     """Names of the recipes that ship with the package."""
     return sorted(p.name.removesuffix(".toml") for p in resources.files("hf_gland.recipes").iterdir()
                   if p.name.endswith(".toml"))
+
+
+def recipe_name(source: str | None) -> str:
+    """What records call the settings that a run started from: a shipped recipe, or a file of the user's."""
+    if not source:
+        return "none"
+    path = Path(source)
+    return path.name if path.suffix and path.stem in (*recipe_names(), "none") else path.stem
 
 
 def read_config_file(source: str | Path) -> dict[str, Any]:
@@ -222,7 +229,9 @@ def read_config_file(source: str | Path) -> dict[str, Any]:
 
 def add_settings(parser: argparse._ActionsContainer) -> None:
     """Add one `--key` per setting to `parser`; those not given stay absent from the parsed namespace."""
-    for f in dataclasses.fields(TrainConfig):
+    parser.add_argument("--variant", metavar="NAME", help="train as this variant of the method, on top of the recipe: "
+                        f"{', '.join(n for n, v in all_variants().items() if not v.weights_of)}")
+    for f in setting_fields():
         kind = get_type_hints(TrainConfig)[f.name]
         text = f"{f.metadata['help']} [{f.default}]".replace("%", "%%")
         extra: dict[str, Any] = {"choices": f.metadata["choices"]} if f.metadata["choices"] else {}
@@ -235,8 +244,17 @@ def add_settings(parser: argparse._ActionsContainer) -> None:
 
 
 def config_from_arguments(arguments: argparse.Namespace, config_file: str | None) -> TrainConfig:
-    """Combine a config file or recipe (may be None) with the settings parsed by `add_settings`."""
-    values = read_config_file(config_file) if config_file else {}
-    names = {f.name for f in dataclasses.fields(TrainConfig)}
-    values.update({k: v for k, v in vars(arguments).items() if k in names})
-    return make_config(values)
+    """Combine a config file or recipe (may be None), a variant and the settings parsed by `add_settings`; the later ones
+    win. Raises ConfigError."""
+    from_file = read_config_file(config_file) if config_file else {}
+    variant = trained_variant(arguments.variant) if arguments.variant else None
+    names = {f.name for f in setting_fields()}
+    given = {k: v for k, v in vars(arguments).items() if k in names}
+    config = make_config({**from_file, **(variant.settings if variant else {}), **given, "variant": ""})
+    if variant and (lacking := [key for key in variant.needs if not getattr(config, key)]):
+        raise ConfigError(f"variant {variant.name} needs --{lacking[0]}")
+    of_methods = {key for v in all_variants().values() for key in v.settings}
+    is_recipe = config_file in recipe_names()  # its choices are ours; a file of the user's may make any method of it
+    start = make_config({k: v for k, v in from_file.items() if is_recipe or k not in of_methods})
+    return dataclasses.replace(config, variant=variant_name(
+        dataclasses.asdict(config), dataclasses.asdict(start), variant.name if variant else ""))
