@@ -80,7 +80,7 @@ class TestRefinedRun:
         assert [p.name for p in checkpoint_paths(refined.run)] == ["step-000012"]
         saved = json.loads((refined.run / "model" / "training_metrics.json").read_text())
         assert saved["loss"] == refined.records[-1]["loss"]
-        assert saved["variant"] == "ours"
+        assert saved["variant"].startswith("ours+")  # these settings are none of the recipes'
         assert saved["data"]["class_names"] == ["background", "gland"]
         assert saved["train_seconds"] > 0
         config = json.loads((refined.run / "training_config.json").read_text())
@@ -318,7 +318,7 @@ class TestAdaptation:
     def test_the_model_notes_what_it_was_adapted_to(self, tiny_dataset, tmp_path):
         elsewhere = write_dataset(tmp_path / "elsewhere", splits=("validation",))
         run_training(tmp_path / "run", tiny_settings(tiny_dataset, adapt_dataset=str(elsewhere),
-                                                     adapt_split="validation", steps=2))
+                                                     adapt_split="validation", steps=2, variant="adapted"))
         notes = json.loads((tmp_path / "run" / "model" / "training_metrics.json").read_text())
         assert notes["variant"] == "adapted"
         assert notes["data"]["adapted_to"]["split"] == "validation"
