@@ -1,8 +1,16 @@
-"""The base class of every error whose message is for the user, and the one that data raises."""
+"""The base class of every error whose message is for the user, and those that several parts raise."""
 
 
 class HfGlandError(ValueError):
     """Something cannot be done as asked; the message names what (a file, a setting) and the remedy."""
+
+
+class PixelSizeError(HfGlandError):
+    """A pixel size is missing or implausible; the message says what to give instead."""
+
+
+class ModelError(HfGlandError):
+    """A model cannot be loaded, or gives no probabilities; the message names the folder or repository and the remedy."""
 
 
 class DatasetError(HfGlandError):

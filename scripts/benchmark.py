@@ -50,6 +50,7 @@ from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method import schedules
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.student import IMAGENET_MEAN, IMAGENET_STD, load_network
+from hf_gland.options import PostProcessing
 from hf_gland.train import loop
 from hf_gland.train.loop import Training, make_accelerator
 
@@ -200,7 +201,8 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
 
     def ours() -> list[np.ndarray]:
         return [result.prediction.class_map for result in segmenter.predict_many(
-            paths, arguments.mpp, min_gland_area_px=0, max_hole_area_px=0) if result.prediction is not None]
+            paths, arguments.mpp, post=PostProcessing(min_gland_area_px=0, max_hole_area_px=0))
+            if result.prediction is not None]
 
     def theirs() -> list[np.ndarray]:
         class_maps = []

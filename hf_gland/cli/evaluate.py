@@ -27,6 +27,7 @@ from hf_gland.export.overlay import write_comparison
 from hf_gland.inference.segmenter import GlandSegmenter, ModelError
 from hf_gland.metrics.reliability_diagram import reliability_diagram
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+from hf_gland.options import PostProcessing, Tiling
 
 COLUMNS = ("mIoU", "mDice", "gland_iou", "image_dice", "object_f1", "object_dice", "object_hausdorff", "ece", "brier")
 
@@ -72,16 +73,17 @@ def run(arguments: argparse.Namespace) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     records = []
-    options = {"flips": arguments.flips, "split_touching": not arguments.keep_joined}
+    tiling, post = Tiling(flips=arguments.flips), PostProcessing(split_touching=not arguments.keep_joined)
     for split in arguments.split:
         rows = pick_split(splits, split, arguments.dataset)
-        evaluator = evaluate_rows(segmenter, rows, **options, bootstrap=arguments.bootstrap, name=split)
+        evaluator = evaluate_rows(segmenter, rows, tiling, post, bootstrap=arguments.bootstrap, name=split)
         metrics = evaluator.compute()
         shift = provenance.get("sources", {}).get("stain_shift")
         records.append(result_record(
             arguments.model, f"{split}@stain{shift:g}" if shift else split, provenance["data_sha256"], metrics,
             variant=arguments.variant or notes["variant"], weights="student" if arguments.student else "teacher",
-            **options, temperature=segmenter.temperature, evaluate_command=shlex.join(["python", *sys.argv])))
+            tiling=tiling, post=post, temperature=segmenter.temperature,
+            evaluate_command=shlex.join(["python", *sys.argv])))
         record_path = records[-1].write(part)
         if arguments.results is not None:
             arguments.results.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
         for word, index in zip(("worst", "median", "best"), order.iloc[[0, len(order) // 2, -1]], strict=True):
             row = rows[int(index)]
             image = np.asarray(row["image"].convert("RGB"))
-            prediction = segmenter.predict(image, row["mpp"], **options, name=row["image_id"])
+            prediction = segmenter.predict(image, row["mpp"], tiling, post, name=row["image_id"])
             write_comparison(part / f"{split}_{word}_{row['image_id']}.png", image, np.asarray(row["mask"]), prediction,
                              None if row["instances"] is None else np.asarray(row["instances"]))
     table_text = markdown_table(records, COLUMNS, ("variant", "style", "budget", "test_split"))

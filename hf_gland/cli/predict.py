@@ -13,6 +13,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,10 @@ from hf_gland.export.bundle import FORMATS, Job, output_paths, write_outputs
 from hf_gland.files import write_atomically
 from hf_gland.imaging.pictures import find_images
 from hf_gland.imaging.resample import check_mpp
-from hf_gland.inference.segmenter import (
-    SMALLEST_GLAND_UM2,
-    FileResult,
-    GlandSegmenter,
-    PixelSizeWarning,
-)
+from hf_gland.inference.segmenter import FileResult, GlandSegmenter, PixelSizeWarning
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.precision import PRECISION, precision_name, resolve_precision
+from hf_gland.options import SMALLEST_GLAND_UM2, PostProcessing, Tiling
 
 DEFAULT_FORMATS = ("geojson", "csv", "overlay", "mask", "confidence")
 RECORD = "predictions.json"
@@ -94,6 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
         check_mpp(arguments.mpp, "--mpp")
     if not 0 <= arguments.simplify_px < float("inf"):
         raise ValueError(f"--simplify-px must be 0 or a positive number of pixels, got {arguments.simplify_px}")
+    tiling = Tiling(arguments.tile_px, arguments.stride_px, arguments.batch_size, arguments.flips, arguments.precision)
+    post = PostProcessing(arguments.threshold, not arguments.keep_joined, min_gland_area_um2=arguments.min_gland_um2,
+                          max_hole_area_um2=arguments.max_hole_um2)
     stems = {path: arguments.out / stem for path, stem in find_images(arguments.images, leave_out=arguments.out).items()}
     todo = {path: stem for path, stem in stems.items() if not is_done(stem, arguments)}
     if not todo:
@@ -101,14 +101,17 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, arguments.device,
                                                "student" if arguments.student else None)
-    settings = describe(arguments, segmenter)
+    settings = {"weights_sha256": segmenter.weights_sha256(), "model_mpp": segmenter.mpp, "hf_gland": hf_gland.__version__,
+                "classes": list(segmenter.id2label.values()), "mpp": arguments.mpp, "simplify_px": arguments.simplify_px,
+                "precision": precision_name(resolve_precision(segmenter.device, tiling.precision)),
+                "tiling": asdict(tiling), "post_processing": asdict(post)}
     record = open_record(arguments, settings)
     if arguments.mpp is None and segmenter.mpp is not None:
         print(f"warning: no --mpp given; assuming {segmenter.mpp:g} µm per pixel, as the model was trained at. At "
               "another magnification the outlines will be wrong. Sizes in µm are left out", file=sys.stderr)
     warnings.simplefilter("ignore", PixelSizeWarning)  # said once, above
     try:
-        for result in predicted(segmenter, list(todo), arguments):
+        for result in predicted(segmenter, list(todo), arguments.mpp, tiling, post):
             entry = finish(result, todo[result.path], arguments)
             record["images"][str(result.path)] = entry | {"seconds": round(result.seconds, 2)}
     finally:
@@ -128,16 +131,6 @@ def is_done(stem: Path, arguments: argparse.Namespace) -> bool:
         raise FileExistsError(f"{there[0]}: exists already; give another --out, --overwrite to replace results, or "
                               "--skip-existing to go on where a run was stopped")
     return arguments.skip_existing and len(there) == len(paths)
-
-
-def describe(arguments: argparse.Namespace, segmenter: GlandSegmenter) -> dict[str, Any]:
-    """What the results depend on."""
-    kept = ("mpp", "tile_px", "stride_px", "flips", "threshold", "min_gland_um2", "max_hole_um2", "keep_joined",
-            "simplify_px")
-    return {"weights_sha256": segmenter.weights_sha256(), "model_mpp": segmenter.mpp, "hf_gland": hf_gland.__version__,
-            "classes": list(segmenter.id2label.values()),
-            "precision": precision_name(resolve_precision(segmenter.device, arguments.precision)),
-            **{key: getattr(arguments, key) for key in kept}}
 
 
 def open_record(arguments: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
@@ -163,10 +156,9 @@ def write_record(out: Path, record: dict[str, Any]) -> None:
     write_atomically(out / RECORD, lambda file: file.write(text.encode("utf-8")))
 
 
-def predicted(segmenter: GlandSegmenter, paths: list[Path],
-              arguments: argparse.Namespace) -> Iterator[FileResult]:
+def predicted(segmenter: GlandSegmenter, paths: list[Path], mpp: float | None, tiling: Tiling,
+              post: PostProcessing) -> Iterator[FileResult]:
     """Each file's result, under a bar that moves with every batch of tiles."""
-    stride_px = arguments.stride_px if arguments.stride_px is not None else arguments.tile_px * 3 // 4
     with tqdm(total=len(paths), bar_format="{percentage:3.0f}% |{bar}| {desc} [{elapsed}<{remaining}]") as bar:
         finished = 0
 
@@ -174,11 +166,7 @@ def predicted(segmenter: GlandSegmenter, paths: list[Path],
             bar.n = max(bar.n, finished + share)  # the network is ahead of the results
             bar.set_description_str(f"{finished}/{len(paths)} images")
 
-        for result in segmenter.predict_many(
-                paths, arguments.mpp, tile_px=arguments.tile_px, stride_px=stride_px,
-                batch_size=arguments.batch_size, flips=arguments.flips, precision=arguments.precision,
-                gland_threshold=arguments.threshold, split_touching=not arguments.keep_joined,
-                min_gland_area_um2=arguments.min_gland_um2, max_hole_area_um2=arguments.max_hole_um2, progress=move):
+        for result in segmenter.predict_many(paths, mpp, tiling, post, progress=move):
             finished += 1
             move(0.0)
             yield result

@@ -65,8 +65,9 @@ class ResultRecord:
     @property
     def unusual(self) -> tuple[str, ...]:
         """How it was measured where not as usual: keys of UNUSUAL."""
-        departs = {"student": self.extra.get("weights") == "student", "flips": self.extra.get("flips", False),
-                   "joined": not self.extra.get("split_touching", True)}
+        tiling, post = self.extra.get("tiling", self.extra), self.extra.get("post_processing", self.extra)  # older: flat
+        departs = {"student": self.extra.get("weights") == "student", "flips": tiling.get("flips", False),
+                   "joined": not post.get("split_touching", True)}
         return tuple(mark for mark, is_so in departs.items() if is_so)
 
     def as_dict(self) -> dict[str, Any]:

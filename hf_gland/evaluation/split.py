@@ -1,5 +1,6 @@
 """A saved model measured on a split of a dataset in the schema, at the images' own resolution."""
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Iterable, Mapping
@@ -14,18 +15,19 @@ from hf_gland.errors import HfGlandError
 from hf_gland.evaluation.records import ResultRecord
 from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
 from hf_gland.metrics.evaluator import SplitEvaluator
+from hf_gland.options import PostProcessing, Tiling
 
 
 class EvaluationError(HfGlandError):
     """A model cannot be measured on a split, or lacks the notes of its training; the message says why."""
 
 
-def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], *, flips: bool = False,
-                  split_touching: bool = True, bootstrap: int = 1000, name: str = "split") -> SplitEvaluator:
+def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], tiling: Tiling = Tiling(),
+                  post: PostProcessing = PostProcessing(), *, bootstrap: int = 1000,
+                  name: str = "split") -> SplitEvaluator:
     """Predict every row and compare with its dense mask; returns the evaluator that holds all metrics.
 
-    Rows without a dense mask raise EvaluationError. Predictions are made with `flips` and `split_touching`, and their
-    glands are those of the object metrics.
+    Rows without a dense mask raise EvaluationError. The glands of the predictions are those of the object metrics.
     """
     evaluator = SplitEvaluator(len(segmenter.id2label), bootstrap=bootstrap)
     seen = 0
@@ -34,8 +36,8 @@ def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], 
             raise EvaluationError(f"{row['image_id']}: has no dense mask to compare with; choose another split")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PixelSizeWarning)  # the metrics are in pixels
-            found = segmenter.predict(np.asarray(row["image"].convert("RGB")), row["mpp"], flips=flips,
-                                      split_touching=split_touching, name=row["image_id"])
+            found = segmenter.predict(np.asarray(row["image"].convert("RGB")), row["mpp"], tiling, post,
+                                      name=row["image_id"])
         instances = None if row["instances"] is None else np.asarray(row["instances"])
         evaluator.update(found.probabilities, np.asarray(row["mask"]), instances, image_id=row["image_id"],
                          predicted_instances=found.instances)
@@ -84,11 +86,11 @@ def training_curve(log: Path, points: int = 40) -> dict[str, list[float | None]]
 
 
 def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[str, Any], *, variant: str,
-                  weights: str, flips: bool, evaluate_command: str, split_touching: bool = True,
+                  weights: str, evaluate_command: str, tiling: Tiling = Tiling(), post: PostProcessing = PostProcessing(),
                   temperature: float = 1.0) -> ResultRecord:
     """The record of one model on one split, from what training noted and what was measured.
 
-    `flips`, `split_touching`: as it was predicted; `temperature`: that of the model's confidence (1: as trained).
+    `tiling`, `post`: as it was predicted; `temperature`: that of the model's confidence (1: as trained).
     """
     settings, notes = training_notes(model)
     data = notes["data"]
@@ -104,7 +106,8 @@ def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[
         data_sha256=data["data_sha256"], hardware=notes["hardware"], train_seconds=notes["train_seconds"],
         metrics=metrics, extra={
             **{key: notes.get(key) for key in ("precision", "versions", "encoder")},  # None in notes of before
-            "weights": weights, "flips": flips, "split_touching": split_touching, "temperature": temperature,
+            "weights": weights, "tiling": dataclasses.asdict(tiling), "post_processing": dataclasses.asdict(post),
+            "temperature": temperature,
             "evaluate_command": evaluate_command, "evaluate_commit": git_commit(), "test_data_sha256": test_sha256,
             "curve": training_curve(model / "training_log.jsonl"),
             "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),

@@ -5,15 +5,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from hf_gland.errors import HfGlandError
+from hf_gland.errors import PixelSizeError
 from hf_gland.imaging.pictures import MAX_PIXELS
 
 # Light microscopy of tissue: 100× oil immersion is about 0.05 µm per pixel, a 1× overview about 10.
 PLAUSIBLE_MPP = (0.05, 20.0)
-
-
-class PixelSizeError(HfGlandError):
-    """A pixel size is missing or implausible; the message says what to give instead."""
 
 
 def check_mpp(mpp: float, name: str = "image") -> float:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.measure import regionprops
 
-from hf_gland.inference.touching import CORE_PROBABILITY, divide_by_cores
+from hf_gland.inference.touching import divide_by_cores
 from hf_gland.instances import fill_holes, gland_instances
 from hf_gland.labels import BACKGROUND
+from hf_gland.metrics.temperature import apply_temperature
+from hf_gland.options import PostProcessing
 
 
 @dataclass(frozen=True)
@@ -60,41 +62,28 @@ class GlandPrediction:
     mpp: float | None
 
 
-def area_in_px(area_um2: float, mpp: float) -> int:
-    """An area in µm² as a number of pixels of `mpp` µm, rounded."""
-    return round(area_um2 / mpp**2)
+def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, str],
+                              post: PostProcessing = PostProcessing(), *, mpp: float | None = None,
+                              assumed_mpp: float | None = None, temperature: float = 1.0) -> GlandPrediction:
+    """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland, as `post` says.
 
-
-def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, str], *,
-                              mpp: float | None = None, gland_threshold: float | None = None,
-                              min_gland_area_px: int = 0, max_hole_area_px: int = 0,
-                              min_mean_confidence: float = 0.0, core_probability: float | None = CORE_PROBABILITY,
-                              min_core_area_px: int = 0) -> GlandPrediction:
-    """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland.
-
-    `gland_threshold`: a pixel is gland where 1 − P(background) reaches it, of the likeliest gland class
-    (None: the likeliest class of all, which for two classes is a threshold of 0.5). Then holes of at most
-    `max_hole_area_px` are filled, regions smaller than `min_gland_area_px` become background, the others are divided
-    among their cores of more than `core_probability` (None: they are not; see `divide_by_cores`) and at least
-    `min_core_area_px` or `min_gland_area_px`, and glands less sure on average than `min_mean_confidence` become
-    background too. Raises ValueError for misshapen probabilities or thresholds beyond 0-1.
+    Small holes are filled, small regions become background, the others are divided among their cores. `mpp`: µm per
+    pixel, None if unknown; `assumed_mpp` then scales areas in µm². `temperature`: what the probabilities were calibrated
+    with; cores are those of the same pixels at any temperature (exactly so for two classes). Raises ValueError for
+    misshapen probabilities, or such as are none.
     """
     if probabilities.ndim != 3 or len(probabilities) != len(id2label) or len(probabilities) < 2:
         raise ValueError(f"probabilities must be [{len(id2label)} classes, H, W], got "
                          f"{list(probabilities.shape)}")
-    for name, value in (("gland_threshold", gland_threshold), ("min_mean_confidence", min_mean_confidence),
-                        ("core_probability", core_probability)):
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie between 0 and 1, got {value}")
-    class_map = _class_map(probabilities, gland_threshold)
-    class_map = fill_holes(class_map, max_hole_area_px)
-    instances = gland_instances(class_map, min_gland_area_px)
-    if core_probability is not None:
-        instances = divide_by_cores(instances, 1 - probabilities[BACKGROUND], core_probability,
-                                    max(min_core_area_px, min_gland_area_px))
-    if min_mean_confidence > 0:
-        own = np.take_along_axis(probabilities, class_map[None].astype(np.intp), axis=0)[0]
-        instances = _drop_unsure(instances, own, min_mean_confidence)
+    if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1 + 1e-3):  # NaN fails too
+        raise ValueError("probabilities must be numbers between 0 and 1")
+    min_gland_px, max_hole_px, min_core_px = post.areas_px(assumed_mpp if mpp is None else mpp)
+    class_map = _class_map(probabilities, post.gland_threshold)
+    class_map = fill_holes(class_map, max_hole_px)
+    instances = gland_instances(class_map, min_gland_px)
+    if post.split_touching:
+        core = apply_temperature(np.array([1 - post.core_probability, post.core_probability]), temperature)[1]
+        instances = divide_by_cores(instances, 1 - probabilities[BACKGROUND], float(core), max(min_core_px, min_gland_px))
     class_map = np.where(instances > 0, class_map, np.uint8(BACKGROUND))
     return GlandPrediction(
         class_map=class_map, probabilities=probabilities, confidence=probabilities.max(axis=0),
@@ -171,11 +160,3 @@ def _likeliest(probabilities: np.ndarray) -> np.ndarray:
         highest = np.maximum(highest, probabilities[class_id])
     return found
 
-
-def _drop_unsure(instances: np.ndarray, own: np.ndarray, min_mean_confidence: float) -> np.ndarray:
-    areas = np.bincount(instances.ravel())
-    means = np.bincount(instances.ravel(), weights=own.ravel()) / np.maximum(areas, 1)
-    keep = means >= min_mean_confidence
-    keep[0] = False
-    renumber = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    return renumber[instances]

@@ -19,33 +19,26 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
-from hf_gland.errors import HfGlandError
+from hf_gland.errors import ModelError, PixelSizeError
 from hf_gland.imaging.pictures import ImageSource, read_rgb
 from hf_gland.imaging.resample import (
-    PixelSizeError,
     check_mpp,
     working_hw,
 )
-from hf_gland.inference.glands import GlandPrediction, area_in_px, glands_from_probabilities
+from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
-from hf_gland.inference.touching import CORE_PROBABILITY
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.segformer_head import use_cheaper_head
 from hf_gland.model.student import class_probabilities
 from hf_gland.model.tiled import Forward, flip_averaged, tile_starts
 from hf_gland.model.whole_picture import picture_probabilities
+from hf_gland.options import PostProcessing, Tiling
 
-# A disc 16 µm across, the space of two or three epithelial cells: nothing smaller is a gland.
-SMALLEST_GLAND_UM2 = 200.0
 # Not plain "temperature": transformers takes that for text generation and drops it from a config.
 TEMPERATURE_KEY = "confidence_temperature"
 
 Device = str | torch.device | None
-
-
-class ModelError(HfGlandError):
-    """A model cannot be loaded; the message names the folder or repository and the remedy."""
 
 
 class PixelSizeWarning(UserWarning):
@@ -126,81 +119,59 @@ class GlandSegmenter:
                    mpp=_positive_or_none(config, "mpp", shown), device=device,
                    temperature=_positive_or_none(config, TEMPERATURE_KEY, shown) or 1.0)
 
-    def predict(self, image: ImageSource, mpp: float | None = None, *, tile_px: int = 512,
-                stride_px: int = 384, batch_size: int = 4, flips: bool = False,
-                min_gland_area_um2: float | None = None,
-                max_hole_area_um2: float | None = None, min_gland_area_px: int | None = None,
-                max_hole_area_px: int | None = None, gland_threshold: float | None = None, split_touching: bool = True,
-                precision: str = "auto", progress: Callable[[float], None] | None = None,
+    def predict(self, image: ImageSource, mpp: float | None = None, tiling: Tiling = Tiling(),
+                post: PostProcessing = PostProcessing(), *, progress: Callable[[float], None] | None = None,
                 name: str | None = None) -> GlandPrediction:
         """Segment one picture (see `read_rgb` for what is accepted); the result has the picture's own size.
 
         `mpp`: the picture's µm per pixel. It is resampled to the pixel size the model was trained at;
         without it that same size is assumed, with a PixelSizeWarning, and sizes in µm are left out.
-        `tile_px` and `stride_px` count pixels at the model's size. `flips`: average over four mirrored
-        views, four times the work. Glands and holes under `min_gland_area_um2` and `max_hole_area_um2`
-        (None: SMALLEST_GLAND_UM2, or nothing where no pixel size is known) are removed and filled; the same
-        in pixels of the picture takes precedence. `gland_threshold`: see `glands_from_probabilities`. `split_touching`:
-        divide regions that hold several sure cores, of SMALLEST_GLAND_UM2 or more (see `touching`).
-        `precision`: bfloat16 where the processor has instructions for it ("auto"), or as told. `progress`
-        is called with the share done, 0-1. `name` is what errors call the picture.
+        `progress` is called with the share done, 0-1. `name` is what errors call the picture.
 
-        Raises ImageError, PixelSizeError, and ValueError for senseless tile sizes.
+        Raises ImageError, PixelSizeError, and ModelError where the model gives no probabilities.
         """
         label = name or (str(image) if isinstance(image, str | Path) else "image")
         rgb = read_rgb(image, name=label)
-        clean_up = self._clean_up(mpp, label, min_gland_area_um2=min_gland_area_um2, max_hole_area_um2=max_hole_area_um2,
-                                  min_gland_area_px=min_gland_area_px, max_hole_area_px=max_hole_area_px,
-                                  gland_threshold=gland_threshold, split_touching=split_touching)
-        return clean_up(self.probabilities(rgb, mpp, tile_px=tile_px, stride_px=stride_px, batch_size=batch_size,
-                                           flips=flips, precision=precision, progress=progress, name=label))
+        clean_up = self._clean_up(mpp, post, label)
+        return clean_up(self.probabilities(rgb, mpp, tiling, progress=progress, name=label))
 
-    def probabilities(self, rgb: np.ndarray, mpp: float | None = None, *, tile_px: int = 512,
-                      stride_px: int = 384, batch_size: int = 4, flips: bool = False, precision: str = "auto",
+    def probabilities(self, rgb: np.ndarray, mpp: float | None = None, tiling: Tiling = Tiling(), *,
                       progress: Callable[[float], None] | None = None, name: str = "image") -> np.ndarray:
         """Class probabilities float32 [C, H, W] of uint8 [H, W, 3], without clean-up; options as in
         `predict`.
 
         With a `confidence_temperature` T in the model's config they are calibrated: softmax(log p / T).
         """
-        return self._probabilities_alike([rgb], mpp, name, tile_px=tile_px, stride_px=stride_px, batch_size=batch_size,
-                                         flips=flips, precision=precision, progress=progress)[0]
+        return self._probabilities_alike([rgb], mpp, tiling, name, progress)[0]
 
-    def _probabilities_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, name: str, *, tile_px: int,
-                             stride_px: int, batch_size: int, flips: bool, precision: str,
+    def _probabilities_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, tiling: Tiling, name: str,
                              progress: Callable[[float], None] | None) -> list[np.ndarray]:
         """`probabilities` of equally large pictures: in one pass where they are no larger than a tile."""
         hw = working_hw(pictures[0].shape[:2], mpp, self.mpp, name)
-        forward = self._forward(autocast(self.device, resolve_precision(self.device, precision)))
-        if flips:
+        forward = self._forward(autocast(self.device, resolve_precision(self.device, tiling.precision)))
+        if tiling.flips:
             forward = flip_averaged(forward)
         if progress is not None:
-            tiles = len(tile_starts(hw[0], tile_px, stride_px)) * len(tile_starts(hw[1], tile_px, stride_px))
-            forward = _reporting(forward, tiles * len(pictures), progress)
-        full = picture_probabilities(forward, pictures, hw, self.device, tile_px=tile_px, stride_px=stride_px,
-                                     batch_size=batch_size)
+            rows, columns = (len(tile_starts(side, tiling.tile_px, tiling.stride_px)) for side in hw)
+            forward = _reporting(forward, rows * columns * len(pictures), progress)
+        try:
+            full = picture_probabilities(forward, pictures, hw, self.device, tiling)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from error
         if self.temperature != 1.0:
             full = [apply_temperature(image, self.temperature) for image in full]
         return [image.cpu().numpy() for image in full]
 
-    def _clean_up(self, mpp: float | None, name: str, *, min_gland_area_um2: float | None = None,
-                  max_hole_area_um2: float | None = None, min_gland_area_px: int | None = None,
-                  max_hole_area_px: int | None = None, gland_threshold: float | None = None,
-                  split_touching: bool = True) -> Callable[[np.ndarray], GlandPrediction]:
-        """What makes glands of the probabilities of pictures with this pixel size, as `predict` was told to."""
-        scale_mpp = self._scale_mpp(mpp, name)
-        # As confident as CORE_PROBABILITY was before the temperature (exactly so for two classes).
-        core = float(apply_temperature(np.array([1 - CORE_PROBABILITY, CORE_PROBABILITY]), self.temperature)[1])
-        return partial(
-            glands_from_probabilities, id2label=self.id2label, mpp=mpp, gland_threshold=gland_threshold,
-            core_probability=core if split_touching else None,
-            min_core_area_px=_area_limit("min_core_area", None, None, scale_mpp, name),
-            min_gland_area_px=_area_limit("min_gland_area", min_gland_area_px, min_gland_area_um2, scale_mpp, name),
-            max_hole_area_px=_area_limit("max_hole_area", max_hole_area_px, max_hole_area_um2, scale_mpp, name))
+    def _clean_up(self, mpp: float | None, post: PostProcessing, name: str) -> Callable[[np.ndarray], GlandPrediction]:
+        """What makes glands of the probabilities of pictures with this pixel size; raises PixelSizeError."""
+        assumed_mpp = self._scale_mpp(mpp, name)
+        post.areas_px(assumed_mpp, name)  # what it lacks is said before the network runs
+        return partial(glands_from_probabilities, id2label=self.id2label, post=post, mpp=mpp, assumed_mpp=assumed_mpp,
+                       temperature=self.temperature)
 
-    def predict_many(self, paths: Iterable[str | Path], mpp: float | None = None, *, tile_px: int = 512,
-                     stride_px: int = 384, batch_size: int = 4, flips: bool = False, precision: str = "auto",
-                     progress: Callable[[float], None] | None = None, **cleaning: Any) -> Iterator[FileResult]:
+    def predict_many(self, paths: Iterable[str | Path], mpp: float | None = None, tiling: Tiling = Tiling(),
+                     post: PostProcessing = PostProcessing(), *,
+                     progress: Callable[[float], None] | None = None) -> Iterator[FileResult]:
         """Predict file after file; one that cannot be used yields its error. Options as in `predict`.
 
         Up to `batch_size` neighbours of one size that are no larger than a tile go through the network together, which a
@@ -209,14 +180,12 @@ class GlandSegmenter:
         asked for, and one of the pictures that are larger than a tile.
         """
         def fits_a_tile(path: Path, rgb: np.ndarray) -> bool:
-            return max(working_hw(rgb.shape[:2], mpp, self.mpp, str(path))) <= tile_px
+            return max(working_hw(rgb.shape[:2], mpp, self.mpp, str(path))) <= tiling.tile_px
 
         helper, found = ThreadPoolExecutor(1), deque[Future[list[FileResult]]]()
         try:
-            for batch in batches(read_ahead(helper, paths, batch_size, fits_a_tile), batch_size):
-                found.append(self._predict_batch(helper, batch, mpp, cleaning, tile_px=tile_px, stride_px=stride_px,
-                                                 batch_size=batch_size, flips=flips, precision=precision,
-                                                 progress=progress))
+            for batch in batches(read_ahead(helper, paths, tiling.batch_size, fits_a_tile), tiling.batch_size):
+                found.append(self._predict_batch(helper, batch, mpp, tiling, post, progress))
                 while found and (len(found) > 1 or not batch[0].small):
                     yield from found.popleft().result()
             for results in found:
@@ -224,9 +193,8 @@ class GlandSegmenter:
         finally:
             helper.shutdown(cancel_futures=True)
 
-    def _predict_batch(self, helper: ThreadPoolExecutor, batch: Sequence[ReadFile], mpp: float | None,
-                       cleaning: Mapping[str, Any], *, progress: Callable[[float], None] | None,
-                       **options: Any) -> Future[list[FileResult]]:
+    def _predict_batch(self, helper: ThreadPoolExecutor, batch: Sequence[ReadFile], mpp: float | None, tiling: Tiling,
+                       post: PostProcessing, progress: Callable[[float], None] | None) -> Future[list[FileResult]]:
         """Put the pictures of one size through the network, and leave their glands to the helper."""
         def failed(error: str | None) -> list[FileResult]:
             return [FileResult(f.path, error=error, seconds=f.seconds) for f in batch]
@@ -236,11 +204,13 @@ class GlandSegmenter:
         started, name = time.perf_counter(), str(batch[0].path)
         shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
-            clean_up = self._clean_up(mpp, name, **cleaning)
-            probabilities = self._probabilities_alike([f.rgb for f in batch if f.rgb is not None], mpp, name,
-                                                      progress=shown, **options)
-        except PixelSizeError as error:
-            return helper.submit(failed, str(error))
+            clean_up = self._clean_up(mpp, post, name)
+            probabilities = self._probabilities_alike([f.rgb for f in batch if f.rgb is not None], mpp, tiling, name, shown)
+        except (PixelSizeError, ModelError) as error:
+            if len(batch) == 1:
+                return helper.submit(failed, str(error))
+            alone = [self._predict_batch(helper, [file], mpp, tiling, post, progress) for file in batch]
+            return helper.submit(lambda: [result for future in alone for result in future.result()])
         each = (time.perf_counter() - started) / len(batch)
 
         def finish(file: ReadFile, of_file: np.ndarray) -> FileResult:
@@ -313,17 +283,6 @@ def _preprocessing(processor: Any) -> Preprocessing:
 
 def _per_channel(value: Any) -> tuple[float, ...]:
     return tuple(np.broadcast_to(np.asarray(value, dtype=float), 3).tolist())
-
-
-def _area_limit(what: str, area_px: int | None, area_um2: float | None, mpp: float | None, name: str) -> int:
-    if area_px is not None:
-        return area_px
-    if mpp is None and area_um2 is not None:
-        raise PixelSizeError(f"{name}: {what}_um2 needs the image's µm per pixel; give mpp, or {what}_px "
-                             "instead")
-    if mpp is None:
-        return 0
-    return area_in_px(SMALLEST_GLAND_UM2 if area_um2 is None else area_um2, mpp)
 
 
 def _reporting(forward: Forward, tiles: int, progress: Callable[[float], None]) -> Forward:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-Forward = Callable[[Tensor], Tensor]
+from hf_gland.options import MIN_SIDE_PX, Tiling
 
-# Patch embeddings halve the side five times; below this a network's deepest map would be empty.
-MIN_SIDE_PX = 32
+Forward = Callable[[Tensor], Tensor]
 
 # Which axes of [B, C, h, w] each view mirrors.
 FLIP_AXES: dict[str, tuple[int, ...]] = {
@@ -43,26 +42,20 @@ def blending_weights(side_px: int, tile_px: int, stride_px: int) -> Tensor:
 
 
 @torch.no_grad()
-def tiled_probabilities(forward: Forward, image: Tensor, tile_px: int, stride_px: int,
-                        batch_size: int = 4) -> Tensor:
+def tiled_probabilities(forward: Forward, image: Tensor, tiling: Tiling) -> Tensor:
     """Class probabilities of a whole image, float32 [C, H, W] on the image's device.
 
     `forward` maps float [B, 3, h, w] to probabilities [B, C, h, w] (any float type, any device); `image` is
-    float [3, H, W]. Tiles are `tile_px` squares, `stride_px` apart, and never hang over the edge; along an
+    float [3, H, W]. Tiles lie as `tiling` says and never hang over the edge; along an
     axis shorter than a tile they are as short as the image. An image no larger than a tile is one plain pass
     at its own size, mirrored out to 32 px first if a side is shorter than that. Beside the result, memory
     holds one batch of tiles.
 
-    Raises ValueError for sizes that leave gaps, an empty or misshapen image, or a `forward` that changes the
-    size.
+    Raises ValueError for an empty or misshapen image, or a `forward` that changes the size.
     """
     if image.ndim != 3 or 0 in image.shape:
         raise ValueError(f"an image must be [channels, height, width], not empty; got {tuple(image.shape)}")
-    if not 1 <= stride_px <= tile_px or tile_px < MIN_SIDE_PX:
-        raise ValueError(f"tiles of {tile_px} px, {stride_px} px apart: the tile must be at least "
-                         f"{MIN_SIDE_PX} px and the stride between 1 and the tile, or pixels are left out")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    tile_px, stride_px, batch_size = tiling.tile_px, tiling.stride_px, tiling.batch_size
     height, width = image.shape[1:]
     if max(height, width) <= tile_px:
         return whole_probabilities(forward, image[None])[0]

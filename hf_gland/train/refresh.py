@@ -19,6 +19,7 @@ from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.model.student import class_probabilities, normalise
 from hf_gland.model.tiled import tiled_probabilities
 from hf_gland.model.whole_picture import picture_probabilities
+from hf_gland.options import Tiling
 
 VALIDATION_KEYS = ("mIoU", "mDice", "gland_iou", "gland_dice")
 
@@ -34,7 +35,7 @@ def image_predictor(model: nn.Module, accelerator: Accelerator, tile_px: int) ->
 
     def predict(image: np.ndarray) -> Tensor:
         pixels = normalise(torch.from_numpy(np.array(image)).to(accelerator.device))
-        return tiled_probabilities(forward, pixels, tile_px, tile_px * 3 // 4)
+        return tiled_probabilities(forward, pixels, Tiling(tile_px))
 
     return predict
 

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from gland_space.model_source import LoadedModel
 from gland_space.pictures import Picture
 from hf_gland.imaging.resample import check_mpp, working_hw
 from hf_gland.inference import Gland, GlandPrediction, PixelSizeError, PixelSizeWarning
-from hf_gland.inference.segmenter import SMALLEST_GLAND_UM2
+from hf_gland.options import SMALLEST_GLAND_UM2, PostProcessing
 
 HISTOGRAM_BINS = 25
 
@@ -68,8 +67,8 @@ class Choice:
 
 
 def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Limits,
-            progress: Callable[[float], None] | None = None, **options: Any) -> Analysis:
-    """Segment a picture. `mpp`: µm per pixel of the file's picture, None when unknown; `options` as in `predict`.
+            progress: Callable[[float], None] | None = None) -> Analysis:
+    """Segment a picture. `mpp`: µm per pixel of the file's picture, None when unknown.
 
     Raises PixelSizeError with a message for the user.
     """
@@ -83,8 +82,8 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
         notes.append(_no_mpp_note(model.segmenter.mpp))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PixelSizeWarning)  # said above, in the page's own words
-        prediction = model.predict(picture.rgb, here, progress=progress, min_gland_area_px=limits.smallest_gland_px,
-                                   name=picture.name, **options)
+        prediction = model.predict(picture.rgb, here, progress=progress, name=picture.name,
+                                   post=PostProcessing(min_gland_area_px=limits.smallest_gland_px))
     prediction, dropped = _largest_glands(prediction, limits.max_glands)
     glands = tuple(_in_file_pixels(gland, picture.reduction) for gland in prediction.glands)
     if dropped:

@@ -29,7 +29,8 @@ def test_each_split_gets_a_record_a_table_and_pictures(model, tiny_dataset, tmp_
     assert status == 0, stderr
     (path,) = (tmp_path / "results").glob("*.json")
     record = json.loads(path.read_text())
-    assert (record["variant"], record["split_touching"], record["flips"]) == ("joined", False, False)
+    assert (record["variant"], record["post_processing"]["split_touching"], record["tiling"]["flips"]) == (
+        "joined", False, False)
     assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     assert f"| {record['metrics']['mIoU']:.1f} |" in stdout
     assert {"metrics.md", "validation_per_image.csv"} <= {p.name for p in (tmp_path / "out").iterdir()}

@@ -59,7 +59,7 @@ def test_an_empty_split_is_an_error(model):
 def test_the_record_says_how_the_model_was_made(model, tiny_dataset, tmp_path):
     segmenter = GlandSegmenter.from_pretrained(model, device="cpu")
     metrics = evaluate_rows(segmenter, load_local(tiny_dataset)["validation"], bootstrap=10).compute()
-    record = result_record(model, "validation", "0" * 64, metrics, variant="ours", weights="teacher", flips=False,
+    record = result_record(model, "validation", "0" * 64, metrics, variant="ours", weights="teacher",
                            evaluate_command="evaluate it")
     stored = json.loads(record.write(tmp_path).read_text())
     assert (stored["seed"], stored["command"], stored["recipe"], stored["dataset"]) == (3, "train it", "tiny", "tiny")
@@ -92,6 +92,6 @@ def test_full_supervision_is_recorded_as_such(tiny_dataset, tmp_path):
     folder = trained(tmp_path / "run", dataset=tiny_dataset, mode="full", steps=2)
     rows = load_local(write_dataset(tmp_path / "data", sparse=dense_truth))["validation"]
     metrics = evaluate_rows(GlandSegmenter.from_pretrained(folder, device="cpu"), rows, bootstrap=0).compute()
-    record = result_record(folder, "validation", "0" * 64, metrics, variant="full", weights="teacher", flips=False,
+    record = result_record(folder, "validation", "0" * 64, metrics, variant="full", weights="teacher",
                            evaluate_command="evaluate it")
     assert (record.style, record.background, record.budget) == ("full", "all", 1.0)

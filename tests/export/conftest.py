@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
+from hf_gland.options import PostProcessing
 
+KEEP_ALL = PostProcessing(min_gland_area_px=0, max_hole_area_px=0)
 NAMES = {0: "background", 1: "benign", 2: "malignant"}
 
 
@@ -12,7 +14,7 @@ def predicted():
     def build(class_map: np.ndarray, mpp: float | None = None) -> GlandPrediction:
         probabilities = np.full((3, *class_map.shape), 0.05, np.float32)
         np.put_along_axis(probabilities, class_map[None].astype(np.intp), np.float32(0.9), axis=0)
-        return glands_from_probabilities(probabilities, NAMES, mpp=mpp)
+        return glands_from_probabilities(probabilities, NAMES, KEEP_ALL, mpp=mpp)
     return build
 
 

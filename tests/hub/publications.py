@@ -47,16 +47,16 @@ def write_run(run: Path, dataset: Path, *, seed: int = 0, measured: bool = True,
 
 
 def measure(run: Path, dataset: Path, *, weights: str = "teacher", folder: str = "",
-            **options: bool) -> Path:
+            **options: Any) -> Path:
     """The record that scripts/evaluate.py writes of the validation split, in RUN/evaluation, RUN/student or `folder`.
 
-    `options`: flips and split_touching, as in `evaluate_rows`.
+    `options`: tiling and post, as in `evaluate_rows`.
     """
     segmenter = GlandSegmenter.from_pretrained(run / "model", subfolder="student" if weights == "student" else None)
     evaluator = evaluate_rows(segmenter, load_local(dataset)["validation"], bootstrap=20, **options)
     record = result_record(run / "model", "validation", load_provenance(dataset)["data_sha256"], evaluator.compute(),
                            variant="ours", weights=weights, evaluate_command="python scripts/evaluate.py",
-                           **{"flips": False, **options})
+                           **options)
     return record.write(run / (folder or ("evaluation" if weights == "teacher" else "student")))
 
 

@@ -21,6 +21,7 @@ from hf_gland.hub.metric_repo import stage_metric
 from hf_gland.hub.model_card import model_card
 from hf_gland.hub.model_source import ModelSource, read_model
 from hf_gland.hub.space_repo import stage_space
+from hf_gland.inference import PostProcessing, Tiling
 from hf_gland.metrics import gland_segmentation
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -138,7 +139,7 @@ def test_what_was_not_measured_is_said(source):
 def test_an_unusual_measurement_is_a_column_of_its_own_behind_the_usual_one(run, tiny_dataset, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    for folder, options in (("a", {"split_touching": False}), ("b", {"flips": True})):
+    for folder, options in (("a", {"post": PostProcessing(split_touching=False)}), ("b", {"tiling": Tiling(flips=True)})):
         measure(copy, tiny_dataset, folder=folder, **options)
     source = read_model(copy)
     assert source.records[0].unusual == ()

@@ -6,7 +6,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.measure import regionprops
 
-from hf_gland.inference.glands import area_in_px, glands_from_probabilities
+from hf_gland.inference.glands import glands_from_probabilities
+from hf_gland.options import PostProcessing
 
 NAMES = {0: "background", 1: "gland"}
 MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
@@ -48,8 +49,8 @@ def test_micrometres_are_left_out_without_a_pixel_size():
 @settings(deadline=None, max_examples=60)
 @given(mask=MASKS, min_area=st.integers(0, 12), max_hole=st.integers(0, 12))
 def test_map_instances_and_table_agree(mask, min_area, max_hole):
-    result = glands_from_probabilities(from_mask(mask), NAMES, min_gland_area_px=min_area,
-                                       max_hole_area_px=max_hole)
+    result = glands_from_probabilities(from_mask(mask), NAMES,
+                                       PostProcessing(min_gland_area_px=min_area, max_hole_area_px=max_hole))
     assert np.array_equal(result.class_map > 0, result.instances > 0)
     assert [g.id for g in result.glands] == list(range(1, result.instances.max() + 1))
     for gland in result.glands:
@@ -66,7 +67,7 @@ def test_map_instances_and_table_agree(mask, min_area, max_hole):
 def test_a_filled_hole_lowers_the_glands_confidence():
     mask = disc(10, 30, (15, 15))
     mask[15, 15] = False
-    (gland,) = glands_from_probabilities(from_mask(mask), NAMES, max_hole_area_px=1).glands
+    (gland,) = glands_from_probabilities(from_mask(mask), NAMES, PostProcessing(max_hole_area_px=1)).glands
     assert gland.lowest_confidence == pytest.approx(0.1)
     assert 0.85 < gland.mean_confidence < 0.9
 
@@ -74,7 +75,7 @@ def test_a_filled_hole_lowers_the_glands_confidence():
 def test_the_threshold_moves_the_outline_and_0_5_is_the_likeliest_class():
     gland = np.linspace(0.01, 0.99, 99, dtype=np.float32).reshape(1, 99)
     probabilities = np.stack([1 - gland, gland])
-    areas = [glands_from_probabilities(probabilities, NAMES, gland_threshold=t).glands[0].area_px
+    areas = [glands_from_probabilities(probabilities, NAMES, PostProcessing(gland_threshold=t)).glands[0].area_px
              for t in (0.195, 0.495, 0.795)]
     assert areas == sorted(areas, reverse=True)
     assert areas[0] == 80
@@ -86,7 +87,7 @@ def test_of_several_gland_classes_the_likeliest_is_taken_above_the_threshold():
     probabilities = np.array([0.4, 0.35, 0.25], np.float32).reshape(3, 1, 1)
     names = {0: "background", 1: "benign", 2: "malignant"}
     assert not glands_from_probabilities(probabilities, names).glands
-    (gland,) = glands_from_probabilities(probabilities, names, gland_threshold=0.5).glands
+    (gland,) = glands_from_probabilities(probabilities, names, PostProcessing(gland_threshold=0.5)).glands
     assert gland.class_name == "benign"
     assert gland.mean_confidence == pytest.approx(0.35)
 
@@ -98,36 +99,26 @@ def test_touching_glands_of_two_classes_stay_apart():
     assert [(g.class_name, g.area_px) for g in result.glands] == [("benign", 12), ("malignant", 12)]
 
 
-def test_unsure_glands_are_dropped_and_the_rest_renumbered():
-    probabilities = from_mask(np.zeros((10, 30), bool))
-    for left, sure in ((2, 0.6), (12, 0.95), (22, 0.7)):
-        probabilities[:, 2:8, left:left + 6] = np.array([1 - sure, sure], np.float32)[:, None, None]
-    result = glands_from_probabilities(probabilities, NAMES, min_mean_confidence=0.65)
-    assert [g.id for g in result.glands] == [1, 2]
-    assert [round(g.mean_confidence, 2) for g in result.glands] == [0.95, 0.7]
-    assert (result.class_map[:, :10] == 0).all()
-
-
 def test_confidence_is_the_highest_probability_whatever_the_clean_up():
     probabilities = from_mask(disc(3, 9, (4, 4)), sure=0.8)
-    result = glands_from_probabilities(probabilities, NAMES, min_gland_area_px=1000)
+    result = glands_from_probabilities(probabilities, NAMES, PostProcessing(min_gland_area_px=1000))
     assert not result.glands
     assert not result.class_map.any()
     np.testing.assert_allclose(result.confidence, 0.8, rtol=1e-6)
 
 
-def test_area_in_px():
-    assert area_in_px(200, 0.5) == 800
-    assert area_in_px(200, 0.62) == 520
+@pytest.mark.parametrize("shape", [(3, 4, 4), (2, 4)])
+def test_misshapen_input_is_refused(shape):
+    with pytest.raises(ValueError, match="probabilities must be"):
+        glands_from_probabilities(np.zeros(shape, np.float32), NAMES)
 
 
-@pytest.mark.parametrize(("shape", "options"), [
-    ((3, 4, 4), {}), ((2, 4), {}), ((2, 4, 4), {"gland_threshold": 1.5}),
-    ((2, 4, 4), {"min_mean_confidence": -1}),
-])
-def test_misshapen_input_is_refused(shape, options):
-    with pytest.raises(ValueError, match=r"probabilities must be|must lie between"):
-        glands_from_probabilities(np.zeros(shape, np.float32), NAMES, **options)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.1, 3.0])
+def test_what_is_no_probability_is_refused_rather_than_no_gland(value):
+    probabilities = from_mask(disc(5, 12, (6, 6)))
+    probabilities[1, 3, 4] = value
+    with pytest.raises(ValueError, match="numbers between 0 and 1"):
+        glands_from_probabilities(probabilities, NAMES)
 
 
 @pytest.mark.parametrize("seed", range(5))

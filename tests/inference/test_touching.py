@@ -8,10 +8,12 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from hf_gland.inference.glands import glands_from_probabilities
-from hf_gland.inference.touching import CORE_PROBABILITY, CORE_SHARE, divide_by_cores
+from hf_gland.inference.touching import divide_by_cores
 from hf_gland.instances import gland_instances
 from hf_gland.metrics.temperature import apply_temperature
+from hf_gland.options import PostProcessing
 
+CORE_PROBABILITY, CORE_SHARE = 0.85, 0.05  # as they were chosen; spelled out, so that a change shows
 EIGHT = np.ones((3, 3), int)
 
 
@@ -78,13 +80,19 @@ def test_no_pixel_is_lost_and_each_part_has_one_core(gland, least):
             assert sorted({int(i) for c in enough for i in np.unique(parts[cores == c])}) == sorted(ids)
 
 
-@pytest.mark.parametrize(("core_probability", "glands"), [(CORE_PROBABILITY, 2), (None, 1), (0.99, 1)])
-def test_a_prediction_counts_the_parts_as_glands_unless_told_not_to(core_probability, glands):
+@pytest.mark.parametrize(("core_probability", "glands"), [(None, 2), (0.5, 1), (0.99, 1)])
+def test_a_prediction_counts_the_parts_as_glands(core_probability, glands):
     gland = two_discs(bridge=0.6)
-    found = glands_from_probabilities(np.stack([1 - gland, gland]), {0: "background", 1: "gland"}, mpp=0.5,
-                                      core_probability=core_probability)
+    post = PostProcessing() if core_probability is None else PostProcessing(core_probability=core_probability)
+    found = glands_from_probabilities(np.stack([1 - gland, gland]), {0: "background", 1: "gland"}, post)
     assert len(found.glands) == found.instances.max() == glands
     assert sum(g.area_px for g in found.glands) == (found.class_map > 0).sum()
+
+
+def test_a_prediction_leaves_them_joined_when_told_to():
+    gland = two_discs(bridge=0.6)
+    assert len(glands_from_probabilities(np.stack([1 - gland, gland]), {0: "background", 1: "gland"},
+                                         PostProcessing(split_touching=False)).glands) == 1
 
 
 def test_doubt_about_the_class_of_a_gland_is_none_about_the_gland():

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_gland.model.tiled import blending_weights, flip_averaged, tile_starts, tiled_probabilities
+from hf_gland.options import Tiling
 
 SIDES = st.integers(1, 150)
 TILES = st.integers(32, 64)
@@ -38,13 +39,13 @@ def test_weights_are_positive_and_sum_to_one_over_every_pixel(side, tile, data):
 def test_what_depends_on_single_pixels_is_unchanged_by_tiling(height, width, tile, batch_size, data):
     stride = data.draw(st.integers(8, tile))
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(height * 151 + width))
-    result = tiled_probabilities(per_pixel, image, tile, stride, batch_size)
+    result = tiled_probabilities(per_pixel, image, Tiling(tile, stride, batch_size))
     torch.testing.assert_close(result, per_pixel(image[None])[0], atol=1e-6, rtol=0)
 
 
 def test_a_constant_prediction_stays_constant():
     image = torch.full((3, 101, 77), 0.4)
-    result = tiled_probabilities(lambda t: t[:, :2], image, 32, 20)
+    result = tiled_probabilities(lambda t: t[:, :2], image, Tiling(32, 20))
     assert result.shape == (2, 101, 77)
     torch.testing.assert_close(result, torch.full((2, 101, 77), 0.4), atol=1e-6, rtol=0)
 
@@ -55,7 +56,7 @@ def test_an_image_of_one_tile_is_the_untiled_result_exactly(hw):
     network = torch.nn.Conv2d(3, 2, 5, padding=2)
     image = torch.rand(3, *hw)
     expected = network(image[None]).softmax(1)[0].detach()
-    assert torch.equal(tiled_probabilities(lambda t: network(t).softmax(1), image, 48, 30), expected)
+    assert torch.equal(tiled_probabilities(lambda t: network(t).softmax(1), image, Tiling(48, 30)), expected)
 
 
 def test_every_tile_handed_to_the_network_has_the_same_size_and_lies_inside():
@@ -66,20 +67,20 @@ def test_every_tile_handed_to_the_network_has_the_same_size_and_lies_inside():
         return tiles[:, :2]
 
     image = torch.arange(70 * 100, dtype=torch.float32).view(1, 70, 100).expand(3, 70, 100)
-    result = tiled_probabilities(forward, image, 64, 48, batch_size=3)
+    result = tiled_probabilities(forward, image, Tiling(64, 48, 3))
     assert seen == [(3, 3, 64, 64), (1, 3, 64, 64)]
     torch.testing.assert_close(result, image[:2], rtol=1e-6, atol=1e-6)
 
 
 def test_a_strip_thinner_than_a_tile_is_tiled_along_its_length_only():
     seen = []
-    tiled_probabilities(lambda t: seen.append(tuple(t.shape[2:])) or t[:, :2], torch.rand(3, 40, 200), 64, 64)
+    tiled_probabilities(lambda t: seen.append(tuple(t.shape[2:])) or t[:, :2], torch.rand(3, 40, 200), Tiling(64, 64))
     assert set(seen) == {(40, 64)}
 
 
 def test_blending_has_no_seams():
-    flat = tiled_probabilities(per_tile_position, torch.zeros(3, 64, 256), 64, 32)[0]
-    butted = tiled_probabilities(per_tile_position, torch.zeros(3, 64, 256), 64, 64)[0]
+    flat = tiled_probabilities(per_tile_position, torch.zeros(3, 64, 256), Tiling(64, 32))[0]
+    butted = tiled_probabilities(per_tile_position, torch.zeros(3, 64, 256), Tiling(64, 64))[0]
     assert butted.diff(dim=1).abs().max() > 0.7  # the tile edges, without overlap
     assert flat[:, 32:-32].diff(dim=1).abs().max() < 0.05
 
@@ -88,7 +89,7 @@ def test_blending_has_no_seams():
 def test_small_sides_are_mirrored_up_and_cut_back(hw):
     image = torch.rand(3, *hw)
     seen = []
-    result = tiled_probabilities(lambda t: seen.append(t) or t[:, :2], image, 64, 32)
+    result = tiled_probabilities(lambda t: seen.append(t) or t[:, :2], image, Tiling(64, 32))
     torch.testing.assert_close(result, image[:2], rtol=0, atol=1e-6)
     assert all(min(t.shape[2:]) >= 32 for t in seen)
     if hw == (31, 5):  # reflection does not repeat the edge pixel
@@ -100,7 +101,7 @@ def test_half_precision_is_accumulated_in_float32():
     image = torch.rand(3, 90, 90)
     with torch.autocast("cpu", torch.bfloat16):
         network = torch.nn.Conv2d(3, 2, 1)
-        result = tiled_probabilities(lambda t: network(t).softmax(1).bfloat16(), image, 32, 20)
+        result = tiled_probabilities(lambda t: network(t).softmax(1).bfloat16(), image, Tiling(32, 20))
     assert result.dtype == torch.float32
     torch.testing.assert_close(result.sum(0), torch.ones(90, 90), atol=2**-7, rtol=0)
     assert not torch.equal(result, result.bfloat16().float())
@@ -108,25 +109,18 @@ def test_half_precision_is_accumulated_in_float32():
 
 def test_no_gradient_is_kept():
     network = torch.nn.Conv2d(3, 2, 1)
-    assert not tiled_probabilities(network, torch.rand(3, 40, 40), 32, 32).requires_grad
-
-
-@pytest.mark.parametrize(("tile", "stride", "batch_size"),
-                         [(64, 65, 1), (64, 0, 1), (16, 16, 1), (64, 32, 0)])
-def test_sizes_that_leave_gaps_are_refused(tile, stride, batch_size):
-    with pytest.raises(ValueError, match=r"stride|batch_size"):
-        tiled_probabilities(per_pixel, torch.rand(3, 80, 80), tile, stride, batch_size)
+    assert not tiled_probabilities(network, torch.rand(3, 40, 40), Tiling(32, 32)).requires_grad
 
 
 def test_a_forward_that_changes_the_size_is_refused():
     with pytest.raises(ValueError, match="at the size of its input"):
-        tiled_probabilities(lambda t: t[..., ::4, ::4], torch.rand(3, 80, 80), 64, 32)
+        tiled_probabilities(lambda t: t[..., ::4, ::4], torch.rand(3, 80, 80), Tiling(64, 32))
 
 
 @pytest.mark.parametrize("shape", [(80, 80), (3, 0, 80), (1, 3, 80, 80)])
 def test_a_misshapen_image_is_refused(shape):
     with pytest.raises(ValueError, match="height, width"):
-        tiled_probabilities(per_pixel, torch.zeros(shape), 64, 32)
+        tiled_probabilities(per_pixel, torch.zeros(shape), Tiling(64, 32))
 
 
 def test_flip_average_equals_the_mean_over_views_by_hand():

@@ -4,7 +4,7 @@ from gland_space.analysis import Choice, analyse, area_of, chosen_prediction, de
 from gland_space.pictures import Picture, read_picture
 from space_tools import discs
 
-from hf_gland.inference import PixelSizeError
+from hf_gland.inference import PixelSizeError, PostProcessing
 
 
 def analysed(demo, pixels, mpp=None, **picture):
@@ -21,7 +21,7 @@ def test_the_smallest_area_gives_what_the_segmenter_gives_without_running_it(mak
     for area_px, count in ((0, 5), (64, 5), (65, 4), (5000, 0)):
         chosen = chosen_prediction(analysis, Choice(min_area=area_px * 0.25))
         assert demo.model.segmenter.model.runs == runs
-        direct = demo.model.segmenter.predict(pixels, 0.5, min_gland_area_px=area_px)
+        direct = demo.model.segmenter.predict(pixels, 0.5, post=PostProcessing(min_gland_area_px=area_px))
         runs = demo.model.segmenter.model.runs
         assert len(chosen.glands) == count
         assert np.array_equal(chosen.class_map, direct.class_map)
@@ -35,7 +35,7 @@ def test_glands_that_touch_are_told_apart_as_the_segmenter_does(make_demo):
     pixels[46:54, 40:64] = 122  # a strip between them that is gland with a probability of about a half and more
     analysis = analysed(demo, pixels, mpp=0.5)
     chosen, direct = chosen_prediction(analysis, default_choice(analysis)), demo.model.segmenter.predict(pixels, 0.5)
-    joined = demo.model.segmenter.predict(pixels, 0.5, split_touching=False)
+    joined = demo.model.segmenter.predict(pixels, 0.5, post=PostProcessing(split_touching=False))
     assert (len(joined.glands), len(direct.glands)) == (1, 2)
     assert np.array_equal(chosen.instances, direct.instances)
 

@@ -6,7 +6,7 @@ import pytest
 from gland_space.model_source import DEMO_MODEL, LoadedModel, ModelSource, find_source, parse_source
 from space_tools import dark_segmenter, discs
 
-from hf_gland.inference import ModelError
+from hf_gland.inference import ModelError, PostProcessing
 
 
 @pytest.mark.parametrize(("text", "location", "revision"), [
@@ -70,5 +70,6 @@ def test_on_a_zero_gpu_space_each_call_borrows_a_gpu_and_the_function_is_known_a
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     model = LoadedModel(dark_segmenter(), ModelSource("owner/name"))
     assert len(known) == 1
-    word, prediction = model.predict(discs(2), 0.5, progress=lambda share: None, min_gland_area_px=20, name="a.png")
+    word, prediction = model.predict(discs(2), 0.5, progress=lambda share: None, name="a.png",
+                                     post=PostProcessing(min_gland_area_px=20))
     assert (word, len(prediction.glands), len(known)) == ("borrowed", 2, 1)

@@ -16,7 +16,7 @@ from transformers import AutoModelForSemanticSegmentation, pipeline
 
 from hf_gland.data.digest import dataset_digest
 from hf_gland.data.training_data import open_dataset
-from hf_gland.inference import GlandSegmenter
+from hf_gland.inference import GlandSegmenter, Tiling
 
 model, dataset, config, metric = sys.argv[1:5]
 revision = sys.argv[5] if len(sys.argv) > 5 else None
@@ -38,6 +38,6 @@ for name, options in (("teacher", {}), ("student", {"subfolder": "student"})):
         seen[name] = hashlib.sha256(network(pixel_values=pixels).logits.numpy().tobytes()).hexdigest()
 seen["pipeline"] = [found["mask"].size == image.size for found in pipeline("image-segmentation", model)(image)]
 segmenter = GlandSegmenter.from_pretrained(model, revision=revision)
-seen["confidence"] = segmenter.predict(np.asarray(image), 0.5, precision="float32").confidence.sum().item()
+seen["confidence"] = segmenter.predict(np.asarray(image), 0.5, Tiling(precision="float32")).confidence.sum().item()
 seen["metric"] = evaluate.load(metric).compute(predictions=[[[0, 1]]], references=[[[0, 1]]], bootstrap=0)["mIoU"]
 print(json.dumps(seen))

@@ -1,0 +1,94 @@
+"""How a picture is predicted: how it goes through the network, and what is made of the probabilities.
+
+Both groups are made once, where the user's wishes arrive, and passed on whole; a record holds them whole too.
+"""
+
+import math
+from dataclasses import dataclass
+
+from hf_gland.errors import HfGlandError, PixelSizeError
+
+# Patch embeddings halve the side five times; below this a network's deepest map would be empty.
+MIN_SIDE_PX = 32
+# A disc 16 µm across, the space of two or three epithelial cells: nothing smaller is a gland.
+SMALLEST_GLAND_UM2 = 200.0
+CORE_PROBABILITY = 0.85  # chosen, as is touching.CORE_SHARE, on held-out patients of GlaS train, with four models
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a picture goes through the network, in pixels of the size that the model was trained at.
+
+    `tile_px`: side of a tile; `stride_px`: from one tile to the next, 1 to `tile_px` (default: three quarters of a tile,
+    rounded down); `batch_size`: tiles at a time; `flips`: average over four mirrored views, four times the work;
+    `precision`: see `model.precision.resolve_precision`. Raises HfGlandError for sizes that leave gaps.
+    """
+
+    tile_px: int = 512
+    stride_px: int = None  # type: ignore[assignment]  # an int once made
+    batch_size: int = 4
+    flips: bool = False
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.stride_px is None:
+            object.__setattr__(self, "stride_px", self.tile_px * 3 // 4)
+        if not 1 <= self.stride_px <= self.tile_px or self.tile_px < MIN_SIDE_PX:
+            raise HfGlandError(f"tiles of {self.tile_px} px, {self.stride_px} px apart: the tile must be at least "
+                               f"{MIN_SIDE_PX} px and the stride between 1 and the tile, or pixels are left out")
+        if self.batch_size < 1:
+            raise HfGlandError(f"batch_size must be at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class PostProcessing:
+    """How class probabilities become glands.
+
+    `gland_threshold`: a pixel is gland where 1 − P(background) reaches it, of the likeliest gland class (None: the
+    likeliest class of all, which for two classes is a threshold of 0.5). `split_touching`: divide a region that holds
+    several cores of more than `core_probability` and of at least SMALLEST_GLAND_UM2 (see `touching`). Glands and holes
+    under `min_gland_area_um2` and up to `max_hole_area_um2` are removed and filled (None: SMALLEST_GLAND_UM2, or nothing
+    where no pixel size is known); the same in pixels of the picture takes precedence. Raises HfGlandError.
+    """
+
+    gland_threshold: float | None = None
+    split_touching: bool = True
+    core_probability: float = CORE_PROBABILITY
+    min_gland_area_um2: float | None = None
+    max_hole_area_um2: float | None = None
+    min_gland_area_px: int | None = None
+    max_hole_area_px: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gland_threshold", "core_probability"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise HfGlandError(f"{name} must lie between 0 and 1, got {value}")
+        for name in ("min_gland_area_um2", "max_hole_area_um2", "min_gland_area_px", "max_hole_area_px"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise HfGlandError(f"{name} must be an area, 0 or more, got {value}")
+
+    def areas_px(self, mpp: float | None, name: str = "image") -> tuple[int, int, int]:
+        """Smallest gland, largest hole and smallest core, in pixels of `mpp` µm (None: unknown).
+
+        Raises PixelSizeError, naming the picture, where an area in µm² was asked for and the pixel size is unknown.
+        """
+        usual = 0 if mpp is None else area_in_px(SMALLEST_GLAND_UM2, mpp)
+
+        def limit(what: str) -> int:
+            area_px, area_um2 = getattr(self, f"{what}_px"), getattr(self, f"{what}_um2")
+            if area_px is not None:
+                return area_px
+            if area_um2 is None:
+                return usual
+            if mpp is None:
+                raise PixelSizeError(f"{name}: {what}_um2 needs the image's µm per pixel; give mpp, or {what}_px instead")
+            return area_in_px(area_um2, mpp)
+
+        return limit("min_gland_area"), limit("max_hole_area"), usual
+
+
+def area_in_px(area_um2: float, mpp: float) -> int:
+    """An area in µm² as a number of pixels of `mpp` µm, rounded."""
+    return round(area_um2 / mpp**2)

@@ -1,0 +1,56 @@
+"""Tiling and PostProcessing: defaults, mistakes, and areas in pixels."""
+
+import dataclasses
+import math
+
+import pytest
+
+from hf_gland.errors import HfGlandError, PixelSizeError
+from hf_gland.options import PostProcessing, Tiling
+
+
+def test_tiles_overlap_by_a_quarter_whatever_their_size():
+    assert (Tiling().tile_px, Tiling().stride_px) == (512, 384)
+    assert Tiling(tile_px=256).stride_px == 192
+    assert Tiling(tile_px=130).stride_px == 97
+    assert Tiling(tile_px=256, stride_px=256).stride_px == 256
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"tile_px": 8}, "tiles of 8 px"), ({"tile_px": 64, "stride_px": 65}, "65 px apart"),
+    ({"stride_px": 0}, "0 px apart"), ({"batch_size": 0}, "batch_size must be at least 1"),
+])
+def test_senseless_tiles_are_refused(options, message):
+    with pytest.raises(HfGlandError, match=message):
+        Tiling(**options)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"gland_threshold": 1.5}, "gland_threshold must lie between 0 and 1"),
+    ({"gland_threshold": math.nan}, "gland_threshold must"), ({"core_probability": -1}, "core_probability must"),
+    ({"min_gland_area_um2": -1}, "min_gland_area_um2 must be an area"),
+    ({"max_hole_area_px": math.inf}, "max_hole_area_px must be an area"),
+])
+def test_senseless_post_processing_is_refused(options, message):
+    with pytest.raises(HfGlandError, match=message):
+        PostProcessing(**options)
+
+
+def test_a_typo_names_the_group_and_the_word():
+    with pytest.raises(TypeError, match=r"PostProcessing.*min_gland_area'"):
+        PostProcessing(min_gland_area=5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Tiling().flips = True
+
+
+@pytest.mark.parametrize(("mpp", "pixels"), [(0.5, 800), (0.62, 520), (None, 0)])
+def test_a_disc_of_200_square_micrometres_is_the_smallest_gland_hole_and_core(mpp, pixels):
+    assert PostProcessing().areas_px(mpp) == (pixels, pixels, pixels)
+
+
+def test_areas_come_in_either_unit_and_pixels_take_precedence():
+    assert PostProcessing(min_gland_area_um2=50, max_hole_area_um2=0).areas_px(0.5) == (200, 0, 800)
+    assert PostProcessing(min_gland_area_um2=50, min_gland_area_px=7).areas_px(0.5) == (7, 800, 800)
+    assert PostProcessing(min_gland_area_px=7).areas_px(None) == (7, 0, 0)
+    with pytest.raises(PixelSizeError, match=r"a\.png: max_hole_area_um2 needs the image's µm per pixel"):
+        PostProcessing(max_hole_area_um2=3).areas_px(None, "a.png")
