@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_gland.evaluation.records import REQUIRED_METRICS, ResultRecord
+from hf_gland.evaluation.records import ResultRecord
+from hf_gland.metrics.keys import MEASURED
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "report.py"
 CURVE = {"step": [1, 2, 3], "threshold": [0.9, 0.8, 0.7], "ema_decay": [0.99] * 3, "coverage": [0.0, 0.5, 0.9],
@@ -21,7 +22,7 @@ def project(tmp_path):
     record = ResultRecord(
         variant="ours", recipe="bench", style="glands", background="rim", budget=0.2, seed=0, dataset="glas",
         train_split="train", test_split="testA", backbone="mit-b0", command="c", commit="abc", data_sha256="0" * 64,
-        hardware="a CPU", train_seconds=321.0, metrics=dict.fromkeys(REQUIRED_METRICS, 76.5) | {"brier": 0.1},
+        hardware="a CPU", train_seconds=321.0, metrics=dict.fromkeys(MEASURED, 76.5) | {"brier": 0.1},
         extra={"curve": CURVE})
     for variant, value in (("ours", 76.5), ("naive", 61.25)):
         dataclasses.replace(record, variant=variant, metrics=record.metrics | {"mIoU": value}).write(tmp_path / "results")

@@ -25,11 +25,10 @@ from hf_gland.evaluation.result_table import markdown_table
 from hf_gland.evaluation.split import EvaluationError, evaluate_rows, result_record, training_notes
 from hf_gland.export.overlay import write_comparison
 from hf_gland.inference.segmenter import GlandSegmenter, ModelError
+from hf_gland.metrics.keys import MEASURED
 from hf_gland.metrics.reliability_diagram import reliability_diagram
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.options import PostProcessing, Tiling
-
-COLUMNS = ("mIoU", "mDice", "gland_iou", "image_dice", "object_f1", "object_dice", "object_hausdorff", "ece", "brier")
 
 
 def main() -> int:
@@ -99,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
             prediction = segmenter.predict(image, row["mpp"], tiling, post, name=row["image_id"])
             write_comparison(part / f"{split}_{word}_{row['image_id']}.png", image, np.asarray(row["mask"]), prediction,
                              None if row["instances"] is None else np.asarray(row["instances"]))
-    table_text = markdown_table(records, COLUMNS, ("variant", "style", "budget", "test_split"))
+    table_text = markdown_table(records, MEASURED, ("variant", "style", "budget", "test_split"))
     (part / "metrics.md").write_text(table_text + "\n", encoding="utf-8")
     if arguments.out.exists():
         shutil.rmtree(arguments.out)

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_gland.errors import HfGlandError
-
-REQUIRED_METRICS = ("mIoU", "mDice", "gland_iou", "gland_dice", "image_dice", "object_f1", "object_dice",
-                    "object_hausdorff", "ece", "brier")
-UNITS = {"mIoU": "%", "mDice": "%", "gland_iou": "%", "gland_dice": "%", "image_dice": "%", "object_f1": "%",
-         "object_precision": "%", "object_recall": "%", "object_dice": "%", "object_hausdorff": "px",
-         "ece": "%", "errors_in_least_confident_10": "%", "error_rate_least_confident_10": "%"}
+from hf_gland.metrics.keys import MEASURED, METRICS
 
 # how a measurement may depart from the usual one, and how that is told
 UNUSUAL = {"student": "student", "flips": "mirrored views averaged", "joined": "touching glands left joined"}
@@ -130,14 +125,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _metric_faults(metrics: dict[str, Any]) -> list[str]:
-    faults = [f"metric {key} is missing" for key in REQUIRED_METRICS if key not in metrics]
+    faults = [f"metric {key} is missing" for key in MEASURED if key not in metrics]
     for key, value in metrics.items():
         if value is None and not metrics.get(f"{key}_missing"):
             faults.append(f"metric {key} is null without a {key}_missing reason")
         if key.endswith("_missing") and _is_number(metrics.get(key.removesuffix("_missing"))):
             faults.append(f"{key} is given for a metric that is there")
-        if key in UNITS and value is not None and not (_is_number(value) and value >= 0
-                                                       and (UNITS[key] != "%" or value <= 100)):
+        if key in METRICS and value is not None and not (_is_number(value) and value >= 0
+                                                         and (METRICS[key].unit != "%" or value <= 100)):
             faults.append(f"metric {key} = {value!r} is not in its range")
     try:
         json.dumps(metrics, allow_nan=False)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hf_gland import markdown
 from hf_gland.config import all_variants
 from hf_gland.evaluation.records import HELD_OUT, ResultRecord
 from hf_gland.evaluation.result_table import markdown_table
-
-ALL_COLUMNS = ("mIoU", "mDice", "gland_iou", "image_dice", "object_f1", "object_dice", "object_hausdorff", "ece")
-FEW_COLUMNS = ("mIoU", "mDice", "object_f1", "object_dice", "ece")
+from hf_gland.metrics import keys
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Table:
     about: str
     wants: Callable[[ResultRecord], bool]
     rows: tuple[str, ...]
-    columns: tuple[str, ...] = FEW_COLUMNS
+    columns: tuple[str, ...] = keys.FEW
     recovered: bool = False  # say how far ours comes from sparse-only towards full
 
 
@@ -48,7 +47,7 @@ TABLES = (
     Table("The method beside its baselines", "20 % of the glands outlined, stroma labelled by a ring around them and a few "
           "strokes; `full` has every pixel labelled, `cam` only one tag per patch (gland or none), from which class "
           "activation maps were made.", lambda r: _usual(r) and _in("main", r),
-          ("variant", "paper"), ALL_COLUMNS, recovered=True),
+          ("variant", "paper"), keys.MAIN, recovered=True),
     Table("Ablations", "One thing taken away at a time; `naive` is the paper's text as it reads, with the same "
           "augmentation. `joined` is ours with touching glands left joined, `full-joined` the same of full "
           "supervision.", lambda r: _usual(r) and _in("ablations", r), ("variant", "paper")),
@@ -68,7 +67,7 @@ TABLES = (
     Table("Calibration", "Trained without three patients; temperature fitted on their sparse labels (`-dense`: on their "
           "dense masks).",
           lambda r: HELD_OUT in r.variant and "@" not in r.test_split, ("variant", "temperature"),
-          ("mIoU", "ece", "brier", "errors_in_least_confident_10")),
+          keys.CALIBRATION),
 )
 
 
@@ -102,26 +101,25 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
             if table.recovered:
                 parts.append(_recovered(members, [r for r in records if r.variant == "full" and (
                     r.recipe, r.dataset, r.test_split) == (recipe, dataset, split) and r.backbone == "mit-b0"]))
-    parts.append("### Published figures on GlaS\n\nBy the same definition of mIoU and mDice.\n\n"
-                 "| method | supervision | mIoU (%) | mDice (%) | source |\n|---|---|---|---|---|\n"
-                 + "".join(f"| {r['name']} | {r['supervision']} | {r['mIoU']:.1f} | {r['mDice']:.1f} | {r['source']} |\n"
-                           for r in references))
+    parts.append("### Published figures on GlaS\n\nBy the same definition of mIoU and mDice.\n\n" + markdown.table(
+        ["method", "supervision", "source", *map(keys.heading, ("mIoU", "mDice"))],
+        [[r["name"], r["supervision"], r["source"], *(keys.figure(k, r[k]) for k in ("mIoU", "mDice"))]
+         for r in references], 3))
     return "\n".join(parts)
 
 
 def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: a row per ratio of the benchmark files, each with its spread, and where the time goes by stage. ""
     without any."""
-    rows = [f"| {label} | {r['median']:.2f} | {r['lowest']:.2f} – {r['highest']:.2f} | {b['hardware']} |\n"
+    rows = [[label, b.get("precision"), b["hardware"], f"{r['median']:.2f}", f"{r['lowest']:.2f} – {r['highest']:.2f}"]
             for b in benchmarks for label, r in b["ratios"].items()]
     if not rows:
         return ""
-    stages = [f"| {stage} | {took:.1f} | {b['benchmark']} |\n"
-              for b in benchmarks for stage, took in b.get("stages_ms", {}).items()]
+    stages = [[stage, b["benchmark"], f"{took:.1f}"] for b in benchmarks for stage, took in b.get("stages_ms", {}).items()]
     return ("### Timings\n\nEach ratio from blocks of both that took turns in one run (`scripts/benchmark.py`).\n\n"
-            "| ratio | median | range | hardware |\n|---|---:|---:|---|\n" + "".join(rows) + "\n"
-            + ("Where the time of a refined step and of an image goes:\n\n| stage | ms | benchmark |\n|---|---:|---|\n"
-               + "".join(stages) + "\n" if stages else ""))
+            + markdown.table(["ratio", "precision", "hardware", "median", "range"], rows, 3)
+            + ("\nWhere the time of a refined step and of an image goes:\n\n"
+               + markdown.table(["stage", "benchmark", "ms"], stages, 2) if stages else "") + "\n")
 
 
 def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, Any]]) -> ResultRecord:

@@ -4,12 +4,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hf_gland.evaluation.records import UNITS, ResultError, ResultRecord
+from hf_gland.evaluation.records import ResultError, ResultRecord
+from hf_gland.markdown import table
+from hf_gland.metrics.keys import figure, heading
 
-HEADINGS = {"gland_iou": "gland IoU", "gland_dice": "gland Dice", "image_dice": "per-image Dice",
-            "object_f1": "object F1", "object_dice": "object Dice", "object_hausdorff": "object Hausdorff",
-            "ece": "ECE", "brier": "Brier"}
-DECIMALS = {"brier": 3}  # 1 for all others
 SETTINGS = ("variant", "recipe", "style", "background", "budget", "dataset", "train_split", "test_split",
             "backbone")
 
@@ -31,13 +29,13 @@ def markdown_table(records: Iterable[ResultRecord], columns: Sequence[str], grou
     unknown = [key for key in (*group_by, *columns) if key not in known]
     if groups and unknown:
         raise ResultError(f"no record has {', '.join(unknown)}")
-    head = [key.replace("_", " ") for key in group_by] + ["seeds"] + [_heading(key) for key in columns]
-    lines = [head, ["---"] * len(group_by) + ["---:"] * (1 + len(columns))]
+    rows = []
     for key, members in groups.items():
         _check_group(key, members)
-        lines.append([_cell(part) for part in key] + [str(len(members))]
-                     + [_mean_sd(column, [m.metrics.get(column) for m in members]) for column in columns])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        rows.append([*("–" if part is None else part for part in key), len(members),
+                     *(_mean_sd(column, [m.metrics.get(column) for m in members]) for column in columns)])
+    head = [*(key.replace("_", " ") for key in group_by), "seeds", *map(heading, columns)]
+    return table(head, rows, len(group_by))
 
 
 def _check_group(key: tuple[Any, ...], members: list[ResultRecord]) -> None:
@@ -49,21 +47,11 @@ def _check_group(key: tuple[Any, ...], members: list[ResultRecord]) -> None:
         raise ResultError(f"row {key} holds the same seed more than once: {sorted(seeds)}")
 
 
-def _heading(key: str) -> str:
-    name = HEADINGS.get(key, key.replace("_", " "))
-    return f"{name} ({UNITS[key]})" if key in UNITS else name
-
-
-def _cell(value: Any) -> str:
-    return "–" if value is None else str(value).replace("|", "\\|")
-
-
 def _mean_sd(key: str, values: list[float | None]) -> str:
     there = [v for v in values if v is not None]
     if not there:
         return "–"
-    decimals = DECIMALS.get(key, 1)
-    text = f"{statistics.fmean(there):.{decimals}f}"
+    text = figure(key, statistics.fmean(there))
     if len(there) > 1:
-        text += f" ± {statistics.stdev(there):.{decimals}f}"
+        text += f" ± {figure(key, statistics.stdev(there))}"
     return text if len(there) == len(values) else f"{text} ({len(there)} of {len(values)})"

@@ -1,20 +1,19 @@
 """Cards from the templates in `hub_cards/`: the templates hold words, every figure comes in as a value."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
 import jinja2.meta
 from huggingface_hub import CardData, DatasetCard, ModelCard, RepoCard, SpaceCard
 
-from hf_gland.evaluation.records import UNITS, UNUSUAL, ResultRecord
-from hf_gland.evaluation.result_table import DECIMALS, HEADINGS
+from hf_gland.evaluation.records import UNUSUAL, ResultRecord
 from hf_gland.hub.errors import HubError
+from hf_gland.markdown import table
+from hf_gland.metrics.keys import MEASURED, heading, with_interval
 
 CODE_LICENCE = "Apache-2.0"
 INTERVALS = "95 %"  # what the *_ci95 of a result record are
-SHOWN_METRICS = ("mIoU", "mDice", "gland_iou", "gland_dice", "image_dice", "object_f1", "object_dice", "object_hausdorff",
-                 "ece", "brier")
 CARDS: dict[str, type[RepoCard]] = {"model": ModelCard, "dataset": DatasetCard, "metric": SpaceCard, "space": SpaceCard}
 
 
@@ -33,28 +32,6 @@ def render_card(kind: str, card_data: CardData, values: Mapping[str, str], templ
     return str(CARDS[kind].from_template(card_data, template_path=str(path), **values)).rstrip("\n") + "\n"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], numeric_from: int) -> str:
-    """A Markdown table; columns from `numeric_from` on are set flush right."""
-    rule = ["---"] * numeric_from + ["---:"] * (len(header) - numeric_from)
-    lines = [header, rule, *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def metric_heading(key: str) -> str:
-    """`object Hausdorff (px)`."""
-    name = HEADINGS.get(key, key.replace("_", " "))
-    return f"{name} ({UNITS[key]})" if key in UNITS else name
-
-
-def metric_text(record: ResultRecord, key: str) -> str:
-    """`81.2 [79.0, 83.1]`, or `–` where the record says that there is no such figure."""
-    value, interval = record.metrics.get(key), record.metrics.get(f"{key}_ci95")
-    if value is None:
-        return "–"
-    decimals = DECIMALS.get(key, 1)
-    return f"{value:.{decimals}f}" + ("" if not interval else f" [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]")
-
-
 def measurement_name(record: ResultRecord) -> str:
     """The split a record is about, and what is unusual about the measurement."""
     unusual = ", ".join(UNUSUAL[mark] for mark in record.unusual)
@@ -63,8 +40,8 @@ def measurement_name(record: ResultRecord) -> str:
 
 def results_table(records: Sequence[ResultRecord]) -> str:
     """One column per record, one row per metric that any of them has."""
-    keys = [key for key in SHOWN_METRICS if any(r.metrics.get(key) is not None for r in records)]
-    rows = [[metric_heading(key), *(metric_text(r, key) for r in records)] for key in keys]
+    shown = [key for key in MEASURED if any(r.metrics.get(key) is not None for r in records)]
+    rows = [[heading(key), *(with_interval(key, r.metrics) for r in records)] for key in shown]
     return table(["", *(measurement_name(r) for r in records)], rows, 1)
 
 

@@ -9,13 +9,14 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from hf_gland.hub.cards import count, render_card, table
+from hf_gland.hub.cards import count, render_card
 from hf_gland.hub.citations import PAPER_BIBTEX, data_bibtex
 from hf_gland.hub.dataset_source import DEFAULT_CONFIG, Configuration
 from hf_gland.hub.licences import HUB_LICENCES
 from hf_gland.hub.metadata import TASK
 from hf_gland.hub.repository import OWN_TAG
 from hf_gland.labels import IGNORE_INDEX
+from hf_gland.markdown import escaped, table
 
 MEANINGS = {
     "image": "RGB image", "sparse_mask": f"the supervision: class ids, {IGNORE_INDEX} = unlabelled, which is not background",
@@ -38,6 +39,7 @@ def dataset_card(configurations: Sequence[Configuration], repo: str, *, features
     `features` by configuration (the preview among them); `sizes`: by configuration and split, `rows`, `bytes` (decoded
     columns) and `file_bytes`; `joined`: published without images, to be joined with the archive. Raises HubError.
     """
+    configurations = escaped(configurations)  # provenance is other people's text
     first = configurations[0].provenance
     licence = first["licence"]
     known = licence in HUB_LICENCES
@@ -57,8 +59,8 @@ def dataset_card(configurations: Sequence[Configuration], repo: str, *, features
         "picture": picture, "picture_caption": picture_caption,
         "usage": _usage(repo, configurations, joined),
         "configurations_table": configurations_table(configurations),
-        "statistics_table": statistics_table(configurations), "columns_table": _columns_table(
-            features[configurations[0].name]).rstrip("\n"),
+        "statistics_table": statistics_table(configurations),
+        "columns_table": _columns_table(features[configurations[0].name]),
         "split_note": split_note(first), "source": first["source"], "provenance_note": _provenance_note(first, joined),
         "checksums_table": table(["configuration", "SHA-256 of the data" + (", once joined" if joined else "")],
                                  [[c.name, f"`{c.provenance['data_sha256']}`"] for c in configurations], 2),
@@ -127,7 +129,8 @@ def _columns_table(features: Features) -> str:
             return f"Image ({feature.mode})" if feature.mode else "Image (16 bit)"
         return str(feature.dtype)
 
-    return "".join(f"| `{name}` | {kind(feature)} | {MEANINGS[name]} |\n" for name, feature in features.items())
+    return table(["column", "type", "meaning"],
+                 [[f"`{name}`", kind(feature), MEANINGS[name]] for name, feature in features.items()], 3)
 
 
 def _usage(repo: str, configurations: Sequence[Configuration], joined: bool) -> str:

@@ -32,6 +32,7 @@ from hf_gland.hub.errors import HubError
 from hf_gland.hub.licences import HUB_LICENCES, may_redistribute
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.staging import place
+from hf_gland.markdown import escaped
 
 PICTURE = "media/annotations.png"
 PICTURE_IMAGES = 2
@@ -83,7 +84,7 @@ def stage_dataset(configurations: Sequence[Configuration], out: Path, repo: str,
         pq.write_table(preview, out / "preview" / "train-00000-of-00001.parquet")
         features["preview"], sizes["preview"] = PREVIEW_FEATURES, {"train": _sizes(out / "preview", "train")}
     if licence not in HUB_LICENCES:
-        (out / "LICENSE.md").write_text(f"# Licence of the data\n\n{licence}\n", "utf-8")
+        (out / "LICENSE.md").write_text(f"# Licence of the data\n\n{escaped(licence)}\n", "utf-8")
     caption = _draw_picture(configurations, out / PICTURE, synthetic=not may_redistribute(licence))
     card = dataset_card(configurations, repo, features=features, sizes=sizes, picture=PICTURE, picture_caption=caption,
                         joined=masks_only, templates=templates)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from hf_gland.hub.errors import HubError
+from hf_gland.markdown import escaped
 
 # https://huggingface.co/docs/hub/repositories-licenses
 _KNOWN = """
@@ -54,7 +55,7 @@ def model_licence(base_model: str, data_licence: str, chosen: str = "") -> Licen
     Weights from NVIDIA's SegFormer and data for research only make the model so too. `chosen` (a Hub licence id) is
     needed, and taken, where the terms of the base model are not known here. Raises HubError.
     """
-    data = (f"Training data: {data_licence}.",)
+    data = (f"Training data: {escaped(data_licence)}.",)
     if chosen and chosen not in HUB_LICENCES - {"other", "unknown"}:
         raise HubError(f"licence '{chosen}': not one that the Hub knows; see https://huggingface.co/docs/hub/repositories-licenses")
     if base_model.startswith(NVIDIA_SEGFORMER):

@@ -11,6 +11,7 @@ from hf_gland.hub.cards import CODE_LICENCE, render_card, results_table
 from hf_gland.hub.citations import GLAS_BIBTEX, PAPER_BIBTEX
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.repository import METRIC_TAG, OWN_TAG
+from hf_gland.markdown import escaped
 from hf_gland.metrics import gland_segmentation
 from hf_gland.metrics.standalone import write_standalone
 
@@ -29,7 +30,7 @@ def stage_metric(out: Path, repo: str, *, templates: Path, records: Sequence[Res
         "title": name, "repo": repo, "description": gland_segmentation.DESCRIPTION.strip(),
         "inputs": gland_segmentation.INPUTS.strip(), "requirements": ", ".join(requirements),
         "version": hf_gland.__version__, "code_licence": CODE_LICENCE,
-        "example_table": results_table(records) if records else "",
+        "example_table": results_table(escaped(list(records))) if records else "",
         "data_bibtex": GLAS_BIBTEX, "paper_bibtex": PAPER_BIBTEX}, templates)
     (out / "README.md").write_text(card, "utf-8")
     check_card(card, "space", out)

@@ -11,11 +11,9 @@ from hf_gland.evaluation.result_table import SETTINGS, markdown_table
 from hf_gland.hub.cards import (
     CODE_LICENCE,
     INTERVALS,
-    SHOWN_METRICS,
     count,
     duration,
     measurement_name,
-    metric_heading,
     render_card,
     results_table,
 )
@@ -24,10 +22,11 @@ from hf_gland.hub.licences import Licence
 from hf_gland.hub.metadata import TASK
 from hf_gland.hub.model_source import ModelSource
 from hf_gland.hub.repository import OWN_TAG
+from hf_gland.markdown import code_block, escaped
+from hf_gland.metrics.keys import COMPARED, MEASURED, heading
 
 # Identifiers under which the Hub files a metric; for the others our own keys serve.
 METRIC_TYPES = {"mIoU": "mean_iou"}
-COMPARED = ("mIoU", "mDice", "gland_iou", "object_f1", "object_dice", "object_hausdorff", "ece")
 STYLES = {"glands": "whole glands outlined", "points": "a dot in some glands", "scribbles": "a stroke in some glands",
           "roi": "one rectangle labelled in full", "full": "every pixel labelled"}
 
@@ -35,8 +34,9 @@ STYLES = {"glands": "whole glands outlined", "points": "a dot in some glands", "
 def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence, base_model: str, templates: Path,
                dataset_repo: str = "", metric_repo: str = "", comparison: Sequence[ResultRecord] = ()) -> str:
     """README.md of the model's repository. `comparison`: records of this and other ways of training. Raises HubError."""
-    first = source.records[0]
-    data: dict[str, Any] = source.notes["data"]
+    # Everything that comes from files is other people's text; only the command and the metadata need it as it is.
+    records, first = escaped(source.records), escaped(source.records[0])
+    data: dict[str, Any] = escaped(source.notes["data"])
     title = repo.split("/")[-1]
     card_data = ModelCardData(
         license=licence.hub_id, license_name=licence.name or None, license_link="LICENSE.md" if licence.name else None,
@@ -54,10 +54,12 @@ def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence
         "classes": ", ".join(f"{i} {name}" for i, name in enumerate(data["class_names"])),
         "metric": f"[`{metric_repo}`](https://huggingface.co/spaces/{metric_repo})" if metric_repo
                   else "the metrics of hf_gland",
-        "test_data": _test_data(source.records, dataset_repo), "interval_level": INTERVALS,
-        "results_table": results_table(source.records), "calibration": calibration(source.records),
-        "comparison_table": comparison_table(comparison, first), "annotation_budget": annotation_budget(first),
-        "training": training(first, data, base_model), "command": first.command, "data_sha256": first.data_sha256,
+        "test_data": _test_data(records, dataset_repo), "interval_level": INTERVALS,
+        "results_table": results_table(records), "calibration": calibration(records),
+        "comparison_table": comparison_table(escaped(list(comparison)), first),
+        "annotation_budget": annotation_budget(first),
+        "training": training(first, data, base_model), "command": code_block(source.records[0].command, "bash"),
+        "data_sha256": first.data_sha256,
         "energy": energy(first), "limits": limits(first, data),
         "licence_terms": " ".join(licence.terms), "code_licence": CODE_LICENCE, "paper_bibtex": PAPER_BIBTEX,
         "data_bibtex": data_bibtex(data["source"]),
@@ -71,9 +73,9 @@ def eval_results(records: Sequence[ResultRecord], dataset_repo: str) -> list[Eva
         task_type=TASK, task_name="Gland segmentation", dataset_type=dataset_repo or record.dataset,
         dataset_name=f"{record.dataset}, {record.test_split}", dataset_split=record.test_split,
         metric_type=METRIC_TYPES.get(key, key), metric_value=record.metrics[key],
-        metric_name=", ".join([metric_heading(key), *(UNUSUAL[mark] for mark in record.unusual)]))
+        metric_name=", ".join([heading(key), *(UNUSUAL[mark] for mark in record.unusual)]))
         for record in records if record.extra.get("weights") != "student"
-        for key in SHOWN_METRICS if record.metrics.get(key) is not None]
+        for key in MEASURED if record.metrics.get(key) is not None]
 
 
 def annotation_summary(record: ResultRecord) -> str:

@@ -14,6 +14,7 @@ from hf_gland.hub.errors import HubError
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.repository import OWN_TAG
 from hf_gland.hub.staging import place
+from hf_gland.markdown import escaped
 
 PACKAGE_SUFFIXES = {".py", ".toml", ".txt", ".typed"}
 NOT_PUBLISHED = {"__pycache__", ".DS_Store", ".gradio"}
@@ -45,7 +46,7 @@ def stage_space(app: Path, out: Path, repo: str, *, templates: Path, model_repo:
         models=[model_repo] if model_repo else None, tags=[OWN_TAG, "histopathology", "image-segmentation"])
     card = render_card("space", card_data, {
         "title": title, "model": model_repo, "model_url": f"https://huggingface.co/{model_repo}",
-        "results_table": results_table(records) if records else "", "paper_bibtex": PAPER_BIBTEX}, templates)
+        "results_table": results_table(escaped(list(records))) if records else "", "paper_bibtex": PAPER_BIBTEX}, templates)
     (out / "README.md").unlink(missing_ok=True)
     (out / "README.md").write_text(card, "utf-8")
     check_card(card, "space", out)

@@ -16,12 +16,11 @@ from hf_gland.labels import check_mask
 from hf_gland.method import bank
 from hf_gland.method.veto import contradicted
 from hf_gland.metrics.evaluator import SplitEvaluator
+from hf_gland.metrics.keys import PIXEL
 from hf_gland.model.student import class_probabilities, normalise
 from hf_gland.model.tiled import tiled_probabilities
 from hf_gland.model.whole_picture import picture_probabilities
 from hf_gland.options import Tiling
-
-VALIDATION_KEYS = ("mIoU", "mDice", "gland_iou", "gland_dice")
 
 
 def image_predictor(model: nn.Module, accelerator: Accelerator, tile_px: int) -> Callable[[np.ndarray], Tensor]:
@@ -107,7 +106,7 @@ def validate(rows: Iterable[Mapping[str, Any]], model: nn.Module, num_classes: i
         if row["mask"] is not None:
             known = True
             dense.update(probabilities, np.asarray(row["mask"]), image_id=row["image_id"])
-    scores = {k: labelled.compute()[k] for k in VALIDATION_KEYS}
+    scores = {k: labelled.compute()[k] for k in PIXEL}
     if known:
-        scores.update({f"dense_{k}": dense.compute()[k] for k in VALIDATION_KEYS})
+        scores.update({f"dense_{k}": dense.compute()[k] for k in PIXEL})
     return scores

@@ -8,8 +8,8 @@ from huggingface_hub import ModelCard, ModelCardData, snapshot_download
 from gland_space.model_source import ModelSource
 from hf_gland.evaluation.records import ResultError, read_results
 from hf_gland.evaluation.result_table import markdown_table
+from hf_gland.metrics.keys import COMPARED
 
-COLUMNS = ("mIoU", "mDice", "gland_iou", "object_f1", "object_dice", "object_hausdorff", "ece")
 OWN = ("dataset", "test_split")
 ALL = ("dataset", "test_split", "variant", "recipe", "backbone", "style", "background", "budget")
 
@@ -41,7 +41,7 @@ def results_table(folder: Path, group_by: tuple[str, ...] = ALL) -> str:
         varying = tuple(field for field in group_by if field == "test_split" or len(values[field]) > 1)
         same = ", ".join(f"{field.replace('_', ' ')} {next(iter(values[field]))}" for field in group_by
                          if field not in varying)
-        return (f"All rows: {same}.\n\n" if same else "") + markdown_table(records, COLUMNS, varying)
+        return (f"All rows: {same}.\n\n" if same else "") + markdown_table(records, COMPARED, varying)
     except ResultError:
         return ""
 

@@ -5,11 +5,12 @@ import json
 
 import pytest
 
-from hf_gland.evaluation.records import REQUIRED_METRICS, ResultError, ResultRecord, read_result, read_results
+from hf_gland.evaluation.records import ResultError, ResultRecord, read_result, read_results
+from hf_gland.metrics.keys import MEASURED
 
 
 def record(**changes):
-    metrics = dict.fromkeys(REQUIRED_METRICS, 50.0)
+    metrics = dict.fromkeys(MEASURED, 50.0)
     values = {"variant": "ours", "recipe": "bench", "style": "glands", "background": "rim+scribble",
               "budget": 0.2, "seed": 0, "dataset": "synthetic", "train_split": "train", "test_split": "testA",
               "backbone": "mit-b0", "command": "python scripts/train.py", "commit": "a" * 40,

@@ -1,8 +1,9 @@
 import pytest
 
 from hf_gland.config import all_variants
-from hf_gland.evaluation.records import REQUIRED_METRICS, ResultRecord
+from hf_gland.evaluation.records import ResultRecord
 from hf_gland.evaluation.report import results_section, timings_section
+from hf_gland.metrics.keys import MEASURED
 
 REFERENCES = [{"name": all_variants()["ours"].paper, "supervision": "glands", "mIoU": 80.1, "mDice": 89.1,
                "source": "arXiv"}]
@@ -15,7 +16,7 @@ def record(variant="ours", mean_iou=80.0, **changes):
               "commit": "abc", "data_sha256": "0" * 64, "hardware": "a CPU", "train_seconds": 321.0, "extra": {}}
     if variant == "full":
         values |= {"style": "full", "background": "all", "budget": 1.0}
-    metrics = dict.fromkeys(REQUIRED_METRICS, 50.0) | {"mIoU": mean_iou, "brier": 0.1, "errors_in_least_confident_10": 51.5}
+    metrics = dict.fromkeys(MEASURED, 50.0) | {"mIoU": mean_iou, "brier": 0.1, "errors_in_least_confident_10": 51.5}
     return ResultRecord(variant=variant, metrics=metrics, **values | changes)
 
 
@@ -78,9 +79,9 @@ def test_a_record_that_no_table_shows_is_an_error():
 
 def test_timings_are_ratios_with_their_range():
     ratio = {"median": 1.234, "lowest": 1.1, "highest": 1.456}
-    text = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU"}])
-    assert "| ours / theirs | 1.23 | 1.10 – 1.46 | a CPU |" in text
+    text = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU", "precision": "float32 for both"}])
+    assert "| ours / theirs | float32 for both | a CPU | 1.23 | 1.10 – 1.46 |" in text
     stages = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU", "benchmark": "a step",
                                "stages_ms": {"loss": 1.25, "all else": 3.0}}])
-    assert "| loss | 1.2 | a step |\n| all else | 3.0 | a step |" in stages
+    assert "| loss | a step | 1.2 |\n| all else | a step | 3.0 |" in stages
     assert timings_section([]) == ""

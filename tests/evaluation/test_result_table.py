@@ -2,15 +2,16 @@
 
 import pytest
 
-from hf_gland.evaluation.records import REQUIRED_METRICS, ResultError, ResultRecord, read_results
+from hf_gland.evaluation.records import ResultError, ResultRecord, read_results
 from hf_gland.evaluation.result_table import markdown_table
+from hf_gland.metrics.keys import MEASURED
 
 
 def record(variant, seed, extra=None, **metrics):
     return ResultRecord(variant=variant, recipe="bench", style="glands", background="rim", budget=0.2,
                         seed=seed, dataset="synthetic", train_split="train", test_split="testA",
                         backbone="mit-b0", command="x", commit="c", data_sha256="0" * 64, hardware="h",
-                        train_seconds=1.0, metrics=dict.fromkeys(REQUIRED_METRICS, 10.0) | metrics, extra=extra or {})
+                        train_seconds=1.0, metrics=dict.fromkeys(MEASURED, 10.0) | metrics, extra=extra or {})
 
 
 RECORDS = [

@@ -10,18 +10,21 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 from publications import TEMPLATES, measure, write_glas_archive, write_glas_dataset, write_run
 
+import hf_gland
 from hf_gland.data.build import load_provenance
 from hf_gland.evaluation.records import ResultRecord, read_result
 from hf_gland.hub.cards import render_card, results_table
+from hf_gland.hub.dataset_card import configurations_table
 from hf_gland.hub.dataset_repo import stage_dataset
 from hf_gland.hub.dataset_source import read_configurations
 from hf_gland.hub.errors import HubError
-from hf_gland.hub.licences import Licence
+from hf_gland.hub.licences import Licence, model_licence
 from hf_gland.hub.metric_repo import stage_metric
 from hf_gland.hub.model_card import model_card
 from hf_gland.hub.model_source import ModelSource, read_model
 from hf_gland.hub.space_repo import stage_space
 from hf_gland.inference import PostProcessing, Tiling
+from hf_gland.markdown import escaped
 from hf_gland.metrics import gland_segmentation
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -52,10 +55,29 @@ def body(card: str) -> str:
     return ModelCard(card).text
 
 
+# Every figure another one, so that none can stand in another's place unseen.
+FIXED = {"mIoU": 81.23, "mDice": 88.51, "gland_iou": 79.46, "gland_dice": 87.62, "image_dice": 86.77, "object_f1": 74.38,
+         "object_dice": 77.19, "object_hausdorff": 93.64, "ece": 5.27, "brier": 0.1938,
+         "errors_in_least_confident_10": 37.4, "images": 2}
+
+
+def with_fixed_figures(source: ModelSource) -> ModelSource:
+    """The source with figures, times and checksums that do not depend on this machine."""
+    intervals = {f"{key}_ci95": [value - 1.5, value + 2.25] for key, value in FIXED.items() if key not in ("ece", "brier")}
+    (record,) = source.records
+    record = dataclasses.replace(record, metrics=FIXED | intervals, data_sha256="d474" * 16)
+    return dataclasses.replace(source, records=(record,))
+
+
 def assert_golden(name: str, card: str) -> None:
-    """The card with its figures struck out is the golden copy; a copy that is missing is written, to be looked at."""
-    text = re.sub(r"\b[0-9a-f]{40,64}\b", "<hash>", card.replace(str(Path.cwd()), "<here>"))
-    text = NUMBER.sub("#", text)
+    """The card is the golden copy, figures included; a copy that is missing is written, to be looked at.
+
+    Struck out are sizes of files and versions in the metadata, checksums, and this checkout's folder and version.
+    """
+    _, metadata, text = card.replace(str(Path.cwd()), "<here>").split("---\n", 2)
+    metadata = re.sub(r"((?:num_bytes|_size|sdk_version): ).*", r"\1#", metadata)
+    text = f"---\n{metadata}---\n{text}".replace(f"hf_gland {hf_gland.__version__}", "hf_gland <version>")
+    text = re.sub(r"\b[0-9a-f]{40,64}\b", "<hash>", text)
     path = GOLDEN / f"{name}.md"
     if not path.exists():
         path.write_text(text, "utf-8")
@@ -111,9 +133,61 @@ def unexplained(card: str, source: ModelSource) -> set[str]:
 
 
 def test_the_model_card_against_its_golden_copy(source, run, tiny_dataset, tmp_path):
-    other = dataclasses.replace(source.records[0], variant="sparse-only")
-    assert_golden("model", card_of(source, dataset_repo="me/tiny", metric_repo="me/metric",
-                                   comparison=[source.records[0], other]))
+    source = with_fixed_figures(source)
+    own = source.records[0]
+    others = [dataclasses.replace(own, variant="sparse-only", seed=seed, metrics=own.metrics | {"mIoU": level})
+              for seed, level in ((0, 70.0), (1, 73.0))]
+    assert_golden("model", card_of(source, dataset_repo="me/tiny", metric_repo="me/metric", comparison=[own, *others]))
+
+
+def test_the_card_says_which_share_of_the_errors_the_least_sure_pixels_hold(source):
+    card = card_of(with_metrics(source, ece=4.26, errors_in_least_confident_10=37.4))
+    assert ("- validation: expected calibration error 4.3 %; the tenth of the pixels that it is least sure of holds 37 % of "
+            "its errors") in card
+
+
+def test_pixels_labelled_are_weighted_by_the_images_of_each_split(tiny_dataset, tmp_path):
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    provenance = load_provenance(tiny_dataset)
+    provenance["splits"]["train"]["labelled_fraction"] = 0.1  # of 6 images
+    provenance["splits"]["validation"]["labelled_fraction"] = 0.3  # of 2: (6 × 0.1 + 2 × 0.3) / 8
+    (tmp_path / "data" / "provenance.json").write_text(json.dumps(provenance))
+    row = configurations_table(read_configurations([str(tmp_path / "data")])).splitlines()[-1]
+    assert row.endswith("| 15.00 |")
+
+
+HOSTILE = '<form action="https://evil.example">password</form> ![](https://evil.example/t.png) | [here](www.evil.example) `'
+
+
+def assert_harmless(card: str) -> None:
+    text = body(card)
+    assert "password" in text  # it is shown, as the text that it is
+    for mark in ("<form", "![](", "[here](", "https://evil", "www.evil"):
+        assert mark not in text, mark
+
+
+def test_other_peoples_words_stay_words_in_a_model_card(source):
+    record = source.records[0]
+    data = source.notes["data"] | {"class_names": ["background", HOSTILE], "source": HOSTILE}
+    hostile = dataclasses.replace(
+        record, hardware=HOSTILE, recipe=HOSTILE, test_split=HOSTILE, commit=HOSTILE, command=f"train\n```\n{HOSTILE}")
+    licence = model_licence("", HOSTILE)
+    card = model_card(dataclasses.replace(source, records=(hostile,), notes=source.notes | {"data": data}), "me/glands",
+                      picture="media/predictions.png", base_model="", templates=TEMPLATES, licence=licence,
+                      comparison=[hostile, dataclasses.replace(hostile, variant=HOSTILE)])
+    assert f"````bash\ntrain\n```\n{HOSTILE}\n````" in card  # the command, between fences it cannot close
+    assert_harmless(card.replace(f"```\n{HOSTILE}\n", ""))
+    assert_harmless("---\na: b\n---\n" + results_table(escaped([hostile])))
+
+
+def test_other_peoples_words_stay_words_in_a_dataset_card(tiny_dataset, tmp_path):
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    provenance = load_provenance(tiny_dataset) | {"source": HOSTILE, "licence": HOSTILE}
+    (tmp_path / "data" / "provenance.json").write_text(json.dumps(provenance))
+    (tmp_path / "out").mkdir()
+    assert_harmless(stage_dataset(read_configurations([str(tmp_path / "data")]), tmp_path / "out", "me/tiny",
+                                  templates=TEMPLATES, have_the_right=True))
+    assert "<form" not in (tmp_path / "out" / "LICENSE.md").read_text()
 
 
 def test_another_result_is_another_card(source):
@@ -218,7 +292,7 @@ def test_the_card_says_what_was_compared_with_the_release(tiny_dataset, tmp_path
 
 
 def test_the_metric_card_against_its_golden_copy(source, tmp_path):
-    card = stage_metric(tmp_path, "me/gland_segmentation", templates=TEMPLATES, records=source.records)
+    card = stage_metric(tmp_path, "me/gland_segmentation", templates=TEMPLATES, records=with_fixed_figures(source).records)
     for words, mark in ((gland_segmentation.DESCRIPTION, "<description>"), (gland_segmentation.INPUTS, "<inputs>")):
         assert words.strip() in card
         card = card.replace(words.strip(), mark)
@@ -226,9 +300,10 @@ def test_the_metric_card_against_its_golden_copy(source, tmp_path):
 
 
 def test_the_space_card_against_its_golden_copy(source, tmp_path):
-    card = stage_space(APP, tmp_path, "me/demo", templates=TEMPLATES, model_repo="me/glands", records=source.records)
+    records = with_fixed_figures(source).records
+    card = stage_space(APP, tmp_path, "me/demo", templates=TEMPLATES, model_repo="me/glands", records=records)
     assert_golden("space", card)
-    assert results_table(source.records) in card
+    assert results_table(records) in card
     assert (tmp_path / "hf_gland" / "inference" / "segmenter.py").is_file()
     assert not list(tmp_path.rglob("__pycache__"))
 
