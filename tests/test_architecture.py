@@ -20,7 +20,8 @@ FILES = sorted(p for top in ("hf_gland", "scripts", "space_app") for p in (ROOT 
 GROUND = {"errors", "markdown", "options", "labels", "instances", "files", "environment", "config", "imaging", "shipped"}
 # Which parts of the package each may import, beside itself. `method` and `metrics` know only tensors, arrays and labels.
 MAY_IMPORT = {
-    "errors": set(), "markdown": set(), "options": {"errors"}, "files": {"errors"}, "environment": set(), "shipped": {"errors"},
+    "errors": set(), "markdown": set(), "options": {"errors"}, "files": {"errors"}, "environment": set(),
+    "shipped": {"errors"},
     "labels": {"errors"}, "instances": {"labels", "errors"},
     "config": {"errors"}, "recipes": set(), "imaging": {"errors", "labels", "files"},
     "data": GROUND, "model": GROUND,
