@@ -9,18 +9,10 @@ The patients of the split must not have been trained on.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from hf_gland.data.training_data import open_dataset, pick_split
-from hf_gland.errors import DatasetError
-from hf_gland.evaluation.fitted_temperature import temperature_of_rows, write_temperature
-from hf_gland.evaluation.split import EvaluationError, training_notes
-from hf_gland.inference.segmenter import GlandSegmenter, ModelError
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 
-
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="model folder, such as RUN/model; its config.json is changed")
     parser.add_argument("dataset", help="dataset folder or Hub id")
@@ -28,23 +20,27 @@ def main() -> int:
     parser.add_argument("--labels", choices=("sparse", "dense"), default="sparse",
                         help="which masks to compare with [sparse]")
     parser.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
-    arguments = parser.parse_args()
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from hf_gland.data.training_data import open_dataset, pick_split
+    from hf_gland.evaluation.fitted_temperature import temperature_of_rows, write_temperature
+    from hf_gland.evaluation.split import EvaluationError, training_notes
+    from hf_gland.inference.segmenter import GlandSegmenter
+    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+
     keep_freed_memory()
     use_all_cores()
-    try:
-        settings, _ = training_notes(arguments.model)
-        if arguments.split == settings["train_split"]:
-            raise EvaluationError(f"{arguments.model} was trained on split '{arguments.split}', on which it is surer than "
-                                  "it should be; give --split with patients that were held out")
-        splits, _ = open_dataset(arguments.dataset)
-        rows = pick_split(splits, arguments.split, arguments.dataset)
-        segmenter = GlandSegmenter.from_pretrained(arguments.model, device=arguments.device)
-        mask = "sparse_mask" if arguments.labels == "sparse" else "mask"
-        temperature, images = temperature_of_rows(segmenter, rows, mask=mask)
-        write_temperature(arguments.model, temperature)
-    except (ModelError, DatasetError, EvaluationError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    settings, _ = training_notes(arguments.model)
+    if arguments.split == settings["train_split"]:
+        raise EvaluationError(f"{arguments.model} was trained on split '{arguments.split}', on which it is surer than "
+                              "it should be; give --split with patients that were held out")
+    splits, _ = open_dataset(arguments.dataset)
+    rows = pick_split(splits, arguments.split, arguments.dataset)
+    segmenter = GlandSegmenter.from_pretrained(arguments.model, device=arguments.device)
+    mask = "sparse_mask" if arguments.labels == "sparse" else "mask"
+    temperature, images = temperature_of_rows(segmenter, rows, mask=mask)
+    write_temperature(arguments.model, temperature)
     print(f"{arguments.model}/config.json: confidence_temperature {temperature:.3f}, from {images} images of "
           f"'{arguments.split}' ({arguments.labels} labels)")
-    return 0

@@ -15,24 +15,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
 from hf_gland.config import add_settings, config_from_arguments
-from hf_gland.data.build import build_dataset
-from hf_gland.data.schema import Sample
-from hf_gland.data.sparsify import SparseAnnotation
-from hf_gland.data.store import build_store
-from hf_gland.data.training_data import open_training_data
-from hf_gland.inference.segmenter import GlandSegmenter
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores
-from hf_gland.model.student import save_model_folder
-from hf_gland.train.tagger import train_tagger
 
 PATCH_PX = 64  # small enough that many patches hold no gland
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="recipe or settings file")
     parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
@@ -40,18 +28,25 @@ def main() -> int:
     parser.add_argument("--patch-px", type=int, default=PATCH_PX, help="side of a patch at the training pixel size "
                         f"[{PATCH_PX}]")
     add_settings(parser.add_argument_group("settings [default]"))
-    arguments = parser.parse_args()
-    keep_freed_memory()
-    use_all_cores()
-    try:
-        run(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:
+    import numpy as np
+    from tqdm import tqdm
+
+    from hf_gland.data.build import build_dataset
+    from hf_gland.data.schema import Sample
+    from hf_gland.data.sparsify import SparseAnnotation
+    from hf_gland.data.store import build_store
+    from hf_gland.data.training_data import open_training_data
+    from hf_gland.inference.segmenter import GlandSegmenter
+    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.student import save_model_folder
+    from hf_gland.train.tagger import train_tagger
+
+    keep_freed_memory()
+    use_all_cores()
     config = config_from_arguments(arguments, arguments.config)
     config = dataclasses.replace(config, crop_px=arguments.patch_px,
                                  batch_size=config.batch_size * max(config.crop_px // arguments.patch_px, 1))
@@ -66,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         save_model_folder(Path(folder) / "model", model, model, (256, 256))
         segmenter = GlandSegmenter.from_pretrained(Path(folder) / "model")
 
-    def pairs() -> Iterator[tuple[Sample, SparseAnnotation]]:
+    def pairs() -> "Iterator[tuple[Sample, SparseAnnotation]]":
         for row in tqdm(data.train, desc="activation maps", unit="image"):
             image = np.array(row["image"].convert("RGB"))
             class_map = segmenter.probabilities(image, row["mpp"], name=row["image_id"]).argmax(axis=0).astype(np.uint8)

@@ -62,7 +62,7 @@ def test_the_list_of_commands_is_the_help(capsys):
     assert stop.value.code == 2
 
 
-@pytest.mark.parametrize("name", ["demo", "publish", "serve", "doctor"])
+@pytest.mark.parametrize("name", ["demo", "calibrate", "cam", "publish", "serve", "doctor"])
 def test_help_needs_no_torch(name):
     """Measured in time this would depend on the machine; torch and transformers are what takes the seconds."""
     code = ("import sys; from hf_gland.cli.main import COMMANDS, main\n"
