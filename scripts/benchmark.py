@@ -42,7 +42,7 @@ from hf_gland.config import TrainConfig, add_settings, config_from_arguments
 from hf_gland.data.loading import CropDataset
 from hf_gland.data.training_data import open_training_data
 from hf_gland.environment import git_commit, hardware
-from hf_gland.imaging.resample import working_hw
+from hf_gland.imaging.pixel_size import working_hw
 from hf_gland.inference import read_ahead as read_ahead_module
 from hf_gland.inference import segmenter as segmenter_module
 from hf_gland.inference.segmenter import GlandSegmenter

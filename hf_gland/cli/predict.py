@@ -23,8 +23,8 @@ from transformers.utils import logging as transformers_logging
 import hf_gland
 from hf_gland.export.bundle import FORMATS, Job, output_paths, write_outputs
 from hf_gland.files import write_atomically
-from hf_gland.imaging.pictures import find_images
-from hf_gland.imaging.resample import check_mpp
+from hf_gland.imaging.find import find_images
+from hf_gland.imaging.pixel_size import check_mpp
 from hf_gland.inference.segmenter import FileResult, GlandSegmenter, PixelSizeWarning
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.precision import PRECISION, precision_name, resolve_precision
@@ -94,7 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
     tiling = Tiling(arguments.tile_px, arguments.stride_px, arguments.batch_size, arguments.flips, arguments.precision)
     post = PostProcessing(arguments.threshold, not arguments.keep_joined, min_gland_area_um2=arguments.min_gland_um2,
                           max_hole_area_um2=arguments.max_hole_um2)
-    stems = {path: arguments.out / stem for path, stem in find_images(arguments.images, leave_out=arguments.out).items()}
+    found, left_out = find_images(arguments.images, leave_out=arguments.out)
+    for note in left_out:
+        print(f"note: {note}", file=sys.stderr)
+    stems = {path: arguments.out / stem for path, stem in found.items()}
     todo = {path: stem for path, stem in stems.items() if not is_done(stem, arguments)}
     if not todo:
         print(f"nothing to do: the results of all {len(stems)} images exist in {arguments.out}")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hf_gland.errors import DatasetError
-from hf_gland.imaging.resample import check_mpp
+from hf_gland.imaging.pixel_size import check_mpp
 from hf_gland.instances import check_instances
 from hf_gland.labels import MaskError, check_mask
 

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from hf_gland.errors import DatasetError
 from hf_gland.files import write_atomically
-from hf_gland.imaging.resample import working_hw
+from hf_gland.imaging.pixel_size import working_hw
+from hf_gland.imaging.resample import resample_image, resample_labels
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX, check_mask
 
 
@@ -144,9 +145,9 @@ def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_cl
             for mask in (labels, row["mask"]):
                 if mask is not None:
                     check_mask(np.asarray(mask), num_classes, name, image_hw=(image.height, image.width))
-                    mask = np.asarray(mask.resize(hw[::-1], Image.Resampling.NEAREST))
+                    mask = resample_labels(np.asarray(mask), hw)
                 masks.append(np.full(hw, IGNORE_INDEX, np.uint8) if mask is None else mask)
-            pixels = np.asarray(image.resize(hw[::-1], Image.Resampling.LANCZOS, reducing_gap=3.0))
+            pixels = resample_image(np.asarray(image), hw)
             images.write(np.ascontiguousarray(pixels.transpose(2, 0, 1)).tobytes())
             sparse.write(masks[0].tobytes())
             dense.write(masks[1].tobytes())

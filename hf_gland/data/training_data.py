@@ -20,7 +20,7 @@ from hf_gland.config import TrainConfig
 from hf_gland.data.build import PROVENANCE_FILE, load_local, load_provenance
 from hf_gland.data.schema import FEATURES, check_images
 from hf_gland.errors import DatasetError
-from hf_gland.imaging.resample import check_mpp
+from hf_gland.imaging.pixel_size import check_mpp
 
 DEFAULT_VALIDATION = "validation"  # may be missing, which no other split that the settings name may
 

@@ -1,53 +1,32 @@
-"""Pictures and label maps from files, with every way a file can be unusable told apart."""
+"""Label maps (class masks, gland ids) from files: one number per pixel, or an error where a file has two readings."""
 
-import struct
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 
-from hf_gland.errors import DatasetError
+from hf_gland.imaging.opening import ORIENTATION_TAG, displayable, open_image, refuse_several
 from hf_gland.labels import MaskError
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-MAX_PIXELS = 100_000_000  # 300 MB as RGB; whole slides are cut into tiles first
-# What Pillow raises on damaged files, found by changing their bytes (UnidentifiedImageError is an OSError).
-DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, OverflowError, struct.error,
-                   Image.DecompressionBombError)
-_ORIENTATION_TAG = 0x0112
-_IMAGE_MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK")
-_LABEL_MODES = ("L", "P", "1", "I;16", "I;16B", "I")
+_SAVE = "save it as 8-bit grey PNG that holds the class numbers"
+_LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
+_PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 262, 0
 
 
-def read_image(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3] RGB from a PNG, JPEG, TIFF or BMP file; transparent pixels become white. Raises DatasetError."""
-    picture = _open(path)
-    if picture.mode not in _IMAGE_MODES:
-        raise DatasetError(f"{path}: pixels of type '{picture.mode}' are not 8-bit colour; convert the image to 8-bit RGB")
-    if picture.has_transparency_data:
-        layered = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
-    return np.array(picture.convert("RGB"))
+def read_labels(path: Path, name: str | None = None) -> np.ndarray:
+    """Integers [H, W] (uint8, or int32 for 16 and 32 bits) from a single-channel file, or one of equal channels.
 
-
-def read_labels(path: Path) -> np.ndarray:
-    """Integers [H, W] (uint8, or int32 for 16 and 32 bits) from a single-channel file.
-
-    Palette images give their indices; grey stored as RGB is accepted, colour is not. Raises DatasetError.
+    Palette images give their indices, if the colours shown do not say otherwise. What has two readings is refused:
+    transparency, inverted or low-bit grey, lossy compression, a palette that shows index 0 as white and 1 as black.
+    Raises ImageError (not readable) and MaskError (not labels).
     """
-    picture = _open(path)
-    if picture.mode in ("RGB", "RGBA"):
-        channels = np.asarray(picture)[..., :3]
-        if not (channels == channels[..., :1]).all():
-            raise DatasetError(f"{path}: is a colour picture; a mask holds one class number per pixel")
-        return channels[..., 0].copy()
-    if picture.mode not in _LABEL_MODES:
-        raise DatasetError(f"{path}: pixels of type '{picture.mode}' cannot be class numbers; save it as 8- or 16-bit grey")
-    labels = np.array(picture)
-    return labels.astype(np.uint8 if picture.mode in ("L", "P", "1") else np.int32)
+    label = name or displayable(path)
+    with open_image(path, label) as picture:
+        refuse_several(picture, label)
+        _check_storage(picture, label)
+        picture.load()
+        return _numbers(picture, label)
 
 
 def map_mask(labels: np.ndarray, name: str, mask_values: Mapping[int, int] | None) -> np.ndarray:
@@ -59,35 +38,66 @@ def map_mask(labels: np.ndarray, name: str, mask_values: Mapping[int, int] | Non
     allowed = range(256) if mask_values is None else mask_values.keys()
     if stray := [int(v) for v in values if int(v) not in allowed]:
         shown = ", ".join(map(str, stray[:8])) + (", …" if len(stray) > 8 else "")
-        hint = "; JPEG alters mask values, export PNG" if name.lower().endswith((".jpg", ".jpeg")) else ""
-        raise MaskError(f"{name}: mask values {shown} have no class; name them with --mask-values FROM=CLASS,…{hint}")
+        raise MaskError(f"{name}: mask values {shown} have no class; name them with --mask-values FROM=CLASS,…")
     if mask_values is None:
         return labels.astype(np.uint8)
     classes = np.array([mask_values[int(v)] for v in values], np.uint8)
     return classes[np.searchsorted(values, labels)]
 
 
-def _open(path: Path) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged just below, by our own bound
-            picture = Image.open(path, formats=FORMATS)
-        if picture.width * picture.height > MAX_PIXELS:
-            raise Image.DecompressionBombError(f"{picture.width}×{picture.height} px")
-        pages = getattr(picture, "n_frames", 1)
-        if pages != 1:
-            raise DatasetError(f"{path}: holds {pages} pages; save the one that is meant as a file of its own")
-        if picture.getexif().get(_ORIENTATION_TAG, 1) != 1:
-            raise DatasetError(f"{path}: is stored turned or mirrored (EXIF orientation), which masks are usually not; "
-                               "save it upright")
-        picture.load()
-    except Image.DecompressionBombError as error:
-        raise DatasetError(f"{path}: too large ({error}); at most {MAX_PIXELS / 1e6:.0f} million pixels, "
-                           "cut it into tiles") from error
-    except UnidentifiedImageError as error:
-        raise DatasetError(f"{path}: not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
-    except DatasetError:
-        raise
-    except DECODING_ERRORS as error:
-        raise DatasetError(f"{path}: damaged or cut short ({error}); export or copy it again") from error
-    return picture
+def _check_storage(picture: ImageFile.ImageFile, name: str) -> None:
+    """Refuse what changes the numbers on the way into the file, or leaves open which are meant."""
+    if (isinstance(picture, JpegImagePlugin.JpegImageFile | WebPImagePlugin.WebPImageFile)
+            or picture.info.get("compression") in _LOSSY_TIFF):
+        raise MaskError(f"{name}: JPEG and WebP compression alters mask values; export PNG")
+    if picture.getexif().get(ORIENTATION_TAG, 1) != 1:
+        raise MaskError(f"{name}: is stored turned or mirrored (EXIF orientation), which its image may not be; save it "
+                        "upright")
+    if getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+        raise MaskError(f"{name}: its numbers are stored inverted (white is zero), so 0 may mean either; {_SAVE}")
+    tile = picture.tile[0].args if picture.tile else ""
+    layout = str(tile[0] if isinstance(tile, tuple) and tile else tile)
+    if layout.startswith(("L;2", "L;4")):
+        raise MaskError(f"{name}: holds grey of {layout[2]} bits, whose numbers programs read differently; {_SAVE}")
+
+
+def _numbers(picture: Image.Image, name: str) -> np.ndarray:
+    if picture.mode in ("RGBA", "LA", "RGB"):
+        channels = np.asarray(picture)
+        if picture.mode != "RGB" and (channels[..., -1] != 255).any():
+            raise MaskError(f"{name}: has transparent parts, which may be drawn or left out; flatten it and {_SAVE}")
+        colours = channels[..., :1 if picture.mode == "LA" else 3]
+        if (colours != colours[..., :1]).any():
+            raise MaskError(f"{name}: is a colour picture; a mask holds one class number per pixel: {_SAVE}")
+        return colours[..., 0].copy()
+    if picture.mode in ("L", "P", "1") and not (picture.mode == "P" and "transparency" in picture.info):
+        labels = np.array(picture).astype(np.uint8)
+        if picture.mode == "P":
+            _check_palette(picture, np.flatnonzero(np.bincount(labels.ravel(), minlength=256)), name)
+        return labels
+    if picture.mode.startswith("I"):
+        return np.array(picture).astype(np.int32)
+    kind = f"'{picture.mode}'{' with transparency' if picture.mode == 'P' else ''}"
+    raise MaskError(f"{name}: pixels of type {kind} cannot be class numbers; {_SAVE}")
+
+
+def _check_palette(picture: Image.Image, used: np.ndarray, name: str) -> None:
+    """Raise MaskError where the colours of the indices in use contradict their order.
+
+    No contradiction: greys that are the indices themselves; greys that rise with the index, 0 and no other being black;
+    colours, as programs give them to classes, unless index 0 is coloured and another one is black or white.
+    """
+    palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    if used[-1] >= len(palette):
+        return
+    shown = palette[used].astype(int)
+    grey = (shown == shown[:, :1]).all(axis=1)
+    if grey.all():
+        values = shown[:, 0]
+        agrees = (values == used).all() or bool(((values == 0) == (used == 0)).all() and (np.diff(values) > 0).all())
+    else:
+        extremes = grey & np.isin(shown[:, 0], (0, 255))
+        agrees = used[0] != 0 or bool(grey[0]) or not extremes.any()
+    if not agrees:
+        raise MaskError(f"{name}: its palette shows index {used[0]} as RGB {tuple(map(int, shown[0]))}, so that colours and "
+                        f"numbers say different things; {_SAVE}")

@@ -1,123 +1,153 @@
-"""Any picture a user may hold, as the uint8 RGB array a network expects, or an error that says why not."""
+"""Any picture a user may hold, as the uint8 RGB array a network expects, with what should be known about the way there."""
 
-import warnings
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin
 
-from hf_gland.errors import HfGlandError
-
-# Predicting an image this large takes about 3 GB (measured: 46 bytes per pixel); slides need another road.
-MAX_PIXELS = 8192 * 8192
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+from hf_gland.errors import ImageError
+from hf_gland.imaging.opening import (
+    MAX_PIXELS,
+    ORIENTATION_TAG,
+    TIFF_STARTS,
+    check_size,
+    displayable,
+    first_bytes,
+    named_errors,
+    open_image,
+    refuse_several,
+)
+from hf_gland.imaging.pixel_size import stated_mpp
+from hf_gland.imaging.tiff_pages import inspect_tiff, open_level
 
 ImageSource = str | Path | Image.Image | np.ndarray
 
 
-class ImageError(HfGlandError):
-    """A picture cannot be used; the message names it and the remedy."""
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """rgb uint8 [H, W, 3], upright, and where it came from.
+
+    name: what messages call it; full_hw: (height, width) in the file, upright; mpp: µm per pixel of the *file's* picture
+    as the file states it, or None; orientation: how the file stores it, as in EXIF (1: upright); pages: pictures in the
+    file, of which `page` (from 1) was taken; notes: sentences for the user.
+    """
+
+    rgb: np.ndarray
+    name: str
+    full_hw: tuple[int, int]
+    mpp: float | None = None
+    orientation: int = 1
+    pages: int = 1
+    page: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reduction(self) -> float:
+        """Pixels of the file per pixel here (1: unchanged)."""
+        return max(self.full_hw) / max(self.rgb.shape[:2])
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem or "picture"
 
 
 def read_rgb(source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A picture as uint8 [H, W, 3] RGB.
 
-    `source`: a file, a PIL image, or an array: uint8 or uint16, [H, W] grey, [H, W, 1], [H, W, 3] RGB or
-    [H, W, 4] RGBA. The camera's orientation tag is applied. Grey is repeated over the channels;
-    transparency is laid over white, the colour of an empty slide; CMYK and other colour spaces are
-    converted; 16-bit values are divided by 257, so that 65535 is white. Of several pages the first is taken
-    if it is the largest (a pyramid). `name` is what errors call the picture (default: its file). Raises
-    ImageError.
+    `source`: a file (see `read_picture`), a PIL image, or an array: uint8 or uint16, [H, W] grey, [H, W, 1], [H, W, 3]
+    RGB or [H, W, 4] RGBA. `name` is what errors call the picture (default: its file). Raises ImageError.
     """
     if isinstance(source, np.ndarray):
         return _rgb_from_array(source, name or "array", max_pixels)
     if isinstance(source, Image.Image):
-        return _rgb_from_pil(source, name or getattr(source, "filename", "") or "image", max_pixels)
-    path = Path(source)
-    label = name or str(path)
-    if path.is_dir() or not path.exists():
-        raise ImageError(f"{label}: {'is a folder, not an image' if path.is_dir() else 'no such file'}")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns above its own limit and refuses at twice that; ours is lower and says what to do.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _rgb_from_pil(image, label, max_pixels)
-    except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(label, max_pixels)) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{label}: not an image that can be read, whatever its name says; expected one of "
-                         f"{', '.join(s[1:] for s in IMAGE_SUFFIXES)}") from error
-    except PermissionError as error:
-        raise ImageError(f"{label}: no permission to read it") from error
+        label = name or str(getattr(source, "filename", "")) or "image"
+        with named_errors(label):
+            check_size(label, source.height, source.width, max_pixels)
+            refuse_several(source, label)
+            return _to_rgb(ImageOps.exif_transpose(source), label)
+    return read_picture(source, name=name, max_pixels=max_pixels).rgb
 
 
-def find_images(sources: Iterable[str | Path], leave_out: Path | None = None) -> dict[Path, Path]:
-    """Each image file named or found below a named folder, with the name its results go by.
+def read_picture(path: str | Path, *, name: str | None = None, max_pixels: int = MAX_PIXELS,
+                 max_side_px: int | None = None, page: int | None = None) -> Picture:
+    """Read a PNG, JPEG, TIFF, BMP or WebP file of at most `max_pixels`, reduced to `max_side_px` if that is less.
 
-    Folders are searched to any depth for IMAGE_SUFFIXES, hidden files and the folder `leave_out` excepted.
-    The name is the path without its suffix: relative to the folder that was searched, or the bare name of a
-    file named outright. Raises ImageError for a folder without images, or for two images that would go by
-    the same name.
+    The camera's orientation tag is applied. Grey is repeated over the channels; transparency is laid over white, the
+    colour of an empty slide; CMYK and other colour spaces are converted; of 16 bits the upper 8 are kept. Of a pyramid
+    the largest level is read, or the smallest that is large enough for `max_side_px`; of a stack, `page` (from 1; None:
+    there must be one alone). `name` is what errors call the picture (default: its path). Raises ImageError.
     """
-    stems: dict[Path, Path] = {}
-    for source in map(Path, sources):
-        found = [source]
-        if source.is_dir():
-            found = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES
-                     and path.is_file() and not path.name.startswith(".")
-                     and (leave_out is None or not path.resolve().is_relative_to(leave_out.resolve()))]
-            if not found:
-                raise ImageError(f"{source}: holds no image ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})")
-        for path in found:
-            name = path.relative_to(source) if source.is_dir() else Path(path.name)
-            stems.setdefault(path, name.with_suffix(""))
-    first: dict[Path, Path] = {}
-    for path, stem in stems.items():
-        if first.setdefault(stem, path) != path:
-            raise ImageError(f"{first[stem]} and {path} would both be written as {stem}; rename one, or predict "
-                             "them apart")
-    return stems
+    path = Path(path)
+    label = name or displayable(path)
+    if first_bytes(path, label).startswith(TIFF_STARTS):
+        picture = _from_tiff(path, label, max_pixels, max_side_px, page)
+    elif page not in (None, 1):
+        raise ImageError(f"{label}: has no page {page}; it holds 1")
+    else:
+        picture = _from_one(path, label, max_pixels, max_side_px)
+    return picture if max_side_px is None else _reduced(picture, max_side_px)
 
 
-def _rgb_from_pil(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
-    if image.width * image.height > max_pixels:
-        raise ImageError(_too_large(name, max_pixels, image.height, image.width))
-    if 0 in image.size:
-        raise ImageError(f"{name}: the image is empty ({image.width}×{image.height} px)")
-    try:
-        _check_single_picture(image, name)
-        return _to_rgb(ImageOps.exif_transpose(image), name)
-    except ImageError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's, on broken data
-        raise ImageError(f"{name}: the file is damaged or cut short ({error}); copy or export it "
-                         "again") from error
+def _from_tiff(path: Path, name: str, max_pixels: int, side: int | None, page: int | None) -> Picture:
+    pages = inspect_tiff(path, name)
+    if page is None and pages.count > 1:
+        raise ImageError(f"{name}: holds {pages.count} pictures (a stack); save the one that is meant as a file of its own")
+    number = page or 1
+    levels, level = pages.levels_of(number), pages.level_for(number, side, max_pixels)
+    notes: tuple[str, ...] = ()
+    if pages.count > 1:
+        notes = (f"The file holds {pages.count} pages; this is page {number}.",)
+    elif level is not levels[0]:
+        notes = (f"Pyramid of {len(levels)} levels: the one of {level.hw[1]}×{level.hw[0]} px was read.",)
+    with open_level(path, name, level, max_pixels) as image:
+        return _picture(image, name, levels[0].hw, notes, pages.count, number)
 
 
-def _check_single_picture(image: Image.Image, name: str) -> None:
-    """Leave a file of several pages at its first if that is the whole picture; refuse animations, stacks."""
-    pages = getattr(image, "n_frames", 1)
-    if pages == 1 or image.format == "MPO":  # MPO: a camera's JPEG with a preview behind it
-        return
-    sizes = []
-    if image.format == "TIFF":
-        for page in range(pages):
-            image.seek(page)
-            sizes.append(image.width * image.height)
-        image.seek(0)
-    if not sizes or max(sizes[1:]) >= sizes[0]:
-        raise ImageError(f"{name}: holds {pages} pictures (an animation or a stack); save the one to "
-                         "segment as a file of its own")
+def _from_one(path: Path, name: str, max_pixels: int, side: int | None) -> Picture:
+    with open_image(path, name, max_pixels=None) as image:
+        full_hw = image.height, image.width
+        if side is not None and isinstance(image, JpegImagePlugin.JpegImageFile) and _has_one_scan(path):
+            # Such a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size straight away.
+            image.draft(None, (min(side, image.width), min(side, image.height)))
+        check_size(name, image.height, image.width, max_pixels)
+        refuse_several(image, name)
+        return _picture(image, name, full_hw)
+
+
+def _has_one_scan(path: Path) -> bool:
+    """Whether a JPEG holds everything in one scan; of any other the decoder keeps the whole at full size in memory."""
+    parts = -1
+    with path.open("rb") as file:
+        file.seek(2)
+        while len(head := file.read(4)) == 4 and head[0] == 0xFF:
+            marker, body = head[1], file.read(int.from_bytes(head[2:]) - 2 & 0xFFFF)
+            if marker in (0xC0, 0xC1) and len(body) > 5:
+                parts = body[5]
+            elif marker in (0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)):
+                return False
+            elif marker == 0xDA:
+                return body[:1] == bytes([max(parts, 0)])
+    return False
+
+
+def _picture(image: Image.Image, name: str, full_hw: tuple[int, int], notes: tuple[str, ...] = (), pages: int = 1,
+             page: int = 1) -> Picture:
+    """Decode an opened image."""
+    notes, mpp = (*notes, *_colour_notes(image)), stated_mpp(image)
+    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    rgb = _to_rgb(ImageOps.exif_transpose(image), name)
+    if orientation in range(2, 9):
+        notes = (*notes, "The file stores the picture turned or mirrored; it was set upright, and coordinates count "
+                         "pixels of the upright picture.")
+    return Picture(rgb, name, full_hw[::-1] if orientation in range(5, 9) else full_hw, mpp, orientation, pages, page, notes)
 
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     if image.mode.startswith("I;16"):
-        return _rgb_from_array(np.asarray(image).astype(np.uint16), name, MAX_PIXELS)
+        return _rgb_from_array(np.asarray(image).astype(np.uint16), name, image.height * image.width)
     if image.mode in ("I", "F"):
-        raise ImageError(f"{name}: {image.mode} pixels (32-bit) have no fixed white; save it as 8-bit RGB "
-                         "first")
+        raise ImageError(f"{name}: {image.mode} pixels (32-bit) have no fixed white; save it as 8-bit RGB first")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -126,8 +156,20 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     try:
         return np.array(image.convert("RGB"))
     except ValueError as error:
-        raise ImageError(f"{name}: {image.mode} pixels cannot be converted to RGB; save it as RGB "
-                         "first") from error
+        raise ImageError(f"{name}: {image.mode} pixels cannot be converted to RGB; save it as RGB first") from error
+
+
+def _colour_notes(image: Image.Image) -> tuple[str, ...]:
+    notes = []
+    if image.mode == "CMYK":
+        notes.append("CMYK colours were converted to RGB.")
+    if image.has_transparency_data:
+        notes.append("Transparent parts were laid over white.")
+    if image.mode.startswith("I;16"):
+        notes.append("16-bit values were reduced to 8 bits.")
+    if image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16"):
+        notes.append("The picture is grey; the model expects the colours of an H&E stain.")
+    return tuple(notes)
 
 
 def _rgb_from_array(array: np.ndarray, name: str, max_pixels: int) -> np.ndarray:
@@ -137,10 +179,7 @@ def _rgb_from_array(array: np.ndarray, name: str, max_pixels: int) -> np.ndarray
                          f"4]; got {list(array.shape)} of {array.dtype}. Scale floats to 0-255 and convert "
                          "them first")
     height, width = array.shape[:2]
-    if 0 in (height, width):
-        raise ImageError(f"{name}: the image is empty ({width}×{height} px)")
-    if height * width > max_pixels:
-        raise ImageError(_too_large(name, max_pixels, height, width))
+    check_size(name, height, width, max_pixels)
     if array.dtype == np.uint16:
         array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if channels == 1:
@@ -152,7 +191,14 @@ def _rgb_from_array(array: np.ndarray, name: str, max_pixels: int) -> np.ndarray
     return np.require(array, requirements=["C", "W"])
 
 
-def _too_large(name: str, max_pixels: int, height: int | None = None, width: int | None = None) -> str:
-    size = f"{width}×{height} px" if height and width else "too many pixels"
-    limit = f"{max_pixels / 1e6:.0f} million"
-    return f"{name}: {size}, above the limit of {limit}; crop it or cut it into regions first"
+def _reduced(picture: Picture, side: int) -> Picture:
+    """The picture at no more than `side` px; the reduction counts from the file's own size."""
+    rgb, notes = picture.rgb, picture.notes
+    if (longer := max(rgb.shape[:2])) > side:
+        height, width = (max(round(length * side / longer), 1) for length in rgb.shape[:2])
+        rgb = np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
+    full_h, full_w = picture.full_hw
+    if max(full_h, full_w) > max(rgb.shape[:2]):
+        notes = (f"Reduced from {full_w}×{full_h} to {rgb.shape[1]}×{rgb.shape[0]} px (limit: {side} px a side). "
+                 "GeoJSON coordinates are those of the original file.", *notes)
+    return Picture(rgb, picture.name, picture.full_hw, picture.mpp, picture.orientation, picture.pages, picture.page, notes)

@@ -1,7 +1,7 @@
 """Predicting: `GlandSegmenter.from_pretrained(...).predict(image, mpp)`."""
 
-from hf_gland.errors import ModelError, PixelSizeError
-from hf_gland.imaging.pictures import ImageError, read_rgb
+from hf_gland.errors import ImageError, ModelError, PixelSizeError
+from hf_gland.imaging.pictures import read_rgb
 from hf_gland.inference.glands import Gland, GlandPrediction, glands_from_probabilities
 from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
 from hf_gland.options import PostProcessing, Tiling

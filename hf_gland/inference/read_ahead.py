@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_gland.imaging.pictures import ImageError, read_rgb
-from hf_gland.imaging.resample import PixelSizeError
+from hf_gland.errors import ImageError, PixelSizeError
+from hf_gland.imaging.pictures import read_rgb
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,10 +21,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from hf_gland.errors import ModelError, PixelSizeError
 from hf_gland.imaging.pictures import ImageSource, read_rgb
-from hf_gland.imaging.resample import (
-    check_mpp,
-    working_hw,
-)
+from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.metrics.temperature import apply_temperature

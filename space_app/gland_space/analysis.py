@@ -10,8 +10,8 @@ import numpy as np
 
 from gland_space.limits import MEGAPIXEL, Limits
 from gland_space.model_source import LoadedModel
-from gland_space.pictures import Picture
-from hf_gland.imaging.resample import check_mpp, working_hw
+from hf_gland.imaging.pictures import Picture
+from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference import Gland, GlandPrediction, PixelSizeError, PixelSizeWarning
 from hf_gland.options import SMALLEST_GLAND_UM2, PostProcessing
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gland_space.pictures import Picture
 from gland_space.temporary import new_folder
 from hf_gland.data.build import build_dataset
 from hf_gland.data.schema import Sample
 from hf_gland.data.sources.metadata import COLUMNS
 from hf_gland.data.sparsify import SparseAnnotation, as_drawn
+from hf_gland.imaging.pictures import Picture
+from hf_gland.imaging.pixel_size import check_mpp
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX, check_mask
 
 SOURCE = "annotated in the browser"
@@ -57,15 +58,16 @@ def decode_mask(uri: str, picture: Picture, num_classes: int) -> np.ndarray:
 
 
 def make_drawing(picture: Picture, mask: np.ndarray, image_id: str, patient_id: str, file_mpp: float | None) -> Drawing:
-    """Check what was drawn and typed. `file_mpp`: µm per pixel of the file's picture. Raises AnnotationError."""
+    """Check what was drawn and typed. `file_mpp`: µm per pixel of the file's picture.
+
+    Raises AnnotationError or PixelSizeError.
+    """
     if (mask == IGNORE_INDEX).all():
         raise AnnotationError("Nothing has been drawn yet: outline at least one gland.")
-    if file_mpp is not None and not 0.01 <= file_mpp * picture.reduction <= 100:
-        raise AnnotationError(f"{file_mpp:g} µm per pixel is not a plausible pixel size; a 20× scan has about 0.5, a "
-                              "40× scan about 0.25.")
+    mpp = None if file_mpp is None else check_mpp(file_mpp * picture.reduction, picture.name)
     return Drawing(picture, mask, _identifier(image_id or picture.stem, "image id"),
                    _identifier(patient_id, "patient id") if patient_id.strip() else "",
-                   None if file_mpp is None else file_mpp * picture.reduction)
+                   mpp)
 
 
 def _identifier(text: str, what: str) -> str:

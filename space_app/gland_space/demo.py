@@ -7,9 +7,9 @@ from threading import BoundedSemaphore
 from gland_space.analysis import Analysis
 from gland_space.limits import Limits
 from gland_space.model_source import LoadedModel
-from gland_space.pictures import Picture
 from gland_space.runner import Runner, Tickets
 from gland_space.store import Store
+from hf_gland.imaging.pictures import Picture
 from hf_gland.labels import BINARY_CLASSES
 
 READERS = 2  # pictures decoded at a time: each may take a few hundred MB

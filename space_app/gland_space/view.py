@@ -9,8 +9,8 @@ from scipy import ndimage
 from gland_space.analysis import Analysis, Choice, kept_glands, unsure_ids
 from gland_space.colours import cividis, data_uri, hex_colour
 from gland_space.histogram import histogram_svg
-from gland_space.pictures import Picture
 from hf_gland.export.polygons import Polygon, region_polygons
+from hf_gland.imaging.pictures import Picture
 from hf_gland.inference import Gland
 
 MAX_SHOWN_PX = 2048  # longer side of what the browser draws; the analysis and the downloads keep their own size

@@ -208,7 +208,7 @@ def test_a_failed_replacement_puts_the_old_folder_back(tmp_path: Path, splits: d
     ({"te-st": [make_sample(1)]}, DatasetError, "'te-st' cannot name a split"),
     ({"all": [make_sample(1)]}, DatasetError, "'all' cannot name a split"),
     ({"train": [make_sample(1, mask=np.full((21, 30), 2, np.uint8))]}, MaskError, "train_1: mask values 2"),
-    ({"train": [make_sample(1, mpp=250.0)]}, ValueError, "train_1: 250.0 µm per pixel"),
+    ({"train": [make_sample(1, mpp=250.0)]}, ValueError, "train_1: 250 µm per pixel"),
 ])
 def test_unusable_samples_are_refused(tmp_path: Path, splits: dict, error: type, message: str) -> None:
     with pytest.raises(error, match=message):

@@ -12,8 +12,7 @@ from hf_gland.config import make_config
 from hf_gland.data import training_data
 from hf_gland.data.schema import FEATURES
 from hf_gland.data.training_data import open_dataset, open_training_data, pick_split
-from hf_gland.errors import DatasetError, HfGlandError
-from hf_gland.imaging.resample import PixelSizeError
+from hf_gland.errors import DatasetError, HfGlandError, PixelSizeError
 
 
 def test_a_folder_gives_its_splits_and_classes(tiny_dataset_3):

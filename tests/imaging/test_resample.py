@@ -3,37 +3,9 @@ import pytest
 import torch
 
 from hf_gland.imaging.resample import (
-    PixelSizeError,
-    check_mpp,
     resample_image,
     resample_probabilities,
-    working_hw,
 )
-
-
-@pytest.mark.parametrize(("image_mpp", "model_mpp", "expected"), [
-    (None, 0.5, (100, 200)), (0.5, None, (100, 200)), (None, None, (100, 200)), (0.5, 0.5, (100, 200)),
-    (0.25, 0.5, (50, 100)), (1.0, 0.5, (200, 400)), (0.62, 0.5, (124, 248)),
-])
-def test_working_size(image_mpp, model_mpp, expected):
-    assert working_hw((100, 200), image_mpp, model_mpp) == expected
-
-
-def test_a_side_never_vanishes():
-    assert working_hw((1, 3000), 0.05, 0.5) == (1, 300)
-
-
-@pytest.mark.parametrize("mpp", [0, -1, 0.001, 500, float("nan"), float("inf")])
-def test_absurd_pixel_sizes_are_refused(mpp):
-    with pytest.raises(PixelSizeError, match=r"slide 3: .* not a plausible pixel size"):
-        check_mpp(mpp, "slide 3")
-    with pytest.raises(PixelSizeError, match="not a plausible"):
-        working_hw((10, 10), mpp, 0.5)
-
-
-def test_blowing_an_image_up_beyond_memory_is_refused():
-    with pytest.raises(PixelSizeError, match="80000×40000 px, above the limit"):
-        working_hw((2000, 4000), 10, 0.5, "overview.png")
 
 
 def test_resampling_is_antialiased():

@@ -24,7 +24,8 @@ from gland_space.segment_tab import SegmentHandlers
 from PIL import Image
 
 from hf_gland.data.sources.synthetic.images import iter_synthetic
-from hf_gland.imaging.resample import resample_image, working_hw
+from hf_gland.imaging.pixel_size import working_hw
+from hf_gland.imaging.resample import resample_image
 from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.tiled import tile_starts
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from gland_space.analysis import Choice, analyse, area_of, chosen_prediction, default_choice, kept_glands, unsure_ids
-from gland_space.pictures import Picture, read_picture
+from gland_space.pictures import read_picture
 from space_tools import discs
 
+from hf_gland.imaging.pictures import Picture
 from hf_gland.inference import PixelSizeError, PostProcessing
 
 

@@ -14,12 +14,13 @@ from gland_space.annotation import (
     make_drawing,
     mask_file,
 )
-from gland_space.pictures import Picture
 from PIL import Image
 from space_tools import discs
 
 from hf_gland.cli import build_dataset
 from hf_gland.data.build import load_local, load_provenance
+from hf_gland.errors import PixelSizeError
+from hf_gland.imaging.pictures import Picture
 from hf_gland.labels import MaskError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def picture(**options):
     pixels = discs(2)
-    return Picture(pixels, "slide-1.png", pixels.shape[:2], **options)
+    return Picture(pixels, "slide-1.png", **{"full_hw": pixels.shape[:2]} | options)
 
 
 def drawn():
@@ -81,7 +82,7 @@ def test_the_mask_file_is_the_mask(tmp_path):
 
 
 def test_what_is_downloaded_is_what_build_dataset_takes(tmp_path):
-    drawing = make_drawing(picture(reduction=2.0), drawn(), "biopsy-7", "P03", 0.25)
+    drawing = make_drawing(picture(full_hw=tuple(2 * side for side in discs(2).shape[:2])), drawn(), "biopsy-7", "P03", 0.25)
     with zipfile.ZipFile(dataset_file([drawing], ("background", "gland"), tmp_path / "out")) as archive:
         archive.extractall(tmp_path / "unpacked")
     assert (tmp_path / "unpacked" / "README.txt").read_text().count(build_command(("background", "gland"))) == 1
@@ -126,7 +127,7 @@ def test_ids_that_would_break_paths_or_tables_are_refused(image_id, patient_id, 
 
 @pytest.mark.parametrize("mpp", [-1, 0, 1000, float("nan")])
 def test_an_absurd_pixel_size_is_refused(mpp):
-    with pytest.raises(AnnotationError, match="not a plausible pixel size"):
+    with pytest.raises(PixelSizeError, match="not a plausible pixel size"):
         make_drawing(picture(), drawn(), "a", "", mpp)
 
 

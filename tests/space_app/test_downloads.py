@@ -7,9 +7,11 @@ import pytest
 import shapely.geometry
 from gland_space.analysis import Choice, analyse
 from gland_space.downloads import KINDS, write_download
-from gland_space.pictures import Picture, read_picture
+from gland_space.pictures import read_picture
 from PIL import Image
 from space_tools import discs
+
+from hf_gland.imaging.pictures import Picture
 
 
 @pytest.fixture

@@ -81,20 +81,20 @@ def bad_files(folder):
     whole = (folder / "whole.png").read_bytes()
     Image.fromarray(noise(300, 300)).save(folder / "whole.jpg")
     jpeg = (folder / "whole.jpg").read_bytes()
-    yield write(folder / "notes.txt", b"not an image at all"), "not a picture"
+    yield write(folder / "notes.txt", b"not an image at all"), "not an image"
     yield write(folder / "empty.png", b""), "empty"
     yield write(folder / "cut.png", whole[:len(whole) // 2]), "damaged or cut short"
     yield write(folder / "cut.jpg", jpeg[:len(jpeg) // 2]), "damaged or cut short"
     yield write(folder / "headless.tif", b"II*\0\x08\0\0\0"), "damaged or cut short"
     yield write(folder / "headless.png", whole[:20]), "damaged or cut short"
     yield write(folder / "headless.jpg", jpeg[:30]), "damaged or cut short"
-    yield write(folder / "poster.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n"), "not a picture"
+    yield write(folder / "poster.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n"), "not an image"
     bomb = PngImagePlugin.PngInfo()
     bomb.add_text("Comment", "A" * (80 * 2**20), zip=True)  # 80 kB that unpack to 80 MB
     Image.fromarray(noise()).save(folder / "bomb.png", pnginfo=bomb)
     yield folder / "bomb.png", "damaged or cut short"
     tifffile.imwrite(folder / "whole.tif", noise(), photometric="rgb", compression="zlib")
-    yield write(folder / "cut.tif", (folder / "whole.tif").read_bytes()[:-2000]), "damaged, cut short"
+    yield write(folder / "cut.tif", (folder / "whole.tif").read_bytes()[:-2000]), "damaged or cut short"
     with zipfile.ZipFile(folder / "archive.png", "w") as archive:
         archive.writestr("a.txt", "x" * 1000)
     yield folder / "archive.png", "zip archive"

@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 from gland_space.analysis import Choice, analyse
-from gland_space.pictures import Picture
 from gland_space.view import choice_view, picture_view, result_view, svg_path
 from PIL import Image
 from space_tools import discs
 
 from hf_gland.export.polygons import region_polygons
+from hf_gland.imaging.pictures import Picture
 from hf_gland.labels import class_colour
 
 

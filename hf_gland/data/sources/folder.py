@@ -18,8 +18,11 @@ import numpy as np
 from hf_gland.data.schema import Sample
 from hf_gland.data.sources.metadata import ImageMetadata, read_metadata
 from hf_gland.data.sparsify import SparseAnnotation, as_drawn
-from hf_gland.errors import DatasetError
-from hf_gland.imaging.label_maps import SUFFIXES, map_mask, read_image, read_labels
+from hf_gland.errors import DatasetError, ImageError
+from hf_gland.imaging.find import natural_key
+from hf_gland.imaging.label_maps import map_mask, read_labels
+from hf_gland.imaging.opening import SUFFIXES
+from hf_gland.imaging.pictures import read_picture
 from hf_gland.labels import IGNORE_INDEX, MaskError, check_mask
 
 METADATA_FILE = "metadata.csv"
@@ -123,7 +126,7 @@ def read_items(items: Sequence[FolderItem], options: FolderOptions,
     """
     glands = unlabelled = False
     for item in items:
-        image = read_image(item.image)
+        image = _image(item)
         mask = _mask(item.mask, image, options)
         sparse = mask if options.as_is else _mask(item.sparse, image, options)
         if mask is not None:
@@ -139,6 +142,14 @@ def read_items(items: Sequence[FolderItem], options: FolderOptions,
         raise MaskError(f"{items[0].mask} and the other masks of the split hold 255 but no gland. 255 means unlabelled "
                         "here: where it was meant as gland, pass --mask-values 0=0,255=1; where it was not, "
                         "--mask-values 0=0,255=255")
+
+
+def _image(item: FolderItem) -> np.ndarray:
+    picture = read_picture(item.image)
+    if picture.orientation != 1 and (item.mask or item.instances or item.sparse):
+        raise ImageError(f"{item.image}: is stored turned or mirrored (EXIF orientation), which its mask may not be; save "
+                         "both upright")
+    return picture.rgb
 
 
 def _mask(path: Path | None, image: np.ndarray, options: FolderOptions) -> np.ndarray | None:
@@ -159,11 +170,6 @@ def _instances(path: Path | None, image: np.ndarray) -> np.ndarray | None:
     if ids.min() < 0 or ids.max() > 65535:
         raise DatasetError(f"{path}: gland ids must lie between 0 and 65535, found {ids.min()} to {ids.max()}")
     return ids.astype(np.uint16)
-
-
-def natural_key(text: str) -> list[tuple[int, str]]:
-    """Sort key under which `a2` comes before `a10`."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

@@ -24,7 +24,7 @@ from PIL import Image
 from hf_gland.data.schema import Sample
 from hf_gland.data.split import split_by_patient
 from hf_gland.errors import DatasetError
-from hf_gland.imaging.label_maps import DECODING_ERRORS
+from hf_gland.imaging.opening import open_image
 
 GLAS_SPLITS = ("train", "testA", "testB")
 GLAS_MPP = 0.62
@@ -192,11 +192,8 @@ def _picture(archive: GlasArchive, name: str, checksums: Mapping[str, str]) -> I
         raise DatasetError(f"{archive.path}: {name} is missing from the archive")
     data = archive.read(name)
     _verify(archive.path, name, data, checksums)
-    try:
-        picture = Image.open(io.BytesIO(data), formats=["BMP"])
+    with open_image(io.BytesIO(data), f"{archive.path}: {name}") as picture:
         picture.load()
-    except DECODING_ERRORS as error:
-        raise DatasetError(f"{archive.path}: {name} is not a readable BMP image ({error})") from error
     return picture
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_gland.data.sources.folder import FolderOptions, iter_folder, natural_key, read_items, scan_folder
-from hf_gland.errors import DatasetError
-from hf_gland.imaging.label_maps import MAX_PIXELS, read_image, read_labels
+from hf_gland.data.sources.folder import FolderOptions, iter_folder, read_items, scan_folder
+from hf_gland.errors import DatasetError, ImageError
 from hf_gland.labels import MaskError
 
 
@@ -83,34 +82,6 @@ def test_image_formats(root: Path, suffix: str, how: dict) -> None:
     assert np.abs(samples(root)[0].image.astype(int) - 130).max() <= 2
 
 
-def test_colour_types_become_rgb(tmp_path: Path) -> None:
-    rgb = picture(0)
-    grey = save(tmp_path / "grey.png", rgb[..., 0])
-    np.testing.assert_array_equal(read_image(grey), np.repeat(rgb[..., :1], 3, axis=2))
-    alpha = np.full((24, 32, 1), 255, np.uint8)
-    alpha[:5] = 0
-    clear = read_image(save(tmp_path / "clear.png", np.concatenate([rgb, alpha], axis=2)))
-    assert (clear[:5] == 255).all()
-    np.testing.assert_array_equal(clear[5:], rgb[5:])
-    deep = save(tmp_path / "deep.png", np.zeros((4, 4), np.uint16))
-    with pytest.raises(DatasetError, match=r"deep\.png: pixels of type 'I;16' are not 8-bit"):
-        read_image(deep)
-
-
-def test_label_files_of_every_kind_give_the_same_numbers(tmp_path: Path) -> None:
-    mask = truth(2)
-    palette = Image.fromarray(mask)
-    palette.putpalette([0, 0, 0, 0, 200, 0])
-    palette.save(tmp_path / "palette.png")
-    Image.fromarray(mask.astype(bool)).save(tmp_path / "bits.png")
-    save(tmp_path / "deep.png", mask.astype(np.uint16))
-    save(tmp_path / "rgb.png", np.repeat(mask[..., None], 3, axis=2))
-    for name in ("palette", "bits", "deep", "rgb"):
-        np.testing.assert_array_equal(read_labels(tmp_path / f"{name}.png"), mask)
-    with pytest.raises(DatasetError, match=r"colour\.png: is a colour picture"):
-        read_labels(save(tmp_path / "colour.png", picture(0)))
-
-
 def test_mask_values_are_mapped(root: Path) -> None:
     for stem, seed in (("a1", 0), ("a2", 1), ("a10", 2)):
         numbers = np.where(truth(seed) > 0, 255, 0).astype(np.uint8)
@@ -144,7 +115,7 @@ def test_a_class_too_many_is_named(root: Path, value: int) -> None:
 def test_jpeg_masks_are_explained(root: Path) -> None:
     (root / "masks" / "a1.png").unlink()
     save(root / "masks" / "a1.jpg", np.where(truth(0) > 0, 255, 0).astype(np.uint8), quality=60)
-    with pytest.raises(MaskError, match="JPEG alters mask values, export PNG"):
+    with pytest.raises(MaskError, match="JPEG and WebP compression alters mask values; export PNG"):
         samples(root, mask_values={0: 0, 255: 1})
 
 
@@ -226,41 +197,22 @@ def bomb(path: Path, side: int = 12_000) -> None:
 
 @pytest.mark.parametrize("side", [12_000, 60_000])
 def test_a_decompression_bomb_is_refused(root: Path, side: int) -> None:
-    assert side**2 > MAX_PIXELS
     bomb(root / "images" / "a2.png", side)
-    with pytest.raises(DatasetError, match=r"a2\.png: too large .*cut it into tiles"):
+    with pytest.raises(ImageError, match=r"a2\.png: .* above the limit of 67 million; .*cut it into regions"):
         samples(root)
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (b"", "not a PNG"), (b"GIF89a" + bytes(50), "not a PNG"), (b"hello", "not a PNG"), (None, "damaged or cut short")])
+    (b"", "the file is empty"), (b"GIF89a" + bytes(50), "the file is damaged"), (b"hello", "not an image"),
+    (None, "the file is damaged or cut short")])
 @pytest.mark.parametrize("part", ["images", "masks"])
 def test_files_that_are_no_images(root: Path, part: str, content: bytes | None, message: str) -> None:
     file = root / part / "a2.png"
     if content is None:
         content = save(file, picture(0, (200, 200))).read_bytes()[:20_000]
     file.write_bytes(content)
-    with pytest.raises(DatasetError, match=rf"{part}/a2\.png: {message}"):
+    with pytest.raises(ImageError, match=rf"{part}/a2\.png: {message}"):
         samples(root)
-
-
-@pytest.mark.parametrize(("suffix", "how"), [
-    (".png", {}), (".jpg", {}), (".bmp", {}), (".tif", {}), (".tif", {"compression": "tiff_lzw"})])
-@pytest.mark.filterwarnings("ignore")  # Pillow grumbles about damaged tags
-def test_a_damaged_file_is_read_or_named_but_never_crashes(tmp_path: Path, suffix: str, how: dict) -> None:
-    rng = np.random.default_rng(5)
-    file = save(tmp_path / f"a{suffix}", picture(0), **how)
-    whole, outcomes = file.read_bytes(), set()
-    for _ in range(80):
-        damaged = bytearray(whole[:int(rng.integers(1, len(whole)))] if rng.random() < 0.2 else whole)
-        for place in rng.integers(0, min(len(damaged), 200), 2):
-            damaged[place] = rng.integers(256)
-        file.write_bytes(damaged)
-        try:
-            outcomes.add(read_image(file).dtype == np.uint8)
-        except DatasetError as error:
-            outcomes.add(str(file) in str(error))
-    assert outcomes == {True}
 
 
 def test_turned_and_many_paged_files_are_refused(root: Path) -> None:
@@ -268,12 +220,12 @@ def test_turned_and_many_paged_files_are_refused(root: Path) -> None:
     turned[0x0112] = 3
     (root / "images" / "a1.png").unlink()
     save(root / "images" / "a1.jpg", picture(0), exif=turned)
-    with pytest.raises(DatasetError, match=r"a1\.jpg: is stored turned"):
+    with pytest.raises(ImageError, match=r"a1\.jpg: is stored turned"):
         samples(root)
     (root / "images" / "a1.jpg").unlink()
     pages = [Image.fromarray(picture(i)) for i in range(2)]
     pages[0].save(root / "images" / "a1.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(DatasetError, match=r"a1\.tif: holds 2 pages"):
+    with pytest.raises(ImageError, match=r"a1\.tif: holds 2 pictures"):
         samples(root)
 
 
@@ -330,7 +282,3 @@ def test_patients_from_the_image_id(root: Path) -> None:
 def test_impossible_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FolderOptions(**options)
-
-
-def test_natural_key() -> None:
-    assert sorted(["a10", "a2", "b", "10", "9", "a"], key=natural_key) == ["9", "10", "a", "a2", "a10", "b"]

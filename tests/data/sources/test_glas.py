@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hf_gland.data.sources.glas import grades_text, iter_glas, known_checksums, open_glas, plan_glas, read_grades
-from hf_gland.errors import DatasetError
+from hf_gland.errors import DatasetError, HfGlandError
 
 FOLDER = "Warwick QU Dataset (Released 2016_07_08)"
 
@@ -131,15 +131,15 @@ def test_a_missing_split_is_named_with_those_there_are(tmp_path: Path, files: di
     ({"Grade.csv": b"\xff\xfe\x00"}, r"Grade\.csv is not the official table"),
     ({"Grade.csv": b"name,patient ID,grade (GlaS)\ntrain_1,3,odd\n"}, "unknown grades"),
     ({"Grade.csv": b"name,patient ID,grade (GlaS)\ntrain_1,3,benign\n"}, r"no row for train_2"),
-    ({"train_4.bmp": b"BMnothing"}, r"train_4\.bmp is not a readable BMP"),
+    ({"train_4.bmp": b"BMnothing"}, r"train_4\.bmp: the file is damaged"),
     ({"train_4_anno.bmp": bmp(np.zeros((20, 30, 3), np.uint8))}, r"train_4_anno\.bmp is not a single-channel"),
     ({"train_4_anno.bmp": bmp(np.zeros((21, 30), np.uint8))}, r"train_4_anno\.bmp is 30×21 px"),
-    ({"train_4.bmp": make_files()["train_4.bmp"][:900]}, r"train_4\.bmp is not a readable BMP"),
+    ({"train_4.bmp": make_files()["train_4.bmp"][:900]}, r"train_4\.bmp: the file is damaged"),
 ])
 def test_unusable_files_are_named(tmp_path: Path, files: dict, change: dict, message: str) -> None:
     changed = {name: data for name, data in (files | change).items() if data is not None}
     archive = write_zip(tmp_path / "glas.zip", changed)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(HfGlandError, match=message):
         list(iter_glas(archive, "train", verify=False))
 
 

@@ -1,13 +1,13 @@
 import io
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hf_gland.imaging.pictures import ImageError, find_images, read_rgb
+from hf_gland.errors import ImageError
+from hf_gland.imaging.pictures import read_rgb
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -110,10 +110,13 @@ def test_a_truncated_file_is_named(tmp_path, suffix):
         read_rgb(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image at all", b"\x89PNG\r\n\x1a\n"])
-def test_a_file_that_is_no_image_is_named(tmp_path, content):
+@pytest.mark.parametrize(("content", "words"), [
+    (b"", "the file is empty"), (b"not an image at all", "not an image that can be read"),
+    (b"\x89PNG\r\n\x1a\n", "the file is damaged or cut short"), (b"PK\3\4", "is a zip archive"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", "not an image that can be read")])
+def test_a_file_that_is_no_image_is_named(tmp_path, content, words):
     (tmp_path / "notes.png").write_bytes(content)
-    with pytest.raises(ImageError, match=r"notes\.png: not an image"):
+    with pytest.raises(ImageError, match=rf"notes\.png: {words}"):
         read_rgb(tmp_path / "notes.png")
 
 
@@ -168,23 +171,3 @@ def test_a_read_only_array_can_be_written_to_afterwards():
     locked = RGB.copy()
     locked.flags.writeable = False
     assert read_rgb(locked).flags.writeable
-
-
-def test_folders_are_searched_and_results_named_after_their_place(tmp_path):
-    for name in ("b/x.PNG", "b/c/y.tiff", "b/.hidden.png", "b/notes.txt", "b/out/y_mask.png", "single.dat"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = find_images([tmp_path / "b", tmp_path / "single.dat"], leave_out=tmp_path / "b" / "out")
-    assert {str(path.relative_to(tmp_path)): str(stem) for path, stem in found.items()} == {
-        "b/x.PNG": "x", "b/c/y.tiff": "c/y", "single.dat": "single"}
-    assert find_images([tmp_path / "b" / "x.PNG", tmp_path / "b" / "x.PNG"]) == {
-        tmp_path / "b" / "x.PNG": Path("x")}
-
-
-def test_an_empty_folder_and_a_clash_of_names_are_refused(tmp_path):
-    with pytest.raises(ImageError, match="holds no image"):
-        find_images([tmp_path])
-    (tmp_path / "x.png").touch()
-    (tmp_path / "x.jpg").touch()
-    with pytest.raises(ImageError, match=r"x\.jpg and .*x\.png would both be written as x"):
-        find_images([tmp_path])

@@ -1,0 +1,100 @@
+"""Which pictures a folder holds, and what was left out of it and why."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_gland.errors import ImageError
+from hf_gland.imaging.opening import SUFFIXES, displayable
+
+
+@dataclass(frozen=True)
+class Found:
+    """Picture files in natural order (2 before 10), and by reason what was left out."""
+
+    pictures: list[Path] = field(default_factory=list)
+    left_out: dict[str, list[Path]] = field(default_factory=dict)
+
+    def leave_out(self, path: Path, reason: str) -> None:
+        self.left_out.setdefault(reason, []).append(path)
+
+    def notes(self) -> list[str]:
+        """One sentence for each reason."""
+        return [f"left out, as {reason}: {displayable(paths[0])}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+                for reason, paths in self.left_out.items()]
+
+
+def natural_key(text: str) -> list[tuple[int, str]]:
+    """Sort key under which `a2` comes before `a10`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def pictures_in(folder: Path, *, deep: bool = False, leave_out: Path | None = None) -> Found:
+    """The files of a folder with one of SUFFIXES, without hidden ones; `deep`: at any depth, but for `leave_out`.
+
+    Hidden and linked folders are not searched. Raises ImageError for a folder that cannot be listed.
+    """
+    found = Found()
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name))
+    except OSError as error:
+        raise ImageError(f"{displayable(folder)}: cannot be searched ({error.strerror})") from error
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_dir():
+            _enter(path, entry.is_symlink(), deep, leave_out, found)
+        elif path.suffix.lower() in SUFFIXES:
+            if entry.name.startswith("."):
+                found.leave_out(path, "hidden")
+            elif not entry.is_file():
+                found.leave_out(path, "a link to nothing")
+            else:
+                found.pictures.append(path)
+        elif not entry.name.startswith("."):
+            found.leave_out(path, f"no picture by its name ({', '.join(s[1:] for s in SUFFIXES)} are read)")
+    return found
+
+
+def _enter(folder: Path, linked: bool, deep: bool, leave_out: Path | None, found: Found) -> None:
+    if leave_out is not None and folder.resolve() == leave_out.resolve():
+        return
+    if folder.name.startswith("."):
+        found.leave_out(folder, "hidden")
+    elif linked and deep:
+        found.leave_out(folder, "a link to another folder (name that folder itself)")
+    elif not deep:
+        if any(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(folder) for name in names):
+            found.leave_out(folder, "pictures in a folder further down (move them up)")
+    else:
+        inner = pictures_in(folder, deep=True, leave_out=leave_out)
+        found.pictures.extend(inner.pictures)
+        for reason, paths in inner.left_out.items():
+            found.left_out.setdefault(reason, []).extend(paths)
+
+
+def find_images(sources: Iterable[str | Path], leave_out: Path | None = None) -> tuple[dict[Path, Path], list[str]]:
+    """Each image file named or found below a named folder, with the name its results go by; and what was left out.
+
+    Folders are searched to any depth for SUFFIXES, but for hidden files and folders, linked folders, and `leave_out`.
+    The name is the path without its suffix: relative to the folder that was searched, or the bare name of a file named
+    outright. Raises ImageError for a folder without images, or for two images that would go by the same name.
+    """
+    stems: dict[Path, Path] = {}
+    notes: list[str] = []
+    for source in map(Path, sources):
+        found = pictures_in(source, deep=True, leave_out=leave_out) if source.is_dir() else Found([source])
+        notes += found.notes()
+        if not found.pictures:
+            raise ImageError(f"{displayable(source)}: holds no image ({', '.join(s[1:] for s in SUFFIXES)})"
+                             + "".join(f"; {note}" for note in notes))
+        for path in found.pictures:
+            name = path.relative_to(source) if source.is_dir() else Path(path.name)
+            stems.setdefault(path, name.with_suffix(""))
+    first: dict[Path, Path] = {}
+    for path, stem in stems.items():
+        if first.setdefault(stem, path) != path:
+            raise ImageError(f"{displayable(first[stem])} and {displayable(path)} would both be written as "
+                             f"{displayable(stem)}; rename one, or predict them apart")
+    return stems, notes

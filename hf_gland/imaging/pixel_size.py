@@ -1,0 +1,106 @@
+"""How much tissue a pixel shows: what is plausible, what a file states, and the size at which a model sees an image."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from hf_gland.errors import ImageError, PixelSizeError
+from hf_gland.imaging.opening import MAX_PIXELS, open_image
+
+# Light microscopy of tissue: 100× oil immersion is about 0.05 µm per pixel, a 1× overview about 10.
+PLAUSIBLE_MPP = (0.05, 20.0)
+UM_PER_INCH = 25_400.0
+_APERIO = re.compile(r"\bMPP\s*=\s*([0-9.]+)")
+_OME = re.compile(r'\bPhysicalSizeX="([0-9.eE+-]+)"')
+_OME_UNIT = re.compile(r'\bPhysicalSizeXUnit="([^"]+)"')
+_IMAGE_DESCRIPTION = 270
+
+
+def check_mpp(mpp: float, name: str = "image") -> float:
+    """`mpp` (µm per pixel) to six digits, so that 0.62 and its 32-bit copy in a dataset are the same.
+
+    Raises PixelSizeError outside PLAUSIBLE_MPP.
+    """
+    low, high = PLAUSIBLE_MPP
+    if not low <= mpp <= high:  # also refuses NaN
+        raise PixelSizeError(f"{name}: {mpp:g} µm per pixel is not a plausible pixel size ({low}-{high}); a "
+                             "20× scan has about 0.5, a 40× scan about 0.25")
+    return float(f"{mpp:.6g}")
+
+
+def working_hw(image_hw: tuple[int, int], image_mpp: float | None, model_mpp: float | None,
+               name: str = "image") -> tuple[int, int]:
+    """(height, width) at which a model sees an image, in training and after: its own unless both pixel sizes are known.
+
+    Halves are rounded up. Raises PixelSizeError for an implausible pixel size, or when resampling would give more pixels
+    than MAX_PIXELS.
+    """
+    if image_mpp is None or model_mpp is None:
+        return image_hw
+    image_mpp, model_mpp = check_mpp(image_mpp, name), check_mpp(model_mpp, "the model")
+    height, width = (max(int(side * image_mpp / model_mpp + 0.5 + 1e-9), 1) for side in image_hw)
+    if height * width > MAX_PIXELS:
+        raise PixelSizeError(f"{name}: at the model's {model_mpp:g} µm per pixel an image of "
+                             f"{image_hw[1]}×{image_hw[0]} px with {image_mpp:g} µm per pixel would have "
+                             f"{width}×{height} px, above the limit of {MAX_PIXELS / 1e6:.0f} million; "
+                             "check the pixel size, or crop the image")
+    return height, width
+
+
+def file_mpp(path: Path) -> float | None:
+    """µm per pixel that a picture's file states (see `stated_mpp`); None for a file that cannot be read."""
+    try:
+        with open_image(path, str(path), max_pixels=None) as image:
+            return stated_mpp(image)
+    except ImageError:
+        return None
+
+
+def stated_mpp(image: Image.Image) -> float | None:
+    """µm per pixel from OME or Aperio metadata, else from the resolution tags; None where nothing plausible is said.
+
+    Printing resolutions (72 or 300 dots per inch) fall outside PLAUSIBLE_MPP and so count as nothing.
+    """
+    description = _description(image)
+    for mpp in (_ome_mpp(description), _number(_APERIO.search(description)), _resolution_mpp(image.info)):
+        if mpp is not None and PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
+            return round(mpp, 4)
+    return None
+
+
+def _description(image: Image.Image) -> str:
+    tags = getattr(image, "tag_v2", None)
+    value = "" if tags is None else tags.get(_IMAGE_DESCRIPTION, "")
+    if not isinstance(value, str):
+        return ""
+    try:
+        return value.encode("latin-1").decode("utf-8")  # Pillow takes every byte for a letter; OME writes UTF-8
+    except UnicodeError:
+        return value
+
+
+def _ome_mpp(description: str) -> float | None:
+    unit = _OME_UNIT.search(description)
+    if unit is not None and unit[1] not in ("µm", "&#181;m", "&#xB5;m", "um"):
+        return None
+    return _number(_OME.search(description))
+
+
+def _number(match: re.Match[str] | None) -> float | None:
+    try:
+        return None if match is None else float(match[1])
+    except ValueError:
+        return None
+
+
+def _resolution_mpp(info: Mapping[Any, Any]) -> float | None:
+    try:
+        x, y = (float(value) for value in info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not (0 < x < float("inf") and abs(x - y) <= 0.02 * x):
+        return None
+    return UM_PER_INCH / x
