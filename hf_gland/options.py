@@ -1,6 +1,6 @@
-"""How a picture is predicted: how it goes through the network, and what is made of the probabilities.
+"""How a picture is predicted: how it goes through the network, what is made of the probabilities, how it is written.
 
-Both groups are made once, where the user's wishes arrive, and passed on whole; a record holds them whole too.
+Each group is made once, where the user's wishes arrive, and passed on whole; a record holds them whole too.
 """
 
 import math
@@ -87,6 +87,26 @@ class PostProcessing:
             return area_in_px(area_um2, mpp)
 
         return limit("min_gland_area"), limit("max_hole_area"), usual
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How glands are written.
+
+    `simplify_px`: outlines in GeoJSON may move by this to have fewer points (0: exact). `unsure_below`: glands of a lower
+    mean confidence are marked as unsure, 0-1. `scale_xy`: pixels of the image's file per pixel of the prediction, where
+    that was made of a smaller copy; coordinates are written in pixels of the file. Raises HfGlandError.
+    """
+
+    simplify_px: float = 0.0
+    unsure_below: float = 0.75
+    scale_xy: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.simplify_px < math.inf:
+            raise HfGlandError(f"simplify_px must be 0 or a positive number of pixels, got {self.simplify_px}")
+        if not 0 <= self.unsure_below <= 1:
+            raise HfGlandError(f"unsure_below must lie between 0 and 1, got {self.unsure_below}")
 
 
 def area_in_px(area_um2: float, mpp: float) -> int:

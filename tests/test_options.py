@@ -6,7 +6,7 @@ import math
 import pytest
 
 from hf_gland.errors import HfGlandError, PixelSizeError
-from hf_gland.options import PostProcessing, Tiling
+from hf_gland.options import ExportOptions, PostProcessing, Tiling
 
 
 def test_tiles_overlap_by_a_quarter_whatever_their_size():
@@ -34,6 +34,14 @@ def test_senseless_tiles_are_refused(options, message):
 def test_senseless_post_processing_is_refused(options, message):
     with pytest.raises(HfGlandError, match=message):
         PostProcessing(**options)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"simplify_px": -1}, "simplify_px must be 0 or a positive"), ({"simplify_px": math.nan}, "simplify_px must"),
+    ({"simplify_px": math.inf}, "simplify_px must"), ({"unsure_below": 75}, "unsure_below must lie between 0 and 1")])
+def test_senseless_export_options_are_refused(options, message):
+    with pytest.raises(HfGlandError, match=message):
+        ExportOptions(**options)
 
 
 def test_a_typo_names_the_group_and_the_word():

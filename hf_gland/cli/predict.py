@@ -21,16 +21,15 @@ from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 import hf_gland
-from hf_gland.export.bundle import FORMATS, Job, output_paths, write_outputs
+from hf_gland.export.formats import DEFAULT_FORMATS, FORMATS, output_paths, write_outputs
 from hf_gland.files import write_atomically
 from hf_gland.imaging.find import find_images
 from hf_gland.imaging.pixel_size import check_mpp
 from hf_gland.inference.segmenter import FileResult, GlandSegmenter, PixelSizeWarning
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.precision import PRECISION, precision_name, resolve_precision
-from hf_gland.options import SMALLEST_GLAND_UM2, PostProcessing, Tiling
+from hf_gland.options import SMALLEST_GLAND_UM2, ExportOptions, PostProcessing, Tiling
 
-DEFAULT_FORMATS = ("geojson", "csv", "overlay", "mask", "confidence")
 RECORD = "predictions.json"
 
 
@@ -68,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
                           help="one gland per connected region, even where several sure cores lie in it")
     cleaning.add_argument("--simplify-px", type=float, default=0.0, metavar="PX",
                           help="GeoJSON outlines may move by this to have fewer points [0: exact]")
+    cleaning.add_argument("--unsure-below", type=float, default=0.75, metavar="CONFIDENCE",
+                          help="mark glands of a lower mean confidence as unsure, in tables and GeoJSON [0.75]")
     return parser
 
 
@@ -89,8 +90,7 @@ def main() -> int:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.mpp is not None:
         check_mpp(arguments.mpp, "--mpp")
-    if not 0 <= arguments.simplify_px < float("inf"):
-        raise ValueError(f"--simplify-px must be 0 or a positive number of pixels, got {arguments.simplify_px}")
+    options = ExportOptions(arguments.simplify_px, arguments.unsure_below)
     tiling = Tiling(arguments.tile_px, arguments.stride_px, arguments.batch_size, arguments.flips, arguments.precision)
     post = PostProcessing(arguments.threshold, not arguments.keep_joined, min_gland_area_um2=arguments.min_gland_um2,
                           max_hole_area_um2=arguments.max_hole_um2)
@@ -105,17 +105,17 @@ def run(arguments: argparse.Namespace) -> int:
     segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, arguments.device,
                                                "student" if arguments.student else None)
     settings = {"weights_sha256": segmenter.weights_sha256(), "model_mpp": segmenter.mpp, "hf_gland": hf_gland.__version__,
-                "classes": list(segmenter.id2label.values()), "mpp": arguments.mpp, "simplify_px": arguments.simplify_px,
+                "classes": list(segmenter.id2label.values()), "mpp": arguments.mpp, "export": asdict(options),
                 "precision": precision_name(resolve_precision(segmenter.device, tiling.precision)),
                 "tiling": asdict(tiling), "post_processing": asdict(post)}
-    record = open_record(arguments, settings)
+    record = open_record(arguments, json.loads(json.dumps(settings)))
     if arguments.mpp is None and segmenter.mpp is not None:
         print(f"warning: no --mpp given; assuming {segmenter.mpp:g} µm per pixel, as the model was trained at. At "
               "another magnification the outlines will be wrong. Sizes in µm are left out", file=sys.stderr)
     warnings.simplefilter("ignore", PixelSizeWarning)  # said once, above
     try:
         for result in predicted(segmenter, list(todo), arguments.mpp, tiling, post):
-            entry = finish(result, todo[result.path], arguments)
+            entry = finish(result, todo[result.path], arguments, options)
             record["images"][str(result.path)] = entry | {"seconds": round(result.seconds, 2)}
     finally:
         write_record(arguments.out, record)
@@ -175,14 +175,13 @@ def predicted(segmenter: GlandSegmenter, paths: list[Path], mpp: float | None, t
             yield result
 
 
-def finish(result: FileResult, stem: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def finish(result: FileResult, stem: Path, arguments: argparse.Namespace, options: ExportOptions) -> dict[str, Any]:
     """Write one result and say so; returns its entry in the record."""
-    if result.error is not None or result.rgb is None or result.prediction is None:
+    if result.error is not None or result.prediction is None:
         tqdm.write(f"error: {result.error}", file=sys.stderr)
         return {"error": result.error}
-    job = Job(result.rgb, result.prediction, result.path.name, arguments.simplify_px)
     try:
-        paths = write_outputs(stem, arguments.formats, job)
+        paths = write_outputs(stem, arguments.formats, result.prediction, options)
     except ValueError as error:  # what does not fit a format; a disk that is full stops the run
         tqdm.write(f"error: {error}", file=sys.stderr)
         return {"error": str(error)}
@@ -190,7 +189,7 @@ def finish(result: FileResult, stem: Path, arguments: argparse.Namespace) -> dic
     confidence = float(result.prediction.confidence.mean())
     tqdm.write(f"{result.path}: glands: {len(result.prediction.glands)}, on {share:.1%} of the area; mean confidence "
                f"{confidence:.2f}")
-    height, width = result.rgb.shape[:2]
+    height, width = result.prediction.class_map.shape
     return {"glands": len(result.prediction.glands), "gland_share": round(share, 4),
             "mean_confidence": round(confidence, 4), "width_px": width, "height_px": height,
             "files": [path.relative_to(arguments.out).as_posix() for path in paths]}

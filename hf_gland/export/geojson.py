@@ -4,36 +4,30 @@ Coordinates are pixels of the image from its top left corner, y downwards, as Qu
 """
 
 import json
-import math
 import uuid
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from scipy import ndimage
 
 from hf_gland.export.polygons import Polygon, region_polygons
-from hf_gland.files import write_atomically
-from hf_gland.inference.glands import Gland, GlandPrediction
+from hf_gland.glands import Gland, PredictedGlands
 from hf_gland.labels import class_colour
+from hf_gland.options import ExportOptions
 
 # Ids of annotations are derived from this, so that exporting the same glands twice gives the same ids.
 NAMESPACE = uuid.UUID("8d3f0f5e-4a53-5d0c-9a1c-6f0f2f7f3b11")
 
 
-def glands_to_geojson(prediction: GlandPrediction, image_name: str,
-                      simplify_px: float = 0.0) -> dict[str, Any]:
+def glands_to_geojson(prediction: PredictedGlands, options: ExportOptions = ExportOptions()) -> dict[str, Any]:
     """One annotation per gland, as a GeoJSON FeatureCollection.
 
     Outlines follow the pixel edges exactly: they enclose the gland's own number of pixels. With
     `simplify_px` > 0 each is thinned by Douglas and Peucker's method, moving by at most that many pixels
     and keeping its holes; areas then differ slightly, the measurements stay those of the pixels, and
-    neighbours may overlap by as much. `image_name` enters the annotations' ids, which are the same whenever
+    neighbours may overlap by as much. The image's name enters the annotations' ids, which are the same whenever
     the same glands are exported.
     """
-    if not 0 <= simplify_px < math.inf:
-        raise ValueError(f"simplify_px must be 0 or a positive number of pixels, got {simplify_px}")
     boxes = ndimage.find_objects(prediction.instances)
     features = []
     for gland in prediction.glands:
@@ -41,23 +35,25 @@ def glands_to_geojson(prediction: GlandPrediction, image_name: str,
         offset = np.array([box[1].start, box[0].start])
         polygons = [[ring + offset for ring in polygon]
                     for polygon in region_polygons(prediction.instances[box] == gland.id)]
-        features.append(_feature(gland, _geometry(polygons, simplify_px), image_name))
+        geometry = _geometry(polygons, options)
+        features.append(_feature(gland, geometry, prediction.name, gland.mean_confidence < options.unsure_below))
     return {"type": "FeatureCollection", "features": features}
 
 
-def write_geojson(path: str | Path, collection: Mapping[str, Any]) -> Path:
-    """Write a FeatureCollection, atomically; in ASCII (µ escaped), so that no reader's encoding matters."""
-    text = json.dumps(collection, separators=(",", ":"), allow_nan=False) + "\n"
-    return write_atomically(path, lambda file: file.write(text.encode("ascii")))
+def write_geojson(file: BinaryIO, prediction: PredictedGlands, options: ExportOptions) -> None:
+    """Write the FeatureCollection; in ASCII (µ escaped), so that no reader's encoding matters."""
+    collection = glands_to_geojson(prediction, options)
+    file.write(json.dumps(collection, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n")
 
 
-def _feature(gland: Gland, geometry: dict[str, Any], image_name: str) -> dict[str, Any]:
+def _feature(gland: Gland, geometry: dict[str, Any], image_name: str, unsure: bool) -> dict[str, Any]:
     identity = json.dumps([image_name, gland.class_name, geometry["coordinates"]])
     measurements = {
         "Area px^2": gland.area_px, "Area µm^2": gland.area_um2,
         "Perimeter px": gland.perimeter_px, "Perimeter µm": gland.perimeter_um,
         "Eccentricity": gland.eccentricity, "Mean confidence": gland.mean_confidence,
         "Lowest confidence": gland.lowest_confidence, "Touches image border": int(gland.touches_border),
+        "Unsure": int(unsure),
     }
     return {
         "type": "Feature",
@@ -65,7 +61,7 @@ def _feature(gland: Gland, geometry: dict[str, Any], image_name: str) -> dict[st
         "geometry": geometry,
         "properties": {
             "objectType": "annotation",
-            "name": f"{gland.class_name} {gland.id}",
+            "name": f"{gland.class_name} {gland.id}{' (unsure)' if unsure else ''}",
             "classification": {"name": gland.class_name, "color": list(class_colour(gland.class_id))},
             "isLocked": False,
             "measurements": {key: value for key, value in measurements.items() if value is not None},
@@ -73,10 +69,13 @@ def _feature(gland: Gland, geometry: dict[str, Any], image_name: str) -> dict[st
     }
 
 
-def _geometry(polygons: list[Polygon], simplify_px: float) -> dict[str, Any]:
+def _geometry(polygons: list[Polygon], options: ExportOptions) -> dict[str, Any]:
     coordinates = [[ring.tolist() for ring in polygon] for polygon in polygons]
-    if simplify_px > 0:
-        coordinates = _simplified(coordinates, simplify_px)
+    if options.simplify_px > 0:
+        coordinates = _simplified(coordinates, options.simplify_px)
+    if options.scale_xy != (1.0, 1.0):
+        coordinates = [[np.round(np.multiply(ring, options.scale_xy), 2).tolist() for ring in polygon]
+                       for polygon in coordinates]
     if len(coordinates) == 1:
         return {"type": "Polygon", "coordinates": coordinates[0]}
     return {"type": "MultiPolygon", "coordinates": coordinates}

@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from PIL import Image
 from scipy import ndimage
 
+from hf_gland.errors import HfGlandError
 from hf_gland.files import write_atomically
-from hf_gland.inference.glands import GlandPrediction
+from hf_gland.glands import PredictedGlands
 from hf_gland.instances import gland_instances
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX, class_colour
+from hf_gland.options import ExportOptions
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 120
 MAX_FIGURE_SIDE_PX = 1600  # figures are for the eye; larger maps are thinned out to this
 
 
@@ -42,27 +47,36 @@ def draw_outlines(rgb: np.ndarray, class_map: np.ndarray, instances: np.ndarray 
     return drawn
 
 
-def write_overlay(path: str | Path, rgb: np.ndarray, prediction: GlandPrediction) -> Path:
-    """PNG of the image, at its own size, with the predicted glands outlined in their classes' colours."""
-    drawn = draw_outlines(rgb, prediction.class_map, prediction.instances)
-    return write_atomically(path, lambda file: Image.fromarray(drawn).save(file, "PNG"))
+def overlay(prediction: PredictedGlands) -> np.ndarray:
+    """The image, uint8 [H, W, 3], with the predicted glands outlined in their classes' colours."""
+    if prediction.rgb is None:
+        raise HfGlandError(f"{prediction.name}: the prediction was made without its image, which the overlay needs")
+    return draw_outlines(prediction.rgb, prediction.class_map, prediction.instances)
 
 
-def write_confidence_heatmap(path: str | Path, prediction: GlandPrediction) -> Path:
+def write_overlay(file: BinaryIO, prediction: PredictedGlands, options: ExportOptions) -> None:
+    """PNG of `overlay`, at the image's own size."""
+    Image.fromarray(overlay(prediction)).save(file, "PNG")
+
+
+def write_heatmap(file: BinaryIO, prediction: PredictedGlands, options: ExportOptions) -> None:
     """PNG of the confidence as colours, with a colour bar from chance (1 / classes) to 1, glands outlined."""
+    from matplotlib.figure import Figure  # only here, and below: most outputs need no figures
+
     figure = Figure(figsize=_figure_size(prediction.class_map.shape, 1), layout="constrained")
-    axes = figure.subplots()
-    _show_confidence(axes, prediction)
-    return _save(figure, path)
+    _show_confidence(figure.subplots(), prediction)
+    figure.savefig(file, format="png", dpi=DPI)
 
 
-def write_comparison(path: str | Path, rgb: np.ndarray, truth: np.ndarray, prediction: GlandPrediction,
+def write_comparison(path: str | Path, rgb: np.ndarray, truth: np.ndarray, prediction: PredictedGlands,
                      true_instances: np.ndarray | None = None) -> Path:
     """PNG of three panels: the true outlines, the predicted ones, and the confidence.
 
     `rgb` uint8 [H, W, 3]; `truth` uint8 [H, W] class ids, where 255 (unlabelled) is greyed;
     `true_instances` int [H, W] its gland ids (default: its regions).
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=_figure_size(truth.shape, 3), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     shown = rgb.copy()
@@ -75,10 +89,10 @@ def write_comparison(path: str | Path, rgb: np.ndarray, truth: np.ndarray, predi
     gland_classes = {i: name for i, name in prediction.id2label.items() if i != BACKGROUND}
     if len(gland_classes) > 1:
         _legend(figure, gland_classes)
-    return _save(figure, path)
+    return write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
 
 
-def _show_confidence(axes: Axes, prediction: GlandPrediction) -> None:
+def _show_confidence(axes: "Axes", prediction: PredictedGlands) -> None:
     step = -(-max(prediction.confidence.shape) // MAX_FIGURE_SIDE_PX)
     mapped = axes.imshow(prediction.confidence[::step, ::step], cmap="cividis", interpolation="nearest",
                          vmin=1 / len(prediction.id2label), vmax=1)
@@ -94,14 +108,16 @@ def _show_confidence(axes: Axes, prediction: GlandPrediction) -> None:
     bar.set_label("probability of the predicted class")
 
 
-def _show(axes: Axes, rgb: np.ndarray, title: str) -> None:
+def _show(axes: "Axes", rgb: np.ndarray, title: str) -> None:
     step = -(-max(rgb.shape) // MAX_FIGURE_SIDE_PX)
     axes.imshow(rgb[::step, ::step])
     axes.set_title(title)
     axes.set_axis_off()
 
 
-def _legend(figure: Figure, names: Mapping[int, str]) -> None:
+def _legend(figure: "Figure", names: Mapping[int, str]) -> None:
+    from matplotlib.patches import Patch
+
     handles = [Patch(color="#" + bytes(class_colour(i)).hex(), label=name) for i, name in names.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
@@ -115,6 +131,3 @@ def _figure_size(hw: tuple[int, ...], panels: int) -> tuple[float, float]:
 def _count(glands: int) -> str:
     return f"{glands} gland" if glands == 1 else f"{glands} glands"
 
-
-def _save(figure: Figure, path: str | Path) -> Path:
-    return write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))

@@ -3,27 +3,34 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from typing import Any, BinaryIO
 
-from hf_gland.files import write_atomically
-from hf_gland.inference.glands import Gland, GlandPrediction
+from hf_gland.glands import Gland, PredictedGlands
+from hf_gland.options import ExportOptions
 
-COLUMNS = ("image", *(field.name for field in dataclasses.fields(Gland)), "mpp")
+COLUMNS = ("image", *(field.name for field in dataclasses.fields(Gland)), "mpp", "unsure")
 
 
-def gland_rows(prediction: GlandPrediction, image_name: str) -> list[dict[str, object]]:
+def gland_rows(prediction: PredictedGlands, options: ExportOptions = ExportOptions()) -> list[dict[str, Any]]:
     """One dict per gland with the keys of COLUMNS; what needs an unknown pixel size is None."""
-    return [{"image": image_name, **dataclasses.asdict(gland), "mpp": prediction.mpp} for gland in prediction.glands]
+    return [{"image": prediction.name, **dataclasses.asdict(gland), "mpp": prediction.mpp,
+             "unsure": gland.mean_confidence < options.unsure_below} for gland in prediction.glands]
 
 
-def write_table(path: str | Path, rows: Iterable[dict[str, object]]) -> Path:
-    """Write rows of `gland_rows`, of one image or many, as CSV (UTF-8, header, None as an empty cell)."""
+def csv_text(rows: Iterable[Mapping[str, object]], *, header: bool = True) -> bytes:
+    """Rows of `gland_rows`, of one image or many, as CSV (UTF-8, None as an empty cell)."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    if header:
+        writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-    return write_atomically(path, lambda file: file.write(text.getvalue().encode("utf-8")))
+    return text.getvalue().encode("utf-8")
+
+
+def write_glands(file: BinaryIO, prediction: PredictedGlands, options: ExportOptions) -> None:
+    """The table of one image."""
+    file.write(csv_text(gland_rows(prediction, options)))
 
 
 def _cell(value: object) -> object:

@@ -3,74 +3,67 @@
 A user interface can call `glands_from_probabilities` again with other thresholds as often as a slider moves.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from skimage.measure import regionprops
 
+from hf_gland.export.formats import DEFAULT_FORMATS, write_outputs
+from hf_gland.export.geojson import glands_to_geojson
+from hf_gland.export.overlay import overlay
+from hf_gland.export.table import COLUMNS, gland_rows
+from hf_gland.glands import Gland, PredictedGlands
 from hf_gland.inference.touching import divide_by_cores
 from hf_gland.instances import fill_holes, gland_instances
 from hf_gland.labels import BACKGROUND
 from hf_gland.metrics.temperature import apply_temperature
-from hf_gland.options import PostProcessing
+from hf_gland.options import ExportOptions, PostProcessing
+
+if TYPE_CHECKING:
+    import pandas
 
 
-@dataclass(frozen=True)
-class Gland:
-    """One gland: an 8-connected region of one gland class, or a part of one (see `touching`).
+class GlandPrediction(PredictedGlands):
+    """The glands of one image, and what can be made of them; see PredictedGlands for its arrays."""
 
-    Lengths and areas in µm are None where the image's pixel size is unknown. The centroid is in pixels from
-    the image's top left corner (the centre of the first pixel is 0.5, 0.5), as in the GeoJSON. The
-    perimeter is Crofton's estimate over four directions and includes the rims of holes; eccentricity is
-    that of the ellipse with the same second moments (0 circle, towards 1 line). Confidence is the
-    probability of the gland's own class, over its pixels. A gland that touches the border is probably cut:
-    its sizes are lower bounds.
-    """
+    def __repr__(self) -> str:
+        height, width = self.class_map.shape
+        size = "pixel size unknown" if self.mpp is None else f"{self.mpp:g} µm per pixel"
+        return (f"<GlandPrediction of {self.name}: {width}×{height} px, {size}; glands: {len(self.glands)}, on "
+                f"{(self.class_map > 0).mean():.1%} of the area; mean confidence {self.confidence.mean():.2f}>")
 
-    id: int
-    class_id: int
-    class_name: str
-    area_px: int
-    area_um2: float | None
-    perimeter_px: float
-    perimeter_um: float | None
-    centroid_x_px: float
-    centroid_y_px: float
-    eccentricity: float
-    mean_confidence: float
-    lowest_confidence: float
-    touches_border: bool
+    def to_geojson(self, options: ExportOptions = ExportOptions()) -> dict[str, Any]:
+        """A FeatureCollection for QuPath, one annotation per gland, in pixels of the image."""
+        return glands_to_geojson(self, options)
 
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """One row per gland, units in the column names, as in the CSV file."""
+        import pandas  # only here: predicting needs none
 
-@dataclass(frozen=True, eq=False)
-class GlandPrediction:
-    """What the model sees in one image of H×W pixels.
+        return pandas.DataFrame(gland_rows(self), columns=list(COLUMNS))
 
-    `class_map` uint8 [H, W]: class ids after clean-up. `probabilities` float32 [C, H, W], 0-1, summing to
-    1. `confidence` float32 [H, W]: the highest class probability, before clean-up. `instances` int32 [H,
-    W]: gland ids, 0 = none. `glands`: one row per id, in order. `id2label`: class names. `mpp`: µm per
-    pixel of the image, None when it was not stated.
-    """
+    def overlay(self) -> np.ndarray:
+        """The image with the glands outlined in their classes' colours, uint8 [H, W, 3]."""
+        return overlay(self)
 
-    class_map: np.ndarray
-    probabilities: np.ndarray
-    confidence: np.ndarray
-    instances: np.ndarray
-    glands: tuple[Gland, ...]
-    id2label: dict[int, str]
-    mpp: float | None
+    def save(self, stem: str | Path, formats: Iterable[str] = DEFAULT_FORMATS,
+             options: ExportOptions = ExportOptions()) -> list[Path]:
+        """Write STEM.geojson, STEM_glands.csv and so on (`formats`: keys of FORMATS); returns the files' paths."""
+        return write_outputs(stem, formats, self, options)
 
 
 def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, str],
                               post: PostProcessing = PostProcessing(), *, mpp: float | None = None,
-                              assumed_mpp: float | None = None, temperature: float = 1.0) -> GlandPrediction:
+                              assumed_mpp: float | None = None, temperature: float = 1.0,
+                              rgb: np.ndarray | None = None, name: str = "image") -> GlandPrediction:
     """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland, as `post` says.
 
     Small holes are filled, small regions become background, the others are divided among their cores. `mpp`: µm per
     pixel, None if unknown; `assumed_mpp` then scales areas in µm². `temperature`: what the probabilities were calibrated
-    with; cores are those of the same pixels at any temperature (exactly so for two classes). Raises ValueError for
-    misshapen probabilities, or such as are none.
+    with; cores are those of the same pixels at any temperature (exactly so for two classes). `rgb`, `name`: the image,
+    where it is to be kept. Raises ValueError for misshapen probabilities, or such as are none.
     """
     if probabilities.ndim != 3 or len(probabilities) != len(id2label) or len(probabilities) < 2:
         raise ValueError(f"probabilities must be [{len(id2label)} classes, H, W], got "
@@ -88,7 +81,7 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
     return GlandPrediction(
         class_map=class_map, probabilities=probabilities, confidence=probabilities.max(axis=0),
         instances=instances, glands=measure_glands(instances, class_map, probabilities, id2label, mpp),
-        id2label=dict(id2label), mpp=mpp)
+        id2label=dict(id2label), mpp=mpp, rgb=rgb, name=name)
 
 
 def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: np.ndarray,

@@ -59,13 +59,12 @@ class Preprocessing:
 
 @dataclass(frozen=True, eq=False)
 class FileResult:
-    """One file of `predict_many`: either `rgb` (uint8 [H, W, 3]) and its `prediction`, or what went wrong.
+    """One file of `predict_many`: either its `prediction`, or what went wrong.
 
     `seconds`: the work it took, a batch's share of the network's time evenly.
     """
 
     path: Path
-    rgb: np.ndarray | None = None
     prediction: GlandPrediction | None = None
     error: str | None = None
     seconds: float = 0.0
@@ -127,10 +126,12 @@ class GlandSegmenter:
 
         Raises ImageError, PixelSizeError, and ModelError where the model gives no probabilities.
         """
-        label = name or (str(image) if isinstance(image, str | Path) else "image")
+        path = Path(image) if isinstance(image, str | Path) else None
+        label = name or (str(path) if path else "image")
         rgb = read_rgb(image, name=label)
         clean_up = self._clean_up(mpp, post, label)
-        return clean_up(self.probabilities(rgb, mpp, tiling, progress=progress, name=label))
+        return clean_up(self.probabilities(rgb, mpp, tiling, progress=progress, name=label), rgb=rgb,
+                        name=name or (path.name if path else "image"))
 
     def probabilities(self, rgb: np.ndarray, mpp: float | None = None, tiling: Tiling = Tiling(), *,
                       progress: Callable[[float], None] | None = None, name: str = "image") -> np.ndarray:
@@ -159,7 +160,7 @@ class GlandSegmenter:
             full = [apply_temperature(image, self.temperature) for image in full]
         return [image.cpu().numpy() for image in full]
 
-    def _clean_up(self, mpp: float | None, post: PostProcessing, name: str) -> Callable[[np.ndarray], GlandPrediction]:
+    def _clean_up(self, mpp: float | None, post: PostProcessing, name: str) -> Callable[..., GlandPrediction]:
         """What makes glands of the probabilities of pictures with this pixel size; raises PixelSizeError."""
         assumed_mpp = self._scale_mpp(mpp, name)
         post.areas_px(assumed_mpp, name)  # what it lacks is said before the network runs
@@ -212,8 +213,8 @@ class GlandSegmenter:
 
         def finish(file: ReadFile, of_file: np.ndarray) -> FileResult:
             started = time.perf_counter()
-            prediction = clean_up(of_file)
-            return FileResult(file.path, file.rgb, prediction,
+            prediction = clean_up(of_file, rgb=file.rgb, name=file.path.name)
+            return FileResult(file.path, prediction,
                               seconds=file.seconds + each + time.perf_counter() - started)
 
         return helper.submit(lambda: [finish(*pair) for pair in zip(batch, probabilities, strict=True)])

@@ -11,7 +11,7 @@ import pandas as pd
 from gland_space.analysis import Choice, analyse, default_choice, kept_glands, unsure_ids
 from gland_space.annotation import AnnotationError, dataset_file, make_drawing
 from gland_space.demo import Demo
-from gland_space.downloads import settings, write_download
+from gland_space.downloads import KINDS, export_options, settings, write_download
 from gland_space.pictures import read_picture, safe_name
 from gland_space.runner import Cancelled, Finished
 from gland_space.segment_tab import MODEL_QUEUE
@@ -20,8 +20,6 @@ from hf_gland.export.table import COLUMNS, gland_rows
 from hf_gland.imaging.label_maps import map_mask, read_labels
 from hf_gland.inference import ImageError, PixelSizeError
 from hf_gland.labels import MaskError, check_mask
-
-FILES = ("contours", "confidence_map", "mask", "confidence", "geojson", "csv", "zip")
 
 
 class RequestError(ValueError):
@@ -43,7 +41,7 @@ def build_api(demo: Demo) -> None:
                  gr.Number(75, label="unsure_below: mean confidence in %, 50 to 100"),
                  gr.Number(None, label="min_area: smallest gland in µm² (px without mpp), empty for the default"),
                  gr.Number(1, label="page of a TIFF with several", precision=0)],
-                [gr.JSON(label="summary"), gr.Dataframe(label="glands"), *(gr.File(label=kind) for kind in FILES)],
+                [gr.JSON(label="summary"), gr.Dataframe(label="glands"), *(gr.File(label=kind) for kind in KINDS)],
                 api_name="segment", **options)
         gr.Button().click(
             row_endpoint(demo),
@@ -68,9 +66,9 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
             page: which page of a TIFF with several, from 1.
 
         Returns:
-            A summary (with the settings and every note), the table of glands, and the files: contours (PNG), confidence
-            in colours (PNG), class mask (PNG), confidence (16-bit TIFF), GeoJSON for QuPath, table (CSV), and all of them
-            as a zip.
+            A summary (with the settings and every note), the table of glands, and the files: GeoJSON for QuPath, table
+            (CSV), overlay, class mask, gland ids (16 bit), confidence (16 bit) and confidence in colours (all PNG), and
+            all of them as a zip.
         """
         assert demo.model is not None
         model = demo.model
@@ -96,11 +94,10 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
         choice = Choice(unsure_below / 100, default_choice(analysis).min_area if min_area is None else min_area)
         kept = {gland.id for gland in kept_glands(analysis, choice)}
         unsure = unsure_ids(analysis, choice)
-        rows = [{key: value for key, value in row.items() if key != "image"} | {"unsure": row["id"] in unsure}
-                for row in gland_rows(analysis.prediction, analysis.picture.name) if row["id"] in kept]
-        table = pd.DataFrame(rows, columns=[*COLUMNS[1:], "unsure"])
+        rows = [row for row in gland_rows(analysis.prediction, export_options(analysis, choice)) if row["id"] in kept]
+        table = pd.DataFrame(rows, columns=COLUMNS[1:])
         summary = settings(analysis, choice, demo.model_name) | {"glands": len(kept), "unsure": len(unsure & kept)}
-        files = [str(write_download(kind, analysis, choice, demo.model_name, demo.folder)) for kind in FILES]
+        files = [str(write_download(kind, analysis, choice, demo.model_name, demo.folder)) for kind in KINDS]
         return (json.loads(json.dumps(summary)), table, *files)
 
     return segment

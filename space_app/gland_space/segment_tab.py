@@ -21,7 +21,7 @@ from gland_space.view import choice_view, picture_view, result_view
 from gland_space.widgets import DOWNLOAD_JS, example_buttons, html_widget, picture_drop, pixel_size_field, widget_parts
 from hf_gland.inference import ImageError, PixelSizeError
 
-DOWNLOADS = (("zip", "All files (zip)"), ("mask", "Mask (PNG)"), ("confidence", "Confidence (TIFF)"),
+DOWNLOADS = (("zip", "All files (zip)"), ("mask", "Mask (PNG)"), ("confidence", "Confidence (16-bit PNG)"),
              ("geojson", "GeoJSON for QuPath"), ("csv", "Table (CSV)"))
 MODEL_QUEUE = "model"  # all events that run the model share this queue
 BUSY = "Too many people are waiting, or the server had a problem. Please try again in a moment"

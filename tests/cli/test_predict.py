@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_model import save_tiny_model
 
 from hf_gland.cli import predict as predict_command
-from hf_gland.export.bundle import FORMATS
+from hf_gland.export.formats import FORMATS
 from hf_gland.export.geojson_masks import masks_from_geojson
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "predict.py"
@@ -162,7 +162,7 @@ def test_two_images_of_one_name_are_refused(predict, images, tmp_path):
     (["--mpp", "250"], "not a plausible pixel size"),
     (["--threshold", "7"], "gland_threshold must lie between 0 and 1"),
     (["--tile-px", "8"], "tiles of 8 px"),
-    (["--simplify-px", "-1"], "--simplify-px must be"),
+    (["--simplify-px", "-1"], "simplify_px must be"),
     (["--formats", "pdf"], "invalid choice"),
     (["--model", "no/such/folder"], "no such folder"),
 ])

@@ -1,8 +1,11 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
-from hf_gland.options import PostProcessing
+from hf_gland.options import ExportOptions, PostProcessing
 
 KEEP_ALL = PostProcessing(min_gland_area_px=0, max_hole_area_px=0)
 NAMES = {0: "background", 1: "benign", 2: "malignant"}
@@ -26,3 +29,19 @@ def two_glands(predicted):
     class_map[9:11, 8:12] = 0
     class_map[20:26, 30:36] = 2
     return predicted(class_map, mpp=0.5)
+
+
+@pytest.fixture
+def written():
+    """`written(writer, prediction, **options)`: the bytes that a format's writer makes."""
+    def write(writer, prediction, **options):
+        file = io.BytesIO()
+        writer(file, prediction, ExportOptions(**options))
+        return file.getvalue()
+    return write
+
+
+@pytest.fixture
+def drawn(written):
+    """`drawn(writer, prediction)`: the picture that a format's writer makes."""
+    return lambda writer, prediction: Image.open(io.BytesIO(written(writer, prediction)))

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import uuid
 
@@ -11,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from hf_gland.export.geojson import glands_to_geojson, write_geojson
 from hf_gland.export.geojson_masks import GeoJsonError, GeoJsonWarning, masks_from_geojson
 from hf_gland.labels import class_colour
+from hf_gland.options import ExportOptions
 
 CLASS_IDS = {"background": 0, "benign": 1, "malignant": 2, "Ignore*": 255}
 CLASS_MAPS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 16), st.integers(1, 16)), elements=st.integers(0, 2))
@@ -30,7 +32,7 @@ def collection(*features):
 @given(class_map=CLASS_MAPS)
 def test_every_gland_comes_back_pixel_by_pixel(predicted, class_map):
     prediction = predicted(class_map, mpp=0.5)
-    features = glands_to_geojson(prediction, "a.png")["features"]
+    features = glands_to_geojson(prediction)["features"]
     assert len(features) == len(prediction.glands)
     for feature, gland in zip(features, prediction.glands, strict=True):
         geometry = shapely.geometry.shape(feature["geometry"])
@@ -44,9 +46,8 @@ def test_every_gland_comes_back_pixel_by_pixel(predicted, class_map):
     assert np.array_equal(instances, prediction.instances)
 
 
-def test_a_feature_is_what_qupath_expects(tmp_path, two_glands):
-    path = write_geojson(tmp_path / "a.geojson", glands_to_geojson(two_glands, "a.png"))
-    read = json.loads(path.read_text("ascii"))
+def test_a_feature_is_what_qupath_expects(written, two_glands):
+    read = json.loads(written(write_geojson, two_glands).decode("ascii"))
     assert read["type"] == "FeatureCollection"
     ring, block = read["features"]
     assert ring["type"] == "Feature"
@@ -68,18 +69,19 @@ def test_a_feature_is_what_qupath_expects(tmp_path, two_glands):
 
 
 def test_micrometres_are_left_out_where_unknown(predicted):
-    (feature,) = glands_to_geojson(predicted(np.ones((4, 4), np.uint8)), "a.png")["features"]
+    (feature,) = glands_to_geojson(predicted(np.ones((4, 4), np.uint8)))["features"]
     assert not [key for key in feature["properties"]["measurements"] if "µm" in key]
 
 
 def test_ids_are_the_same_every_time_and_differ_between_images(two_glands):
-    ids = [[f["id"] for f in glands_to_geojson(two_glands, name)["features"]] for name in ("a.png", "a.png", "b.png")]
+    ids = [[f["id"] for f in glands_to_geojson(dataclasses.replace(two_glands, name=name))["features"]]
+           for name in ("a.png", "a.png", "b.png")]
     assert ids[0] == ids[1]
     assert len({*ids[0], *ids[2]}) == 4
 
 
 def test_pixels_that_touch_at_a_corner_are_one_gland_of_two_polygons(predicted):
-    (feature,) = glands_to_geojson(predicted(np.eye(2, dtype=np.uint8)), "a.png")["features"]
+    (feature,) = glands_to_geojson(predicted(np.eye(2, dtype=np.uint8)))["features"]
     assert feature["geometry"]["type"] == "MultiPolygon"
     assert len(feature["geometry"]["coordinates"]) == 2
 
@@ -88,7 +90,7 @@ def test_simplified_outlines_have_fewer_points_stay_near_and_keep_holes(predicte
     y, x = np.mgrid[:120, :120]
     radius = np.hypot(y - 60, x - 60)
     prediction = predicted(((radius < 50) & (radius > 15)).astype(np.uint8))
-    exact, thinned = (glands_to_geojson(prediction, "a.png", s)["features"][0] for s in (0, 1.0))
+    exact, thinned = (glands_to_geojson(prediction, ExportOptions(simplify_px=s))["features"][0] for s in (0, 1.0))
     shapes = [shapely.geometry.shape(f["geometry"]) for f in (exact, thinned)]
     assert shapely.get_num_coordinates(shapes[1]) < shapely.get_num_coordinates(shapes[0]) / 3
     assert shapes[1].is_valid
@@ -102,16 +104,18 @@ def test_simplified_outlines_have_fewer_points_stay_near_and_keep_holes(predicte
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(class_map=CLASS_MAPS, tolerance=st.floats(0.1, 5))
 def test_simplified_outlines_are_always_valid(predicted, class_map, tolerance):
-    for feature in glands_to_geojson(predicted(class_map), "a.png", tolerance)["features"]:
+    for feature in glands_to_geojson(predicted(class_map), ExportOptions(simplify_px=tolerance))["features"]:
         geometry = shapely.geometry.shape(feature["geometry"])
         assert geometry.is_valid
         assert geometry.area > 0
 
 
-@pytest.mark.parametrize("tolerance", [-1, float("nan"), float("inf")])
-def test_a_senseless_tolerance_is_refused(two_glands, tolerance):
-    with pytest.raises(ValueError, match="simplify_px"):
-        glands_to_geojson(two_glands, "a.png", tolerance)
+def test_coordinates_are_pixels_of_the_file_and_unsure_glands_say_so(two_glands):
+    ring, block = glands_to_geojson(two_glands, ExportOptions(unsure_below=0.95, scale_xy=(2.5, 3.0)))["features"]
+    assert ring["geometry"]["coordinates"][0] == [[10, 15], [40, 15], [40, 45], [10, 45], [10, 15]]
+    assert (block["properties"]["name"], block["properties"]["measurements"]["Unsure"]) == ("malignant 2 (unsure)", 1)
+    sure = glands_to_geojson(two_glands)["features"][1]["properties"]
+    assert (sure["name"], sure["measurements"]["Unsure"]) == ("malignant 2", 0)
 
 
 def test_what_nobody_drew_is_unlabelled_unless_told_otherwise():

@@ -1,12 +1,15 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from hf_gland.errors import HfGlandError
 from hf_gland.export.overlay import (
     draw_outlines,
     line_width_px,
     write_comparison,
-    write_confidence_heatmap,
+    write_heatmap,
     write_overlay,
 )
 from hf_gland.labels import class_colour
@@ -38,40 +41,39 @@ def test_lines_grow_with_the_image():
     assert line_width_px((4000, 3000)) == 16
 
 
-def test_the_overlay_has_the_images_size(tmp_path, two_glands):
-    path = write_overlay(tmp_path / "deep" / "a_overlay.png", GREY, two_glands)
-    assert Image.open(path).size == (40, 30)
+def test_the_overlay_has_the_images_size(drawn, two_glands):
+    picture = drawn(write_overlay, dataclasses.replace(two_glands, rgb=GREY))
+    assert picture.size == (40, 30)
     expected = draw_outlines(GREY, two_glands.class_map, two_glands.instances)
-    assert np.array_equal(np.asarray(Image.open(path)), expected)
+    assert np.array_equal(np.asarray(picture), expected)
+    with pytest.raises(HfGlandError, match="made without its image"):
+        drawn(write_overlay, two_glands)
 
 
-def test_the_heat_map_has_a_colour_bar_and_shows_confidence(tmp_path, two_glands):
+def test_the_heat_map_has_a_colour_bar_and_shows_confidence(drawn, two_glands):
     low = two_glands.confidence.copy()
     low[:15] = 0.4
     unsure = type(two_glands)(**{**vars(two_glands), "confidence": low})
-    pictures = [np.asarray(Image.open(write_confidence_heatmap(tmp_path / f"{i}.png", p)).convert("RGB")).astype(int)
-                for i, p in enumerate((two_glands, unsure))]
+    pictures = [np.asarray(drawn(write_heatmap, p).convert("RGB")).astype(int) for p in (two_glands, unsure)]
     assert pictures[0].shape == pictures[1].shape
     assert (pictures[0] != pictures[1]).any(axis=2).mean() > 0.2
     assert len(np.unique(pictures[0][:, -120:-60].reshape(-1, 3), axis=0)) > 100  # the bar's gradient
 
 
 @pytest.mark.parametrize("hw", [(1, 1), (1, 300), (20, 20)])
-def test_pictures_of_any_shape_are_drawn(tmp_path, predicted, hw):
+def test_pictures_of_any_shape_are_drawn(tmp_path, drawn, predicted, hw):
     prediction = predicted(np.zeros(hw, np.uint8))
     truth = np.full(hw, 255, np.uint8)
-    paths = [write_confidence_heatmap(tmp_path / "h.png", prediction),
-             write_comparison(tmp_path / "c.png", np.zeros((*hw, 3), np.uint8), truth, prediction)]
-    sizes = [Image.open(path).size for path in paths]
+    comparison = write_comparison(tmp_path / "c.png", np.zeros((*hw, 3), np.uint8), truth, prediction)
+    sizes = [drawn(write_heatmap, prediction).size, Image.open(comparison).size]
     assert all(min(size) > 50 for size in sizes)
     assert sizes[1][0] > sizes[0][0]
 
 
-def test_the_heat_map_outlines_touching_glands_apart(tmp_path, predicted):
+def test_the_heat_map_outlines_touching_glands_apart(drawn, predicted):
     one = predicted(np.pad(np.ones((20, 30), np.uint8), 5))
     two = type(one)(**{**vars(one), "instances": one.instances + (np.arange(40) >= 20) * one.instances})
-    pictures = [np.asarray(Image.open(write_confidence_heatmap(tmp_path / f"{i}.png", p)).convert("RGB"))
-                for i, p in enumerate((one, two))]
+    pictures = [np.asarray(drawn(write_heatmap, p).convert("RGB")) for p in (one, two)]
     assert (pictures[0] != pictures[1]).any()
 
 

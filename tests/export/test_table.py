@@ -1,14 +1,15 @@
 import dataclasses
+import io
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hf_gland.export.table import COLUMNS, gland_rows, write_table
+from hf_gland.export.table import COLUMNS, write_glands
 
 
-def test_a_table_is_read_back_with_units_in_its_header(tmp_path, two_glands):
-    table = pd.read_csv(write_table(tmp_path / "t.csv", gland_rows(two_glands, "slide, µ.png")))
+def test_a_table_is_read_back_with_units_in_its_header(written, two_glands):
+    table = pd.read_csv(io.BytesIO(written(write_glands, dataclasses.replace(two_glands, name="slide, µ.png"))))
     assert tuple(table.columns) == COLUMNS
     assert {"area_px", "area_um2", "perimeter_px", "perimeter_um", "centroid_x_px", "mpp"} <= set(COLUMNS)
     assert table["image"].tolist() == ["slide, µ.png"] * 2
@@ -21,15 +22,25 @@ def test_a_table_is_read_back_with_units_in_its_header(tmp_path, two_glands):
     assert table["mean_confidence"].tolist() == pytest.approx([0.9, 0.9])
 
 
-def test_what_is_unknown_is_an_empty_cell(tmp_path, predicted):
-    path = write_table(tmp_path / "t.csv", gland_rows(predicted(np.ones((3, 4), np.uint8)), "a.png"))
-    (row,) = pd.read_csv(path).to_dict("records")
+def test_what_is_unknown_is_an_empty_cell(written, predicted):
+    table = written(write_glands, predicted(np.ones((3, 4), np.uint8)))
+    (row,) = pd.read_csv(io.BytesIO(table)).to_dict("records")
     assert row["area_px"] == 12
     assert np.isnan(row["area_um2"])
     assert np.isnan(row["perimeter_um"])
     assert np.isnan(row["mpp"])
 
 
-def test_no_gland_gives_a_header_alone(tmp_path, two_glands):
+def test_no_gland_gives_a_header_alone(written, two_glands):
     none = dataclasses.replace(two_glands, glands=())
-    assert len(pd.read_csv(write_table(tmp_path / "t.csv", gland_rows(none, "a.png")))) == 0
+    assert len(pd.read_csv(io.BytesIO(written(write_glands, none)))) == 0
+
+
+def test_unsure_goes_by_the_mean_confidence_and_the_bound_that_was_asked_for(written, two_glands):
+    first, second = two_glands.glands
+    glands = (dataclasses.replace(first, mean_confidence=0.8, lowest_confidence=0.1),
+              dataclasses.replace(second, mean_confidence=0.7, lowest_confidence=0.7))
+    prediction = dataclasses.replace(two_glands, glands=glands)
+    assert pd.read_csv(io.BytesIO(written(write_glands, prediction)))["unsure"].tolist() == [0, 1]
+    assert pd.read_csv(io.BytesIO(written(write_glands, prediction, unsure_below=0.8)))["unsure"].tolist() == [0, 1]
+    assert pd.read_csv(io.BytesIO(written(write_glands, prediction, unsure_below=0.81)))["unsure"].tolist() == [1, 1]

@@ -162,7 +162,8 @@ def test_a_bad_file_does_not_stop_the_rest(dark_is_gland, tmp_path):
     first, second, third = (next(results) for _ in range(3))
     assert first.path == paths[0]
     assert first.error is None
-    assert np.array_equal(first.rgb, picture())
+    assert np.array_equal(first.prediction.rgb, picture())
+    assert first.prediction.name == "a.png"
     assert len(first.prediction.glands) == len(third.prediction.glands) == 1
     assert second.prediction is None
     assert "broken.png: not an image" in second.error
@@ -238,8 +239,51 @@ def test_neighbours_of_one_size_go_through_the_network_together_with_the_result_
     for result in results:
         alone = segmenter.predict(result.path, tiling=SMALL_TILES)
         assert np.array_equal(result.prediction.probabilities, alone.probabilities)
-        assert result.prediction.class_map.shape == result.rgb.shape[:2]
+        assert result.prediction.class_map.shape == result.prediction.rgb.shape[:2]
         assert result.seconds > 0
+
+
+def test_a_prediction_says_what_it_is_and_becomes_whatever_is_needed(dark_is_gland, tmp_path):
+    path = tmp_path / "biopsy.png"
+    Image.fromarray(picture()).save(path)
+    found = dark_is_gland(mpp=0.5).predict(path, 0.5)
+    words = repr(found)
+    assert words.startswith("<GlandPrediction of biopsy.png: 120×92 px, 0.5 µm per pixel; glands: 1, on 2")
+    assert len(words) < 200
+    table = found.to_dataframe()
+    assert (table["image"].tolist(), table["class_name"].tolist()) == (["biopsy.png"], ["gland"])
+    assert table["area_um2"].tolist() == [found.glands[0].area_um2]
+    (feature,) = found.to_geojson()["features"]
+    assert feature["properties"]["measurements"]["Area px^2"] == found.glands[0].area_px
+    drawn = found.overlay()
+    assert drawn.shape == (92, 120, 3)
+    assert (drawn != picture()).any()
+    assert [p.name for p in found.save(tmp_path / "out" / "biopsy", ["mask", "csv"])] == [
+        "biopsy_mask.png", "biopsy_glands.csv"]
+    assert "pixel size unknown" in repr(dark_is_gland().predict(picture()))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_that_gives_no_numbers_is_an_error_and_not_an_image_without_glands(dark_is_gland, tmp_path, value):
+    segmenter = dark_is_gland(mpp=0.5)
+    network = segmenter.model.forward
+    whole = picture((60, 80), (0, 60, 0, 80))
+
+    def damaged(pixel_values):
+        logits = network(pixel_values=pixel_values).logits
+        logits[pixel_values.mean(dim=(1, 2, 3)) < 0.1] = value
+        return type("Output", (), {"logits": logits})
+
+    segmenter.model.forward = damaged
+    with pytest.raises(ModelError, match=r"bad\.png: the model gives probabilities that are no numbers"):
+        segmenter.predict(whole, 0.5, name="bad.png")
+    paths = [tmp_path / name for name in ("a.png", "bad.png", "c.png")]
+    for path, rgb in zip(paths, (picture((60, 80)), whole, picture((60, 80))), strict=True):
+        Image.fromarray(rgb).save(path)
+    results = list(segmenter.predict_many(paths, 0.5))
+    assert [result.path for result in results] == paths
+    assert [result.error is None for result in results] == [True, False, True]
+    assert "bad.png: the model gives" in results[1].error
 
 
 def test_an_unreadable_picture_raises_when_asked_for_alone(dark_is_gland, tmp_path):

@@ -25,7 +25,7 @@ def test_the_endpoints_are_named_typed_and_documented(client):
     assert list(parameters) == ["picture", "mpp", "unsure_below", "min_area", "page"]
     assert [p["parameter_has_default"] for p in parameters.values()] == [False, True, True, True, True]
     assert [r["label"] for r in api["/segment"]["returns"]] == [
-        "summary", "glands", "contours", "confidence_map", "mask", "confidence", "geojson", "csv", "zip"]
+        "summary", "glands", "geojson", "csv", "overlay", "mask", "instances", "confidence", "heatmap", "zip"]
     assert "Segment the glands" in api["/segment"]["description"]
 
 
@@ -36,14 +36,15 @@ def test_as_tools_the_endpoints_have_the_same_names(server):
 
 
 def test_a_picture_gives_its_glands_and_files(client, picture_file):
-    summary, table, contours, confidence_map, mask, confidence, geojson, rows, archive = client.predict(
+    summary, table, geojson, rows, overlay, mask, instances, confidence, heatmap, archive = client.predict(
         handle_file(str(picture_file(discs(3)))), mpp=0.5, api_name="/segment")
     assert (summary["glands"], summary["mpp"], summary["notes"]) == (3, 0.5, [])
     assert len(table["data"]) == 3
     assert dict(zip(table["headers"], table["data"][0], strict=True))["area_um2"] == pytest.approx(np.pi * 100, rel=0.05)
     assert np.array_equal(np.asarray(Image.open(mask)), (discs(3)[..., 0] < 128).astype(np.uint8))
-    assert Image.open(contours).size == Image.open(confidence_map).size == (260, 200)
-    assert Image.open(confidence).mode == "I;16"
+    assert Image.open(overlay).size == (260, 200)
+    assert min(Image.open(heatmap).size) > 200
+    assert Image.open(confidence).mode == Image.open(instances).mode == "I;16"
     with open(geojson) as file:
         assert len(json.load(file)["features"]) == 3
     with open(rows, newline="") as file:

@@ -105,7 +105,7 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
 
         archive = saved(page, "#download-zip", tmp_path)
         singles = [saved(page, f"#download-{kind}", tmp_path) for kind in ("mask", "confidence", "geojson", "csv")]
-    assert [path.name for path in singles] == ["case_1_mask.png", "case_1_confidence.tif", "case_1.geojson",
+    assert [path.name for path in singles] == ["case_1_mask.png", "case_1_confidence.png", "case_1.geojson",
                                                "case_1_glands.csv"]
     mask = np.asarray(Image.open(singles[0]))
     assert set(np.unique(mask)) == {0, 1}

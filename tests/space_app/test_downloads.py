@@ -5,12 +5,13 @@ import zipfile
 import numpy as np
 import pytest
 import shapely.geometry
-from gland_space.analysis import Choice, analyse
+from gland_space.analysis import Choice, analyse, default_choice
 from gland_space.downloads import KINDS, write_download
 from gland_space.pictures import read_picture
 from PIL import Image
 from space_tools import discs
 
+from hf_gland.export.formats import FORMATS
 from hf_gland.imaging.pictures import Picture
 
 
@@ -37,7 +38,7 @@ def test_the_mask_holds_class_numbers_of_the_glands_that_are_kept(analysis, tmp_
 
 def test_the_confidence_is_16_bit(analysis, tmp_path):
     image = Image.open(write_download("confidence", analysis, CHOICE, "m", tmp_path))
-    assert (image.format, image.mode) == ("TIFF", "I;16")
+    assert (image.format, image.mode) == ("PNG", "I;16")
     assert np.abs(np.asarray(image) / 65535 - analysis.prediction.confidence).max() < 1e-5
 
 
@@ -97,10 +98,21 @@ def test_the_zip_holds_every_file_the_same_and_how_they_were_made(analysis, tmp_
             single = write_download(kind, analysis, CHOICE, "owner/model@v1", tmp_path)
             assert archive.read(single.name) == single.read_bytes()
         settings = json.loads(archive.read("settings.json"))
-    assert sorted(names) == ["a.geojson", "a_confidence.png", "a_confidence.tif", "a_contours.png", "a_glands.csv",
-                             "a_mask.png", "settings.json"]
+    assert sorted(names) == ["a.geojson", "a_confidence.png", "a_glands.csv", "a_heatmap.png", "a_instances.png",
+                             "a_mask.png", "a_overlay.png", "settings.json"]
     assert (settings["model"], settings["mpp"], settings["unsure_below"], settings["min_area"], settings["min_area_unit"]
             ) == ("owner/model@v1", 0.5, 0.85, 100, "µm²")
+
+
+def test_files_have_the_names_and_bytes_that_predict_gives(make_demo, picture_file, tmp_path):
+    demo = make_demo()
+    path = picture_file(discs(3))
+    picture = read_picture(path, demo.limits)
+    analysis = analyse(demo.model, picture, 0.5, demo.limits)
+    theirs = demo.model.segmenter.predict(path, 0.5).save(tmp_path / "predicted" / picture.stem, FORMATS)
+    for kind, expected in zip(FORMATS, theirs, strict=True):
+        ours = write_download(kind, analysis, default_choice(analysis), "m", tmp_path)
+        assert (ours.name, ours.read_bytes()) == (expected.name, expected.read_bytes())
 
 
 def test_nothing_else_is_left_behind(analysis, tmp_path):

@@ -1,0 +1,54 @@
+"""Predicted glands as data: what inference makes and what exports write."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Gland:
+    """One gland: an 8-connected region of one gland class, or a part of one (see `touching`).
+
+    Lengths and areas in µm are None where the image's pixel size is unknown. The centroid is in pixels from
+    the image's top left corner (the centre of the first pixel is 0.5, 0.5), as in the GeoJSON. The
+    perimeter is Crofton's estimate over four directions and includes the rims of holes; eccentricity is
+    that of the ellipse with the same second moments (0 circle, towards 1 line). Confidence is the
+    probability of the gland's own class, over its pixels. A gland that touches the border is probably cut:
+    its sizes are lower bounds.
+    """
+
+    id: int
+    class_id: int
+    class_name: str
+    area_px: int
+    area_um2: float | None
+    perimeter_px: float
+    perimeter_um: float | None
+    centroid_x_px: float
+    centroid_y_px: float
+    eccentricity: float
+    mean_confidence: float
+    lowest_confidence: float
+    touches_border: bool
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedGlands:
+    """What the model sees in one image of H×W pixels.
+
+    `class_map` uint8 [H, W]: class ids after clean-up. `probabilities` float32 [C, H, W], 0-1, summing to
+    1. `confidence` float32 [H, W]: the highest class probability, before clean-up. `instances` int32 [H,
+    W]: gland ids, 0 = none. `glands`: one row per id, in order. `id2label`: class names. `mpp`: µm per
+    pixel of the image, None when it was not stated. `rgb` uint8 [H, W, 3]: the image (None: not kept), whose file or id
+    is `name`.
+    """
+
+    class_map: np.ndarray
+    probabilities: np.ndarray
+    confidence: np.ndarray
+    instances: np.ndarray
+    glands: tuple[Gland, ...]
+    id2label: dict[int, str]
+    mpp: float | None
+    rgb: np.ndarray | None = None
+    name: str = "image"
