@@ -22,7 +22,7 @@ from tqdm import tqdm
 from hf_gland.data.build import annotated, build_dataset, load_local
 from hf_gland.data.contact_sheet import style_sheet
 from hf_gland.data.schema import Sample
-from hf_gland.data.sources.folder import FolderItem, FolderOptions, read_items, scan_folder
+from hf_gland.data.sources.folder import FolderItem, FolderOptions, read_items, scan_folder, settle_masks
 from hf_gland.data.sources.glas import GLAS_LICENCE, GLAS_SPLITS, VAL_FRACTION, iter_glas, known_checksums, plan_glas
 from hf_gland.data.sources.synthetic.images import SPLITS, iter_synthetic
 from hf_gland.data.sparsify import BACKGROUNDS, STYLES, SparseAnnotation, SparsifyConfig
@@ -93,7 +93,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     folder.add_argument("--class-names", nargs="+", default=list(BINARY_CLASSES), metavar="NAME",
                         help="background first [%(default)s]")
     folder.add_argument("--mask-values", type=mask_values, metavar="0=0,255=1",
-                        help="the masks' numbers and their classes (255 = unlabelled) [numbers are classes]")
+                        help="the masks' numbers and their classes (255: unlabelled) [numbers are classes; 0 and 255 alone: "
+                             "background and gland]")
     folder.add_argument("--sparse-masks", type=Path, metavar="DIR",
                         help="sparse masks drawn by hand; masks/ is then the dense truth, for evaluation only")
     folder.add_argument("--allow-missing-masks", action="store_true", help="keep images without a mask, unlabelled")
@@ -168,6 +169,7 @@ def folder(args: argparse.Namespace) -> dict[str, Any]:
     plan = scan_folder(args.root, options)
     if missing := sorted(set(args.splits or plan) - set(plan)):
         raise DatasetError(f"{args.root}: has no split '{missing[0]}'; it has {', '.join(sorted(plan))}")
+    options = settle_masks(plan, options)
     plan = hold_out({split: plan[split] for split in args.splits or plan}, args.val_fraction)
 
     def pairs(split: str) -> Pairs:

@@ -60,13 +60,12 @@ def pictures_in(folder: Path, *, deep: bool = False, leave_out: Path | None = No
 def _enter(folder: Path, linked: bool, deep: bool, leave_out: Path | None, found: Found) -> None:
     if leave_out is not None and folder.resolve() == leave_out.resolve():
         return
-    if folder.name.startswith("."):
-        found.leave_out(folder, "hidden")
-    elif linked and deep:
-        found.leave_out(folder, "a link to another folder (name that folder itself)")
-    elif not deep:
+    reason = ("hidden" if folder.name.startswith(".") else
+              "pictures in a folder further down (move them up)" if not deep else
+              "a link to another folder (name that folder itself)" if linked else "")
+    if reason:
         if any(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(folder) for name in names):
-            found.leave_out(folder, "pictures in a folder further down (move them up)")
+            found.leave_out(folder, reason)
     else:
         inner = pictures_in(folder, deep=True, leave_out=leave_out)
         found.pictures.extend(inner.pictures)

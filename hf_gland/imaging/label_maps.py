@@ -50,15 +50,15 @@ def _check_storage(picture: ImageFile.ImageFile, name: str) -> None:
     if (isinstance(picture, JpegImagePlugin.JpegImageFile | WebPImagePlugin.WebPImageFile)
             or picture.info.get("compression") in _LOSSY_TIFF):
         raise MaskError(f"{name}: JPEG and WebP compression alters mask values; export PNG")
-    if picture.getexif().get(ORIENTATION_TAG, 1) != 1:
-        raise MaskError(f"{name}: is stored turned or mirrored (EXIF orientation), which its image may not be; save it "
-                        "upright")
     if getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
         raise MaskError(f"{name}: its numbers are stored inverted (white is zero), so 0 may mean either; {_SAVE}")
     tile = picture.tile[0].args if picture.tile else ""
     layout = str(tile[0] if isinstance(tile, tuple) and tile else tile)
     if layout.startswith(("L;2", "L;4")):
         raise MaskError(f"{name}: holds grey of {layout[2]} bits, whose numbers programs read differently; {_SAVE}")
+    if picture.getexif().get(ORIENTATION_TAG, 1) != 1:
+        raise MaskError(f"{name}: is stored turned or mirrored (EXIF orientation), which its image may not be; save it "
+                        "upright")
 
 
 def _numbers(picture: Image.Image, name: str) -> np.ndarray:

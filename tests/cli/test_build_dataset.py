@@ -161,8 +161,15 @@ def test_folder_of_masks_drawn_by_hand(tmp_path: Path, folder: Path, beside_dens
     assert (tmp_path / "sheet.png").is_file()
 
 
+def test_masks_of_0_and_255_need_no_option_and_are_said_to_be_understood(tmp_path: Path, folder: Path,
+                                                                           capsys: pytest.CaptureFixture) -> None:
+    assert run("folder", "--root", folder, "--out", tmp_path / "set") == 0
+    assert "note: the masks hold 0 and 255 alone, which was understood as background and gland" in capsys.readouterr().err
+    assert all(set(np.unique(row["mask"])) == {0, 1} for row in load_local(tmp_path / "set")["train"])
+
+
 @pytest.mark.parametrize(("options", "message"), [
-    ([], "--mask-values 0=0,255=1"),
+    (["--style", "as-is"], "--mask-values 0=0,255=1"),
     (["--mask-values", "0=0,255=1", "--val-fraction", "0.2"], "its patient is unknown.*--patient-pattern"),
     (["--mask-values", "0=0,255=1", "--splits", "test"], "has no split 'test'; it has train"),
     (["--mask-values", "0=0,255=1", "--val-fraction", "0.2", "--patient-pattern", "^P"], "exactly one"),

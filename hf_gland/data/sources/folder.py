@@ -4,13 +4,16 @@
     root/a.png           root/a_mask.png                     [root/a_instances.png]    [root/metadata.csv]
     root/train/images/…  root/test/images/…                  one folder per split, each like the first
 
-PNG, JPEG, TIFF or BMP, paired by stem. The split of an image is metadata.csv's, else its folder's, else `train`.
+PNG, JPEG, TIFF, BMP or WebP (masks: not JPEG or WebP, which alter numbers), paired by stem. The split of an image is
+metadata.csv's, else its folder's, else `train`. What is left out of the folder, and how masks were understood, is said in
+warnings.
 """
 
+import contextlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +21,15 @@ import numpy as np
 from hf_gland.data.schema import Sample
 from hf_gland.data.sources.metadata import ImageMetadata, read_metadata
 from hf_gland.data.sparsify import SparseAnnotation, as_drawn
-from hf_gland.errors import DatasetError, ImageError
-from hf_gland.imaging.find import natural_key
+from hf_gland.errors import DatasetError, HfGlandError, ImageError
+from hf_gland.imaging.find import Found, pictures_in
 from hf_gland.imaging.label_maps import map_mask, read_labels
 from hf_gland.imaging.opening import SUFFIXES
-from hf_gland.imaging.pictures import read_picture
-from hf_gland.labels import IGNORE_INDEX, MaskError, check_mask
+from hf_gland.imaging.pictures import Picture, read_picture
+from hf_gland.labels import BACKGROUND, IGNORE_INDEX, MaskError, check_mask
 
 METADATA_FILE = "metadata.csv"
+_PARTS = ("images", "masks", "instances")
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,15 @@ class FolderOptions:
     """How to read a folder.
 
     num_classes     background included.
-    mask_values     the masks' numbers → class (or 255); None: the numbers are the classes.
+    mask_values     the masks' numbers → class (or 255); None: the numbers are the classes, but see `settle_masks`.
     as_is           the masks are sparse already: they become the supervision, and no dense truth is known.
     sparse_masks    a folder of sparse masks that are the supervision, `masks/` being the dense truth beside them.
     allow_missing_masks   images without a mask are kept, wholly unlabelled, instead of being an error.
-    mpp             µm per pixel of images for which metadata.csv gives none; None: unknown.
+    mpp             µm per pixel of images for which metadata.csv gives none; None: what their files state, if anything.
     patient_pattern a regular expression with one group, searched in the image id, for images to which metadata.csv
                     gives no patient.
     source          the name of the data, kept with each row.
+    gland_is_255    dense masks hold 0 and 255 alone, for background and gland (`settle_masks` finds out).
     """
 
     num_classes: int = 2
@@ -51,6 +56,7 @@ class FolderOptions:
     mpp: float | None = None
     patient_pattern: str = ""
     source: str = "folder"
+    gland_is_255: bool = False
 
     def __post_init__(self) -> None:
         if self.as_is and self.sparse_masks is not None:
@@ -87,11 +93,12 @@ def scan_folder(root: str | Path, options: FolderOptions = FolderOptions()) -> d
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
-    if (root / "images").is_dir() or _pictures(root):
+    parts = [part for part in sorted(root.iterdir()) if (part / "images").is_dir() and not part.name.startswith(".")]
+    if (root / "images").is_dir() or not parts:
         items = [("", item) for item in _scan_one(root, "", options)]
     else:
-        items = [(part.name, item) for part in sorted(root.iterdir()) if (part / "images").is_dir()
-                 for item in _scan_one(part, f"{part.name}_", options)]
+        items = [(part.name, item) for part in parts for item in _scan_one(part, f"{part.name}_", options)]
+        _say_left_out(root, parts)
     if not items:
         raise DatasetError(f"{root}: holds no images ({', '.join(SUFFIXES)}); expected images/ and masks/, or name.png "
                            "beside name_mask.png")
@@ -115,48 +122,93 @@ def iter_folder(root: str | Path, split: str, options: FolderOptions = FolderOpt
     splits = scan_folder(root, options)
     if split not in splits:
         raise DatasetError(f"{root}: has no split '{split}'; it has {', '.join(sorted(splits))}")
-    return (sample for sample, _ in read_items(splits[split], options))
+    settled = settle_masks(splits, options)
+    return (sample for sample, _ in read_items(splits[split], settled))
+
+
+def settle_masks(splits: Mapping[str, Sequence[FolderItem]], options: FolderOptions) -> FolderOptions:
+    """The options with the one question answered that only all masks together can: what their 255 means.
+
+    Dense masks of 0 and 255 alone are background and gland of two classes; with any other number beside them, or in
+    sparse masks, 255 is unlabelled. Either is said in a warning. Raises MaskError where 255 can only have been meant as
+    gland, or as one of several classes.
+    """
+    if options.mask_values is not None:
+        return options
+    items = [item for part in splits.values() for item in part]
+    numbers = _numbers_of([item.mask for item in items])
+    drawn = _numbers_of([item.sparse for item in items]) if options.sparse_masks else numbers if options.as_is else set()
+    remedy = ("where it was meant as gland, pass --mask-values 0=0,255=1; where it was not, --mask-values 0=0,255=255")
+    for of, found in (("sparse masks", drawn), ("masks", numbers)):
+        alone = IGNORE_INDEX in found and found <= {BACKGROUND, IGNORE_INDEX}
+        if alone and (found is drawn or BACKGROUND not in found or options.num_classes > 2):
+            raise MaskError(f"{items[0].sparse or items[0].mask} and the other {of} hold 255 but no gland. 255 means "
+                            f"unlabelled here: {remedy}")
+    if options.as_is or IGNORE_INDEX not in numbers:
+        return options
+    if numbers <= {BACKGROUND, IGNORE_INDEX}:
+        warnings.warn("the masks hold 0 and 255 alone, which was understood as background and gland (if 255 means "
+                      "unlabelled: --style as-is)", stacklevel=2)
+        return replace(options, gland_is_255=True)
+    if options.sparse_masks is None:
+        warnings.warn("the masks mark pixels as unlabelled (255), and every style but full makes them sparse once more; "
+                      "pass --style as-is to keep all that was drawn by hand", stacklevel=2)
+    return options
+
+
+def _numbers_of(masks: Iterable[Path | None]) -> set[int]:
+    """All numbers in these masks; none for those that cannot be read, which will be named when they are used."""
+    found: set[int] = set()
+    for path in masks:
+        if path is not None:
+            with contextlib.suppress(HfGlandError):
+                found |= set(np.unique(read_labels(path)).tolist())
+    return found
 
 
 def read_items(items: Sequence[FolderItem], options: FolderOptions,
                ) -> Iterator[tuple[Sample, SparseAnnotation | None]]:
-    """Each item's sample, and its given sparse annotation (None unless `as_is` or `sparse_masks`).
-
-    Ends with an error if the masks mark unlabelled pixels (255) but not one gland: then 255 was meant as gland.
-    """
-    glands = unlabelled = False
+    """Each item's sample, and its given sparse annotation (None unless `as_is` or `sparse_masks`)."""
+    stated: list[float] = []
+    differ: list[str] = []
+    dense_values = {BACKGROUND: BACKGROUND, IGNORE_INDEX: 1} if options.gland_is_255 else options.mask_values
     for item in items:
-        image = _image(item)
-        mask = _mask(item.mask, image, options)
-        sparse = mask if options.as_is else _mask(item.sparse, image, options)
-        if mask is not None:
-            unlabelled |= bool((mask == IGNORE_INDEX).any())
-            glands |= bool(((mask > 0) & (mask != IGNORE_INDEX)).any())
+        picture = _picture(item)
+        image, mpp = picture.rgb, item.metadata.mpp
+        if mpp is None and picture.mpp is not None:
+            mpp = picture.mpp
+            stated.append(mpp)
+        elif mpp is not None and picture.mpp is not None and not 0.95 < mpp / picture.mpp < 1.05:
+            differ.append(f"{item.image} states {picture.mpp:g} µm per pixel, {mpp:g} was given")
+        mask = _mask(item.mask, image, options.num_classes, dense_values)
+        sparse = mask if options.as_is else _mask(item.sparse, image, options.num_classes, options.mask_values)
         sample = Sample(image, None if options.as_is else mask, _instances(item.instances, image), item.image_id,
-                        item.metadata.patient_id, options.source, item.metadata.grade, item.metadata.mpp)
+                        item.metadata.patient_id, options.source, item.metadata.grade, mpp)
         given = as_drawn(sparse, sample.mask, sample.instances) if sparse is not None else None
         if given is None and (options.as_is or options.sparse_masks is not None):
             given = as_drawn(np.full(image.shape[:2], IGNORE_INDEX, np.uint8), sample.mask, sample.instances)
         yield sample, given
-    if unlabelled and not glands and options.mask_values is None:
-        raise MaskError(f"{items[0].mask} and the other masks of the split hold 255 but no gland. 255 means unlabelled "
-                        "here: where it was meant as gland, pass --mask-values 0=0,255=1; where it was not, "
-                        "--mask-values 0=0,255=255")
+    if stated:
+        warnings.warn(f"{len(stated)} images have the pixel size that their files state, {min(stated):g} to "
+                      f"{max(stated):g} µm; --mpp or metadata.csv would take precedence", stacklevel=2)
+    if differ:
+        warnings.warn(f"{differ[0]} and used" + (f"; so for {len(differ) - 1} more" if len(differ) > 1 else ""),
+                      stacklevel=2)
 
 
-def _image(item: FolderItem) -> np.ndarray:
+def _picture(item: FolderItem) -> Picture:
     picture = read_picture(item.image)
     if picture.orientation != 1 and (item.mask or item.instances or item.sparse):
         raise ImageError(f"{item.image}: is stored turned or mirrored (EXIF orientation), which its mask may not be; save "
                          "both upright")
-    return picture.rgb
+    return picture
 
 
-def _mask(path: Path | None, image: np.ndarray, options: FolderOptions) -> np.ndarray | None:
+def _mask(path: Path | None, image: np.ndarray, num_classes: int, values: Mapping[int, int] | None) -> np.ndarray | None:
     if path is None:
         return None
-    mask = map_mask(read_labels(path), str(path), options.mask_values)
-    check_mask(mask, options.num_classes, str(path), image_hw=image.shape[:2])
+    mask = map_mask(read_labels(path), str(path), values)
+    check_mask(mask, num_classes, str(path), image_hw=image.shape[:2])
     return mask
 
 
@@ -174,26 +226,43 @@ def _instances(path: Path | None, image: np.ndarray) -> np.ndarray | None:
 
 def _pictures(folder: Path) -> dict[str, Path]:
     """`{stem: file}` of the image files directly in a folder, in natural order; raises on two files of one stem."""
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir(), key=lambda f: natural_key(f.name)):
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file():
-            if file.stem in found:
-                raise DatasetError(f"{file}: {found[file.stem].name} has the same name; one of the two must go")
-            found[file.stem] = file
-    return found
+    named: dict[str, Path] = {}
+    if not folder.is_dir():
+        return named
+    found = pictures_in(folder)
+    for file in found.pictures:
+        if file.stem in named:
+            raise DatasetError(f"{file}: {named[file.stem].name} has the same name; one of the two must go")
+        named[file.stem] = file
+    if folder.name in _PARTS:
+        _warn_of(found)
+    return named
+
+
+def _say_left_out(root: Path, used: Collection[Path], flat: bool = False) -> None:
+    """Warn of pictures that lie beside the folders (or, where `flat`, the pictures) that are read."""
+    found = pictures_in(root)
+    for picture in found.pictures if not flat else ():
+        found.leave_out(picture, "a picture beside the folders that were read")
+    beside = {reason: [path for path in paths if path not in used and path.name != METADATA_FILE]
+              for reason, paths in found.left_out.items()}
+    _warn_of(Found([], {reason: paths for reason, paths in beside.items() if paths}))
+
+
+def _warn_of(found: Found) -> None:
+    for note in found.notes():
+        warnings.warn(note, stacklevel=2)
 
 
 def _scan_one(root: Path, prefix: str, options: FolderOptions) -> list[FolderItem]:
     if (root / "images").is_dir():
-        images = _pictures(root / "images")
-        masks, instances = (_pictures(root / name) if (root / name).is_dir() else {} for name in ("masks", "instances"))
-        wants_instances = bool(instances)
+        images, masks, instances = (_pictures(root / name) for name in _PARTS)
     else:
         beside = _pictures(root)
         masks = {stem: file for stem, file in beside.items() if stem.endswith("_mask")}
         instances = {stem: file for stem, file in beside.items() if stem.endswith("_instances")}
         images = {stem: file for stem, file in beside.items() if stem not in masks and stem not in instances}
-        wants_instances = bool(instances)
+    _say_left_out(root, [options.sparse_masks or root, *(root / name for name in _PARTS)], not (root / "images").is_dir())
     sparse: dict[str, Path] = {}
     if options.sparse_masks is not None:
         if not options.sparse_masks.is_dir():
@@ -211,7 +280,7 @@ def _scan_one(root: Path, prefix: str, options: FolderOptions) -> list[FolderIte
             where = options.sparse_masks or root / "masks"
             raise DatasetError(f"{image}: has no mask ({where / image.stem}.png was looked for); add it, or pass "
                                "--allow-missing-masks to keep the image without labels")
-        if wants_instances and ids is None:
+        if instances and ids is None:
             raise DatasetError(f"{image}: has no instance map although others have; add it, or remove them all")
         items.append(FolderItem(prefix + stem, image, mask, ids, drawn))
     if strays := [file for file in (*masks.values(), *instances.values()) if file not in used]:
@@ -223,10 +292,11 @@ def _lookup(root: Path, table: Mapping[str, ImageMetadata] | None, item: FolderI
             options: FolderOptions) -> ImageMetadata:
     known = ImageMetadata()
     if table is not None:
-        line = table.get(item.image_id) or table.get(f"{item.image_id}{item.image.suffix}")
-        if line is None:
-            raise DatasetError(f"{root / METADATA_FILE}: has no line for {item.image_id} ({item.image}); add one")
-        known = line
+        lines = [table[key] for key in (item.image_id, f"{item.image_id}{item.image.suffix}") if key in table]
+        if len(lines) != 1:
+            raise DatasetError(f"{root / METADATA_FILE}: has {'no line' if not lines else 'two lines'} for {item.image_id} "
+                               f"({item.image}); {'add' if not lines else 'keep'} one")
+        known = lines[0]
     patient = known.patient_id
     if not patient and options.patient_pattern:
         match = re.search(options.patient_pattern, item.image_id)

@@ -40,6 +40,8 @@ def read_metadata(path: Path) -> dict[str, ImageMetadata]:
     if "image_id" not in names:
         raise DatasetError(f"{path}: the first line must name the columns, image_id among them (optional: "
                            f"{', '.join(COLUMNS[1:])}); it reads: {header.strip()[:80]}")
+    if doubled := [name for name in names if name and names.count(name) > 1]:
+        raise DatasetError(f"{path}: the column '{doubled[0]}' comes twice; keep one")
     found: dict[str, ImageMetadata] = {}
     for number, cells in lines[1:]:
         if not any(cells):

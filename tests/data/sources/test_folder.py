@@ -1,3 +1,4 @@
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_gland.data.sources.folder import FolderOptions, iter_folder, read_items, scan_folder
+from hf_gland.data.sources.folder import FolderOptions, iter_folder, read_items, scan_folder, settle_masks
 from hf_gland.errors import DatasetError, ImageError
 from hf_gland.labels import MaskError
 
@@ -95,14 +96,90 @@ def test_mask_values_are_mapped(root: Path) -> None:
         samples(root, mask_values={0: 0, 255: 1})
 
 
-def test_0_and_255_are_not_taken_for_unlabelled_in_silence(root: Path) -> None:
-    for stem in ("a1", "a2", "a10"):
-        save(root / "masks" / f"{stem}.png", np.where(truth(0) > 0, 255, 0).astype(np.uint8))
-    with pytest.raises(MaskError, match=r"hold 255 but no gland.*--mask-values 0=0,255=1"):
-        samples(root)
+def as_0_and_255(root: Path) -> list[np.ndarray]:
+    masks = [np.where(truth(seed) > 0, 255, 0).astype(np.uint8) for seed in range(3)]
+    for stem, mask in zip(("a1", "a2", "a10"), masks, strict=True):
+        save(root / "masks" / f"{stem}.png", mask)
+    return masks
+
+
+def test_0_and_255_alone_are_background_and_gland_and_said_to_be(root: Path) -> None:
+    as_0_and_255(root)
+    with pytest.warns(UserWarning, match="0 and 255 alone.* background and gland"):
+        found = samples(root)
+    for seed, sample in enumerate(found):
+        np.testing.assert_array_equal(sample.mask, truth(seed))
     assert (samples(root, mask_values={0: 0, 255: 255})[0].mask == 255).any()
-    save(root / "masks" / "a2.png", truth(0))
-    assert len(samples(root)) == 3
+
+
+def test_one_mask_with_a_class_makes_255_unlabelled_in_all_splits_and_thinning_it_again_is_warned_of(root: Path) -> None:
+    as_0_and_255(root)
+    save(root / "masks" / "a2.png", truth(1))
+    (root / "metadata.csv").write_text("image_id,split\na1,train\na2,test\na10,train\n")
+    with pytest.warns(UserWarning, match=r"unlabelled \(255\).*--style as-is"):
+        found = samples(root)
+    assert [np.unique(sample.mask).tolist() for sample in found] == [[0, 255], [0, 255]]
+
+
+def test_0_and_255_alone_are_no_answer_where_255_must_mean_unlabelled(root: Path, tmp_path: Path) -> None:
+    masks = as_0_and_255(root)
+    for stem, mask in zip(("a1", "a2", "a10"), masks, strict=True):
+        save(tmp_path / "drawn" / f"{stem}.png", mask)
+    for options in ({"as_is": True}, {"num_classes": 3}, {"sparse_masks": tmp_path / "drawn"}):
+        with pytest.raises(MaskError, match=r"hold 255 but no gland.*--mask-values 0=0,255=1"):
+            samples(root, **options)
+    for stem in ("a1", "a2", "a10"):
+        save(root / "masks" / f"{stem}.png", np.full((24, 32), 255, np.uint8))
+    with pytest.raises(MaskError, match="hold 255 but no gland"):
+        samples(root)
+
+
+def test_dense_masks_of_0_and_255_beside_sparse_ones_whose_255_is_unlabelled(root: Path, tmp_path: Path) -> None:
+    as_0_and_255(root)
+    for seed, stem in enumerate(("a1", "a2", "a10")):
+        save(tmp_path / "drawn" / f"{stem}.png", np.where(np.arange(24)[:, None] < 6, truth(seed), 255).astype(np.uint8))
+    options = FolderOptions(sparse_masks=tmp_path / "drawn")
+    splits = scan_folder(root, options)
+    with pytest.warns(UserWarning, match="0 and 255 alone"):
+        options = settle_masks(splits, options)
+    for seed, (sample, drawn) in enumerate(read_items(splits["train"], options)):
+        np.testing.assert_array_equal(sample.mask, truth(seed))
+        assert (drawn.mask[6:] == 255).all()
+        assert set(np.unique(drawn.mask[:6])) == {0, 1}
+
+
+def test_what_a_folder_holds_beside_what_is_read_is_said(root: Path) -> None:
+    save(root / "images" / "caseB" / "b.png", picture(1))
+    save(root / "images" / ".hidden" / "c.png", picture(1))
+    save(root / "overview" / "d.png", picture(1))
+    save(root / "preview.png", picture(1))
+    (root / "images" / "slide.svs").write_text("x")
+    with pytest.warns(UserWarning, match="left out") as caught:
+        assert [item.image_id for item in scan_folder(root)["train"]] == ["a1", "a2", "a10"]
+    said = "\n".join(str(warning.message) for warning in caught)
+    for words in (r"further down .*: .*/images/caseB$", r"hidden: .*/images/\.hidden$", r"further down .*: .*/overview$",
+                  r"beside the folders that were read: .*/preview\.png$", r"no picture by its name .*: .*/slide\.svs$"):
+        assert re.search(words, said, re.MULTILINE), (words, said)
+
+
+def test_a_stray_picture_does_not_hide_the_split_folders(tmp_path: Path) -> None:
+    for split in ("train", "test", ".cache"):
+        save(tmp_path / split / "images" / "1.webp", picture(0), lossless=True)
+        save(tmp_path / split / "masks" / "1.png", truth(0))
+    save(tmp_path / "preview.png", picture(0))
+    with pytest.warns(UserWarning, match=r"beside the folders that were read: .*preview\.png"):
+        splits = scan_folder(tmp_path)
+    assert {split: [item.image.name for item in items] for split, items in splits.items()} == {
+        "test": ["1.webp"], "train": ["1.webp"]}
+
+
+def test_the_pixel_size_that_files_state_fills_gaps_and_disagreement_is_said(root: Path) -> None:
+    for seed, (stem, dpi) in enumerate((("a1", 50_800), ("a2", 101_600), ("a10", 300))):
+        save(root / "images" / f"{stem}.png", picture(seed), dpi=(dpi, dpi))
+    with pytest.warns(UserWarning, match=r"2 images have the pixel size that their files state, 0\.25 to 0\.5 µm"):
+        assert [sample.mpp for sample in samples(root)] == [0.5, 0.25, None]
+    with pytest.warns(UserWarning, match=r"a2\.png states 0\.25 µm per pixel, 0\.5 was given and used"):
+        assert [sample.mpp for sample in samples(root, mpp=0.5)] == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("value", [2, 200])
@@ -257,6 +334,7 @@ def test_metadata_fills_the_columns(root: Path) -> None:
     ("image_id\na1\na2\n", "no line for a10"), ("image_id\na1\na1\n", "line 3: image_id 'a1' comes twice"),
     ("image_id,mpp\na1,fine\n", "line 2: mpp 'fine' is not a number"), ("image_id,mpp\na1\n", "line 2 has 1 cells"),
     ("image_id,mpp\n,1\n", "line 2: image_id is empty"),
+    ("image_id\na1\na2\na10\na1.png\n", "two lines for a1"), ("image_id,mpp,mpp\na1,1,2\n", "column 'mpp' comes twice"),
     ("image_id\na1\na2\na10\nb\n", "image_id 'b' .* is no image of the folder")])
 def test_bad_metadata_is_named_by_line(root: Path, text: str, message: str) -> None:
     (root / "metadata.csv").write_text(text)
