@@ -9,6 +9,7 @@ examples:
 import argparse
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +26,7 @@ from gland_space.demo import Demo
 from gland_space.limits import Limits
 from gland_space.model_source import MODEL_VARIABLE, find_source, load_model
 from gland_space.page import build_page, launch_options
-from gland_space.temporary import TemporaryFolder
+from gland_space.server import TemporaryFolder
 
 from hf_gland.inference import ModelError
 from hf_gland.model.cpu import use_all_cores
@@ -46,20 +47,27 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--queue-size", type=int, default=default.queue_size,
                         help="requests waiting before further ones are turned away [%(default)s]")
     parser.add_argument("--max-file-mb", type=int, default=default.max_file_mb, help="[%(default)s]")
+    parser.add_argument("--quota-mb", type=int, default=default.quota_mb,
+                        help="files of all visitors together; the oldest go first [%(default)s]")
     parser.add_argument("--keep-minutes", type=float, default=default.keep_minutes,
                         help="how long unused results and files are kept [%(default)s]")
+    parser.add_argument("--allow-host", action="append", default=None if on_space else [socket.gethostname().lower()],
+                        metavar="NAME", help="answer under this name too, beside localhost, this machine's own and every "
+                        "address; may be repeated, * stands for any (the default on a Space)")
     parser.add_argument("--mcp", action="store_true", help="serve the API as tools for language models too; needs "
                         "pip install 'gradio[mcp]'")
     arguments = parser.parse_args(argv)
-    for name in ("concurrency", "queue_size", "max_file_mb", "keep_minutes"):
+    for name in ("concurrency", "queue_size", "max_file_mb", "quota_mb", "keep_minutes"):
         if getattr(arguments, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} must be greater than 0")
+    if arguments.quota_mb < arguments.max_file_mb:
+        parser.error("--quota-mb must hold one file of --max-file-mb at least")
     return arguments
 
 
 def make_demo(arguments: argparse.Namespace, folder: Path) -> Demo:
     """Load the model; what goes wrong with it is shown on the page."""
-    limits = Limits(max_file_mb=arguments.max_file_mb, concurrency=arguments.concurrency,
+    limits = Limits(max_file_mb=arguments.max_file_mb, quota_mb=arguments.quota_mb, concurrency=arguments.concurrency,
                     queue_size=arguments.queue_size, keep_minutes=arguments.keep_minutes)
     results = HERE.parent / "hub_cards" / "results"  # in the repository; a Space shows its model's own
     model, problem = None, None
@@ -99,9 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = TemporaryFolder(arguments.keep_minutes * 60)
     try:
         demo = make_demo(arguments, folder.path)
+        hosts = None if arguments.allow_host is None or "*" in arguments.allow_host else arguments.allow_host
         page = build_page(demo)
         page.launch(server_name=arguments.host, server_port=arguments.port, mcp_server=arguments.mcp,
-                    **launch_options(demo))
+                    **launch_options(demo, hosts))
         demo.runner.close()
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,14 +1,16 @@
 """The Annotate tab: outline a few glands and a little stroma, and take away what training needs."""
 
+import hashlib
 from collections.abc import Iterator
+from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from gland_space import messages
-from gland_space.analysis import analyse
+from gland_space.analysis import analyse, gland_radius_px, suggest, uncertainty
 from gland_space.annotation import (
     AnnotationError,
     Drawing,
@@ -19,30 +21,86 @@ from gland_space.annotation import (
     make_drawing,
     mask_file,
 )
-from gland_space.colours import data_uri, hex_colour
-from gland_space.demo import Demo, Loaded
-from gland_space.examples import Example
-from gland_space.pictures import read_picture
-from gland_space.pixel_size import shown_mpp, typed_mpp
-from gland_space.runner import Cancelled, Finished, Job
-from gland_space.segment_tab import BUSY, MODEL_QUEUE
-from gland_space.store import ExpiredError
-from gland_space.uncertainty import gland_radius_px, suggest, uncertainty
-from gland_space.view import picture_view
-from gland_space.widgets import DOWNLOAD_JS, example_buttons, html_widget, picture_drop, pixel_size_field, widget_parts
-from hf_gland.inference import ImageError, PixelSizeError
-from hf_gland.labels import MaskError
+from gland_space.demo import Demo, ExpiredError, Loaded
+from gland_space.page_parts import (
+    DIRECT,
+    DOWNLOAD_JS,
+    PRIVATE,
+    QUICK,
+    Example,
+    PictureTab,
+    done_html,
+    drawing_widget,
+    error_html,
+    hidden_file,
+    html_widget,
+    shown_mpp,
+    typed_mpp,
+)
+from gland_space.runner import Finished, Job
+from gland_space.view import data_uri, hex_colour, picture_view
+from hf_gland.errors import HfGlandError
 
 STROMA_COLOUR = "#56b4e9"  # the background class is black on every map, which would not show on tissue
-DOUBT_COLOUR = (213, 94, 0)
+UNCERTAIN_COLOUR = (213, 94, 0)
 Value = dict[str, Any]
 
 
-class AnnotateHandlers:
-    """What happens on this tab, apart from the layout."""
+class AnnotateTab(PictureTab):
+    """Laid out and wired; `segmented`: the key of the picture on the Segment tab."""
 
-    def __init__(self, demo: Demo) -> None:
-        self.demo = demo
+    name, busy_text = "annotate", "Looking…"
+
+    def __init__(self, demo: Demo, found: list[Example], segmented: gr.Textbox) -> None:
+        super().__init__(demo, found)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=290):
+                self.picture_inputs(demo.limits)
+                self.reuse = gr.Button("Use the picture of the Segment tab", size="sm", elem_id="annotate-reuse")
+                self.pixel_size_input()
+                with gr.Group():
+                    self.image_id, self.patient_id = (
+                        gr.Textbox("", label=label, elem_id=elem_id, max_lines=1, max_length=80, info=info)
+                        for label, elem_id, info in (
+                            ("Image id", "annotate-image-id", None),
+                            ("Patient id", "annotate-patient-id", "Never a name. Splits keep patients together.")))
+                self.status_line()
+            with gr.Column(scale=4, min_width=320):
+                self.annotator = drawing_widget(
+                    "annotator", {"view": self.view, "hints": self.hints, "alive": demo.alive}, "annotator")
+                with gr.Column(visible=False, elem_id="annotate-controls") as self.controls:
+                    self.lay_out_controls()
+        self.ready_file = hidden_file()
+        self.shown = [self.annotator, self.status, self.controls, self.spent, self.mpp, self.image_id, self.start,
+                      self.cancel]
+        self.answered = [self.annotator]
+        self.wire(segmented)
+
+    def lay_out_controls(self) -> None:
+        self.spent = html_widget("", "annotate-budget")
+        with gr.Row():
+            self.run_buttons("Show the model's uncertainty", size="sm", min_width=200,
+                             visible=self.demo.model is not None)
+            self.save_mask = gr.Button("⤓ Sparse mask (PNG)", size="sm", elem_id="annotate-save-mask", min_width=150)
+            self.save_rows = gr.Button("⤓ Dataset row (zip)", variant="primary", size="sm", elem_id="annotate-save-rows",
+                                       min_width=150)
+        html_widget('<div class="gl-recipe"><p>The zip holds <code>annotations/</code> (image, mask, '
+                    '<code>metadata.csv</code>), <code>dataset/</code>, the finished row, and a README. To build a dataset '
+                    "from it, with more images if you like:</p>"
+                    f"<pre><code>{escape(build_command(self.demo.class_names))}</code></pre></div>", "annotate-recipe")
+
+    def wire(self, segmented: gr.Textbox) -> None:
+        self.wire_picture()
+        self.reuse.click(self.from_segment, segmented, self.shown, **DIRECT)
+        self.annotator.submit(self.restore, self.annotator, self.shown, **DIRECT)  # annotator.js, after a reload
+        self.annotator.input(self.count, self.annotator, self.spent, trigger_mode="always_last", queue=False, **QUICK)
+        self.wire_run([self.start.click], [self.annotator, self.mpp])
+        for kind, button in (("mask", self.save_mask), ("rows", self.save_rows)):
+            button.click(partial(self.save, kind), [self.annotator, self.image_id, self.patient_id, self.mpp],
+                         [self.ready_file, self.status], **DIRECT).success(None, self.ready_file, None, js=DOWNLOAD_JS,
+                                                                           **PRIVATE)
+
+    # ------------------------------------------------------------------------------------------------- what happens
 
     def view(self, key: str) -> dict[str, Any] | None:
         """What the drawing area shows, or None for a picture that is no longer kept."""
@@ -55,55 +113,85 @@ class AnnotateHandlers:
         colours = [STROMA_COLOUR if free else "#ffffff", *(hex_colour(i) for i in range(1, len(names)))]
         classes = [{"id": i, "name": name, "colour": colour}
                    for i, (name, colour) in enumerate(zip(("stroma", *names[1:]), colours, strict=True))]
-        return picture_view(picture) | {"classes": classes}
+        seen = hashlib.sha256(picture.rgb.tobytes() + repr((picture.rgb.shape, names)).encode()).hexdigest()
+        return picture_view(picture) | {"classes": classes, "digest": seen}
 
     def hints(self, key: str) -> dict[str, Any] | None:
-        """Where the model hesitates: an overlay with transparency, and places to outline next."""
+        """Where the model is uncertain: an overlay with transparency, and places to outline next."""
         try:
             analysis = self.demo.store.get(key).analysis
         except ExpiredError:
             return None
         if analysis is None:
             return None
-        doubt = uncertainty(analysis.prediction.confidence, analysis.num_classes)
-        overlay = np.empty((*doubt.shape, 4), np.uint8)
-        overlay[..., :3], overlay[..., 3] = DOUBT_COLOUR, np.round(doubt * 255)
-        places = suggest(doubt, None, gland_radius_px(analysis.prediction.instances))
+        uncertain = uncertainty(analysis.prediction.confidence, analysis.num_classes)
+        overlay = np.empty((*uncertain.shape, 4), np.uint8)
+        overlay[..., :3], overlay[..., 3] = UNCERTAIN_COLOUR, np.round(uncertain * 255)
+        places = suggest(uncertain, None, gland_radius_px(analysis.prediction.instances))
         return {"overlay": data_uri(overlay, "PNG"),
                 "suggestions": [{"x": p.x_px, "y": p.y_px, "radius": p.radius_px} for p in places]}
 
-    def alive(self, key: str) -> bool:
-        """Called now and then while the page is open, so that an annotator may take a break. False if it is gone."""
+    def show(self, path: str | Path) -> list[Any]:
+        """The picture at a size that can be drawn on."""
+        return self.show_loaded(*self.demo.load(path, max_side_px=self.demo.limits.max_annotated_px))
+
+    def show_loaded(self, key: str, loaded: Loaded) -> list[Any]:
+        picture = loaded.picture
+        return [{"view": key}, done_html("Ready: outline a gland", picture.notes), gr.update(visible=True),
+                _budget_line("Nothing labelled yet."), shown_mpp(picture.mpp), picture.stem, gr.update(interactive=True),
+                gr.update(visible=False)]
+
+    def show_nothing(self) -> list[Any]:
+        return [None, "", gr.update(visible=False), "", gr.skip(), "", gr.update(interactive=True),
+                gr.update(visible=False)]
+
+    def from_segment(self, current: str | None, request: gr.Request) -> list[Any]:
         try:
-            self.demo.store.get(key)
+            return self.show_path(request, self.demo.store.get(current).path)
         except ExpiredError:
-            return False
-        return True
+            return self.say(error_html("There is no picture on the Segment tab yet."))
 
-    def load(self, path: str | Path) -> tuple[str, Loaded]:
-        """Read a picture at a size that can be drawn on. Raises ImageError."""
-        limits = self.demo.limits
-        with self.demo.reading:
-            loaded = Loaded(read_picture(path, limits, max_side_px=limits.max_annotated_px), Path(path))
-        return self.demo.keep(loaded), loaded
+    def restore(self, value: Value | None) -> list[Any]:
+        """Show again what the page showed before it was reloaded."""
+        key = (value or {}).get("view", "")
+        try:
+            return self.show_loaded(key, self.demo.store.get(key))
+        except ExpiredError:
+            values = self.show_nothing()
+            values[self.shown.index(self.status)] = error_html(
+                "The last picture is no longer kept here. Load it again: your drawing is still in this browser")
+            return values
 
-    def hesitate(self, value: Value | None, mpp: float | None, job: Job | None = None) -> Iterator["float | str"]:
-        """Run the model: shares of the work done, then the key under which `hints` finds the result."""
-        assert self.demo.model is not None
-        loaded, model = self._picture(value), self.demo.model
-        for step in self.demo.runner.follow(
-                lambda job: analyse(model, loaded.picture, mpp, self.demo.limits, job.report), job):
-            if isinstance(step, Finished):
-                yield self.demo.keep(Loaded(loaded.picture, loaded.path, step.result))
-            else:
+    def count(self, value: Value | None) -> str:
+        try:
+            return _budget_line(budget(self._mask(value), len(self.demo.class_names)))
+        except HfGlandError as problem:
+            return error_html(str(problem))
+
+    def answer(self, job: Job, value: Value | None = None,
+               given: str | None = None) -> Iterator["float | tuple[str, list[Any]]"]:
+        demo, mpp = self.demo, typed_mpp(given)
+        assert demo.model is not None
+        loaded, model = self._picture(value), demo.model
+        for step in demo.runner.follow(lambda job: analyse(model, loaded.picture, mpp, demo.limits, job.report), job):
+            if not isinstance(step, Finished):
                 yield step
-
-    def budget(self, value: Value | None) -> str:
-        return budget(self._mask(value), len(self.demo.class_names))
+                continue
+            key = demo.keep(Loaded(loaded.picture, loaded.path, step.result))
+            yield done_html("The overlay shows the model's uncertainty; the circles are the places where an outline helps "
+                            "most"), [{**(value or {}), "hints": key}]
 
     def drawing(self, value: Value | None, image_id: str, patient_id: str, mpp: float | None) -> Drawing:
         """What was drawn, checked. Raises AnnotationError, ExpiredError, MaskError."""
         return make_drawing(self._picture(value).picture, self._mask(value), image_id, patient_id, mpp)
+
+    def save(self, kind: str, value: Value | None, image: str, patient: str, given: str | None) -> list[Any]:
+        try:
+            drawing, folder = self.drawing(value, image, patient, typed_mpp(given)), self.demo.out_folder()
+            path = mask_file(drawing, folder) if kind == "mask" else dataset_file(drawing, self.demo.class_names, folder)
+        except HfGlandError as problem:
+            return [None, error_html(str(problem))]
+        return [str(path), done_html(f"{path.name} is ready")]
 
     def _picture(self, value: Value | None) -> Loaded:
         if not value or not value.get("view"):
@@ -113,141 +201,6 @@ class AnnotateHandlers:
     def _mask(self, value: Value | None) -> np.ndarray:
         picture = self._picture(value).picture
         return decode_mask((value or {}).get("labels", ""), picture, len(self.demo.class_names))
-
-
-def build_annotate_tab(demo: Demo, found: list[Example], segmented: gr.Textbox) -> None:
-    """Lay out the tab and wire it; `segmented`: the key of the picture on the Segment tab."""
-    handlers = AnnotateHandlers(demo)
-
-    def view(key: str) -> dict[str, Any] | None:  # all three called by annotator.js
-        return handlers.view(key)
-
-    def hints(key: str) -> dict[str, Any] | None:
-        return handlers.hints(key)
-
-    def alive(key: str) -> bool:
-        return handlers.alive(key)
-
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=1, min_width=290):
-            drop = picture_drop(demo.limits, "annotate-drop")
-            pick = example_buttons(found, "annotate-examples")
-            reuse = gr.Button("Use the picture of the Segment tab", size="sm", elem_id="annotate-reuse")
-            mpp = pixel_size_field("annotate-mpp")
-            with gr.Group():
-                image_id = gr.Textbox("", label="Image id", elem_id="annotate-image-id", max_lines=1, max_length=80)
-                patient_id = gr.Textbox("", label="Patient id", elem_id="annotate-patient-id", max_lines=1, max_length=80,
-                                        info="Never a name. Splits keep patients together.")
-            status = html_widget("", "annotate-status", classes="gl-status")
-        with gr.Column(scale=4, min_width=320):
-            annotator = gr.HTML(None, **widget_parts("annotator"), server_functions=[view, hints, alive],
-                                elem_id="annotator")
-            with gr.Column(visible=False, elem_id="annotate-controls") as controls:
-                spent = html_widget("", "annotate-budget")
-                with gr.Row():
-                    hesitate = gr.Button("Show where the model hesitates", elem_id="annotate-hesitate", size="sm",
-                                         min_width=200, visible=demo.model is not None)
-                    cancel = gr.Button("Cancel", variant="stop", size="sm", visible=False, elem_id="annotate-cancel",
-                                       min_width=90)
-                    save_mask = gr.Button("⤓ Sparse mask (PNG)", size="sm", elem_id="annotate-save-mask", min_width=150)
-                    save_rows = gr.Button("⤓ Dataset row (zip)", variant="primary", size="sm", elem_id="annotate-save-rows",
-                                          min_width=150)
-                gr.Markdown(f"The zip holds `annotations/` (image, mask, `metadata.csv`) and `dataset/`, the finished row. "
-                            f"To build a dataset from it, with more images if you like:\n```\n"
-                            f"{build_command(demo.class_names)}\n```")
-    ready_file = gr.File(visible="hidden", elem_classes="gl-hidden", label="file to download")
-    shown = [annotator, status, controls, spent, mpp, image_id, hesitate, cancel]
-
-    def ticket(request: gr.Request) -> str:
-        return f"{request.session_hash}/annotate"
-
-    def show(key: str, loaded: Loaded) -> list[Any]:
-        picture = loaded.picture
-        return [{"view": key}, messages.done("Ready: outline a gland", picture.notes), gr.update(visible=True),
-                _budget_line("Nothing labelled yet."), shown_mpp(picture.mpp), picture.stem]
-
-    def show_path(request: gr.Request, path: str | Path) -> list[Any]:
-        demo.tickets.call_off(ticket(request))  # what the model says of the last picture is not wanted any more
-        buttons = [gr.update(interactive=True), gr.update(visible=False)]
-        try:
-            return [*show(*handlers.load(path)), *buttons]
-        except ImageError as error:
-            return [None, messages.error(str(error)), gr.update(visible=False), "", gr.skip(), "", *buttons]
-
-    def upload(path: str | None, request: gr.Request) -> list[Any]:
-        return [gr.skip()] * (len(shown) + 1) if path is None else [*show_path(request, path), None]
-
-    def example(event: gr.EventData, request: gr.Request) -> list[Any]:
-        return show_path(request, found[int(event.index)].path)
-
-    def from_segment(current: str | None, request: gr.Request) -> list[Any]:
-        try:
-            return show_path(request, demo.store.get(current).path)
-        except ExpiredError:
-            return [gr.skip(), messages.error("There is no picture on the Segment tab yet."), *[gr.skip()] * 6]
-
-    def count(value: Value | None) -> str:
-        try:
-            return _budget_line(handlers.budget(value))
-        except (AnnotationError, ExpiredError, MaskError) as error:
-            return messages.error(str(error))
-
-    def begin(request: gr.Request) -> list[Any]:
-        demo.tickets.ask(ticket(request))
-        return [messages.progress(None, "Waiting for the model…"), gr.update(interactive=False), gr.update(visible=True),
-                gr.skip()]
-
-    def idle(text: str, value: Any = None) -> list[Any]:
-        return [text, gr.update(interactive=True), gr.update(visible=False), value or gr.skip()]
-
-    def call_off(request: gr.Request) -> list[Any]:
-        demo.tickets.call_off(ticket(request))
-        return idle(messages.done("Cancelled"))
-
-    def run(value: Value | None, given: str | None, request: gr.Request) -> Iterator[list[Any]]:
-        job = demo.tickets.take(ticket(request))
-        if job is None:  # called off while it waited, which the page has said already
-            yield [gr.skip()] * 4
-            return
-        try:
-            for step in handlers.hesitate(value, typed_mpp(given), job):
-                if isinstance(step, str):
-                    yield idle(messages.done("The overlay shows where the model hesitates; the circles are the places where "
-                                             "an outline helps most"), {**(value or {}), "hints": step})
-                else:
-                    yield [messages.progress(step, "Looking…"), *[gr.skip()] * 3]
-        except Cancelled:  # by the button or a new picture, either of which has said so
-            yield [gr.skip()] * 4
-        except (AnnotationError, ExpiredError, PixelSizeError) as error:
-            yield idle(messages.error(str(error)))
-        finally:
-            demo.tickets.done(ticket(request), job)
-
-    def save(kind: str, value: Value | None, image: str, patient: str, given: str | None) -> list[Any]:
-        try:
-            drawing = handlers.drawing(value, image, patient, typed_mpp(given))
-            path = mask_file(drawing, demo.folder) if kind == "mask" else \
-                dataset_file([drawing], demo.class_names, demo.folder)
-        except (AnnotationError, ExpiredError, MaskError, PixelSizeError) as error:
-            return [None, messages.error(str(error))]
-        return [str(path), messages.done(f"{path.name} is ready")]
-
-    private: dict[str, Any] = {"api_visibility": "private"}
-    quick: dict[str, Any] = private | {"show_progress": "hidden"}
-    direct: dict[str, Any] = private | {"queue": False}  # never held up by, or turned away for, those who wait
-    drop.upload(upload, drop, [*shown, drop], **direct)
-    pick.click(example, None, shown, **direct)
-    reuse.click(from_segment, segmented, shown, **direct)
-    annotator.input(count, annotator, spent, trigger_mode="always_last", queue=False, **quick)
-    outputs = [status, hesitate, cancel, annotator]
-    begun = hesitate.click(begin, None, outputs, queue=False, **quick)
-    running = begun.then(run, [annotator, mpp], outputs, trigger_mode="multiple", concurrency_id=MODEL_QUEUE,
-                         concurrency_limit=demo.limits.concurrency, **quick)
-    running.failure(lambda: idle(messages.error(BUSY)), None, outputs, queue=False, **quick)
-    cancel.click(call_off, None, outputs, queue=False, **quick)
-    for kind, button in (("mask", save_mask), ("rows", save_rows)):
-        button.click(lambda *values, kind=kind: save(kind, *values), [annotator, image_id, patient_id, mpp],
-                     [ready_file, status], **direct).success(None, ready_file, None, js=DOWNLOAD_JS, **private)
 
 
 def _budget_line(text: str) -> str:

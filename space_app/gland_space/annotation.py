@@ -4,8 +4,9 @@ import base64
 import binascii
 import io
 import re
-import shutil
+import shlex
 import tempfile
+import unicodedata
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,20 +15,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gland_space.temporary import new_folder
 from hf_gland.data.build import build_dataset
 from hf_gland.data.schema import Sample
 from hf_gland.data.sources.metadata import COLUMNS
-from hf_gland.data.sparsify import SparseAnnotation, as_drawn
+from hf_gland.data.sparsify import as_drawn
+from hf_gland.errors import HfGlandError
 from hf_gland.imaging.pictures import Picture
 from hf_gland.imaging.pixel_size import check_mpp
-from hf_gland.labels import BACKGROUND, IGNORE_INDEX, check_mask
+from hf_gland.labels import BACKGROUND, BINARY_CLASSES, IGNORE_INDEX, check_mask
 
 SOURCE = "annotated in the browser"
 _PNG_URI = "data:image/png;base64,"
+MOST_BYTES = 80  # of an id: file names hold 255
 
 
-class AnnotationError(ValueError):
+class AnnotationError(HfGlandError):
     """What was drawn or typed cannot be used; the message is for the user."""
 
 
@@ -71,9 +73,13 @@ def make_drawing(picture: Picture, mask: np.ndarray, image_id: str, patient_id: 
 
 
 def _identifier(text: str, what: str) -> str:
-    text = text.strip()
-    if not re.fullmatch(r"[\w][\w.-]{0,79}", text):
-        raise AnnotationError(f"The {what} may hold letters, digits, '_', '-' and '.', at most 80 of them.")
+    """A name that is one part of a path on any system, and one cell of a table that stays text."""
+    text = unicodedata.normalize("NFC", text.strip())
+    if not re.fullmatch(r"\w[\w.-]*(?<!\.)", text) or len(text.encode()) > MOST_BYTES:
+        raise AnnotationError(f"The {what} may hold letters, digits, '_', '-' and '.' (not at its end), at most "
+                              f"{MOST_BYTES} bytes of them.")
+    if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", text):
+        raise AnnotationError(f"The {what} '{text}' is the name of a device on Windows; choose another.")
     return text
 
 
@@ -92,68 +98,64 @@ def budget(mask: np.ndarray, num_classes: int) -> str:
 
 
 def mask_file(drawing: Drawing, folder: Path) -> Path:
-    """The sparse mask as an 8-bit PNG in a new folder below `folder`."""
-    path = new_folder(folder) / f"{drawing.image_id}_sparse_mask.png"
+    """The sparse mask as an 8-bit PNG in `folder`."""
+    path = folder / f"{drawing.image_id}_sparse_mask.png"
     Image.fromarray(drawing.mask).save(path)
     return path
 
 
-def dataset_file(drawings: Sequence[Drawing], class_names: Sequence[str], folder: Path) -> Path:
-    """A zip of the drawings, in a new folder below `folder`.
+def dataset_file(drawing: Drawing, class_names: Sequence[str], folder: Path) -> Path:
+    """A zip of the drawing, in `folder`.
 
-    `annotations/` is what `scripts/build_dataset.py folder --style as-is` reads, `dataset/` the finished rows in the
-    project's schema. Raises AnnotationError when two pictures share an id.
+    `annotations/` is what `scripts/build_dataset.py folder --style as-is` reads, `dataset/` the finished row in the
+    project's schema, README.txt the commands that go on from there.
     """
-    ids = [drawing.image_id for drawing in drawings]
-    if len(set(ids)) < len(ids):
-        raise AnnotationError(f"Two pictures have the id '{max(ids, key=ids.count)}'; give each its own.")
-    target = new_folder(folder) / ("gland_annotations.zip" if len(ids) > 1 else f"{ids[0]}_annotation.zip")
-    with tempfile.TemporaryDirectory(dir=target.parent) as place:
+    target = folder / f"{drawing.image_id}_annotation.zip"
+    with tempfile.TemporaryDirectory(dir=folder) as place:
         work = Path(place)
-        _write_folder(drawings, work / "annotations")
-        build_dataset({"train": [(_sample(drawing), _counted(drawing)) for drawing in drawings]}, work / "dataset",
-                      class_names=class_names, source=SOURCE, licence="unknown", annotation={"style": "as-is"}, seed=0)
-        (work / "README.txt").write_text(_readme(class_names), "utf-8")
+        _write_folder(drawing, work / "annotations")
+        sample = Sample(drawing.picture.rgb, None, None, drawing.image_id, drawing.patient_id, SOURCE, mpp=drawing.mpp)
+        build_dataset({"train": [(sample, as_drawn(drawing.mask, None, None))]}, work / "dataset", class_names=class_names,
+                      source=SOURCE, licence="unknown", annotation={"style": "as-is"}, seed=0)
+        (work / "README.txt").write_text(readme(class_names), "utf-8")
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(path for path in work.rglob("*") if path.is_file()):
                 archive.write(file, file.relative_to(work))
     return target
 
 
-def _sample(drawing: Drawing) -> Sample:
-    return Sample(drawing.picture.rgb, None, None, drawing.image_id, drawing.patient_id, SOURCE, mpp=drawing.mpp)
-
-
-def _counted(drawing: Drawing) -> SparseAnnotation:
-    return as_drawn(drawing.mask, None, None)
-
-
-def _write_folder(drawings: Sequence[Drawing], root: Path) -> None:
-    shutil.rmtree(root, ignore_errors=True)
-    lines = [",".join(COLUMNS)]
-    for name in ("images", "masks"):
+def _write_folder(drawing: Drawing, root: Path) -> None:
+    for name, pixels in (("images", drawing.picture.rgb), ("masks", drawing.mask)):
         (root / name).mkdir(parents=True)
-    for drawing in drawings:
-        Image.fromarray(drawing.picture.rgb).save(root / "images" / f"{drawing.image_id}.png")
-        Image.fromarray(drawing.mask).save(root / "masks" / f"{drawing.image_id}.png")
-        known = {"image_id": drawing.image_id, "patient_id": drawing.patient_id,
-                 "mpp": "" if drawing.mpp is None else f"{drawing.mpp:g}", "split": "train"}
-        lines.append(",".join(known.get(column, "") for column in COLUMNS))
-    (root / "metadata.csv").write_text("\n".join(lines) + "\n", "utf-8")
+        Image.fromarray(pixels).save(root / name / f"{drawing.image_id}.png")
+    known = {"image_id": drawing.image_id, "patient_id": drawing.patient_id,
+             "mpp": "" if drawing.mpp is None else f"{drawing.mpp:g}", "split": "train"}
+    (root / "metadata.csv").write_text(
+        f"{','.join(COLUMNS)}\n{','.join(known.get(column, '') for column in COLUMNS)}\n", "utf-8")
 
 
 def build_command(class_names: Sequence[str]) -> str:
     """The command that turns the unpacked folder into a dataset."""
-    names = "" if tuple(class_names) == ("background", "gland") else \
-        " --class-names " + " ".join(f"'{name}'" for name in class_names)
+    names = "" if tuple(class_names) == BINARY_CLASSES else \
+        " --class-names " + " ".join(shlex.quote(" ".join(name.split())) for name in class_names)
     return f"python scripts/build_dataset.py folder --root annotations --style as-is{names} --out data/mine"
 
 
-def _readme(class_names: Sequence[str]) -> str:
-    values = ", ".join(f"{index} {name}" for index, name in enumerate(class_names))
-    return (f"Sparse gland annotations, drawn in the browser.\n\nannotations/   images, masks and metadata.csv\n"
-            f"dataset/       the same as finished rows (Parquet), which training reads as they are\n\n"
-            f"Mask values: {values}, {IGNORE_INDEX} unlabelled (which is not background).\n\n"
-            f"More images can be added to annotations/ (and a line for each to metadata.csv); then\n\n"
-            f"  {build_command(class_names)}\n\nand train with\n\n"
-            "  python scripts/train.py --config demo --dataset data/mine --out runs/mine\n")
+def readme(class_names: Sequence[str]) -> str:
+    """What the zip holds, and the commands that train on it: indented lines that begin with `python`."""
+    values = ", ".join(f"{index} {' '.join(name.split())}" for index, name in enumerate(class_names))
+    return f"""Sparse gland annotations, drawn in the browser.
+
+annotations/   images, masks and metadata.csv
+dataset/       the same as finished rows (Parquet), which training reads as they are
+
+Mask values: {values}, {IGNORE_INDEX} unlabelled (which is not background).
+
+More images can be added to annotations/ (and a line for each to metadata.csv); then
+
+  {build_command(class_names)}
+
+and train with
+
+  python scripts/train.py --config demo --dataset data/mine --out runs/mine
+"""

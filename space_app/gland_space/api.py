@@ -8,25 +8,21 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from gland_space.analysis import Choice, analyse, default_choice, kept_glands, unsure_ids
-from gland_space.annotation import AnnotationError, dataset_file, make_drawing
+from gland_space.analysis import Analysis, Choice, analyse, chosen_prediction, default_choice
+from gland_space.annotation import dataset_file, make_drawing
 from gland_space.demo import Demo
 from gland_space.downloads import KINDS, export_options, settings, write_download
+from gland_space.page_parts import MODEL_QUEUE
 from gland_space.pictures import read_picture, safe_name
 from gland_space.runner import Cancelled, Finished
-from gland_space.segment_tab import MODEL_QUEUE
-from hf_gland.errors import DatasetError
+from hf_gland.errors import HfGlandError
 from hf_gland.export.table import COLUMNS, gland_rows
 from hf_gland.imaging.label_maps import map_mask, read_labels
-from hf_gland.inference import ImageError, PixelSizeError
-from hf_gland.labels import MaskError, check_mask
+from hf_gland.labels import check_mask
 
 
-class RequestError(ValueError):
+class RequestError(HfGlandError):
     """A request lacks something, or asks for what cannot be; the message is for the user."""
-
-
-_USER_ERRORS = (ImageError, PixelSizeError, AnnotationError, MaskError, DatasetError, RequestError)
 
 
 def build_api(demo: Demo) -> None:
@@ -61,7 +57,7 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
         Args:
             picture: PNG, JPEG or TIFF file.
             mpp: µm per pixel of the picture; without it the model's own is assumed and sizes are in pixels.
-            unsure_below: glands with a lower mean confidence, in %, are marked as unsure.
+            unsure_below: glands with a lower mean confidence, in %, are counted and marked as uncertain.
             min_area: smaller glands are left out; µm² with mpp, else pixels.
             page: which page of a TIFF with several, from 1.
 
@@ -80,27 +76,28 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
             if min_area is not None and min_area < 0:
                 raise RequestError("min_area is an area, 0 or more")
             loaded = read_picture(picture, demo.limits, page=1 if page is None else page)
-            analysis = None
             for step in demo.runner.follow(lambda job: analyse(model, loaded, mpp, demo.limits, job.report)):
                 if isinstance(step, Finished):
-                    analysis = step.result
-                else:
-                    progress(step, desc="Segmenting")
-        except _USER_ERRORS as error:
+                    return _answer(demo, step.result, unsure_below / 100, min_area)
+                progress(step, desc="Segmenting")
+            raise Cancelled
+        except HfGlandError as error:
             raise gr.Error(str(error), print_exception=False) from error
         except Cancelled as error:
             raise gr.Error("cancelled", print_exception=False) from error
-        assert analysis is not None
-        choice = Choice(unsure_below / 100, default_choice(analysis).min_area if min_area is None else min_area)
-        kept = {gland.id for gland in kept_glands(analysis, choice)}
-        unsure = unsure_ids(analysis, choice)
-        rows = [row for row in gland_rows(analysis.prediction, export_options(analysis, choice)) if row["id"] in kept]
-        table = pd.DataFrame(rows, columns=COLUMNS[1:])
-        summary = settings(analysis, choice, demo.model_name) | {"glands": len(kept), "unsure": len(unsure & kept)}
-        files = [str(write_download(kind, analysis, choice, demo.model_name, demo.folder)) for kind in KINDS]
-        return (json.loads(json.dumps(summary)), table, *files)
 
     return segment
+
+
+def _answer(demo: Demo, analysis: Analysis, uncertain_below: float, min_area: float | None) -> tuple[Any, ...]:
+    """The summary, the table and the files of a segmented picture."""
+    choice = Choice(uncertain_below, default_choice(analysis).min_area if min_area is None else min_area)
+    chosen = chosen_prediction(analysis, choice)
+    table = pd.DataFrame(gland_rows(chosen, export_options(analysis, choice)), columns=COLUMNS[1:])
+    summary = settings(analysis, choice, demo.model_name) | {"glands": len(table), "unsure": int(table["unsure"].sum())}
+    folder = demo.out_folder()
+    files = [str(write_download(kind, analysis, choice, demo.model_name, folder)) for kind in KINDS]
+    return (json.loads(json.dumps(summary)), table, *files)
 
 
 def row_endpoint(demo: Demo) -> Callable[..., str]:
@@ -127,8 +124,8 @@ def row_endpoint(demo: Demo) -> Callable[..., str]:
             mask = map_mask(read_labels(Path(sparse_mask)), name, None)
             check_mask(mask, len(demo.class_names), name, image_hw=loaded.rgb.shape[:2])
             drawing = make_drawing(loaded, mask, image_id, patient_id, mpp if mpp is not None else loaded.mpp)
-            return str(dataset_file([drawing], demo.class_names, demo.folder))
-        except _USER_ERRORS as error:
+            return str(dataset_file(drawing, demo.class_names, demo.out_folder()))
+        except HfGlandError as error:
             folder = f"{Path(sparse_mask or '.').parent}/"
             raise gr.Error(str(error).replace(folder, ""), print_exception=False) from error
 

@@ -1,18 +1,93 @@
-"""Everything that the parts of the page share."""
+"""Everything that the parts of the page share, and what is kept in memory for its visitors."""
 
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import BoundedSemaphore
+from typing import Generic, TypeVar
 
 from gland_space.analysis import Analysis
 from gland_space.limits import Limits
 from gland_space.model_source import LoadedModel
+from gland_space.pictures import read_picture
 from gland_space.runner import Runner, Tickets
-from gland_space.store import Store
+from gland_space.server import make_room, new_folder
+from hf_gland.errors import HfGlandError
 from hf_gland.imaging.pictures import Picture
 from hf_gland.labels import BINARY_CLASSES
 
 READERS = 2  # pictures decoded at a time: each may take a few hundred MB
+Value = TypeVar("Value")
+
+
+class ExpiredError(HfGlandError):
+    """A result is no longer kept; the message is for the user."""
+
+    def __init__(self, message: str = "This result is no longer kept. Load the picture again.") -> None:
+        super().__init__(message)
+
+
+class QuotaError(HfGlandError):
+    """All visitors' files together are as many as the demo keeps."""
+
+
+@dataclass
+class _Entry(Generic[Value]):
+    value: Value
+    size: int
+    used: float
+
+
+class Store(Generic[Value]):
+    """Values found by an unguessable key alone: at most `max_bytes` of them, each kept `keep_seconds` after its last use;
+    the least recently used go first."""
+
+    def __init__(self, max_bytes: int, keep_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_bytes, self._keep_seconds, self._clock = max_bytes, keep_seconds, clock
+        self._entries: OrderedDict[str, _Entry[Value]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, value: Value, size: int) -> str:
+        """Keep a value of `size` bytes; returns its key. The newest value is always kept, however large."""
+        key = secrets.token_urlsafe(24)
+        with self._lock:
+            self._entries[key] = _Entry(value, size, self._clock())
+            self._sweep()
+        return key
+
+    def get(self, key: str | None) -> Value:
+        """The value, whose time starts anew; raises ExpiredError."""
+        with self._lock:
+            self._sweep()
+            entry = self._entries.get(key or "")
+            if entry is None:
+                raise ExpiredError
+            entry.used = self._clock()
+            self._entries.move_to_end(key or "")
+            return entry.value
+
+    def drop(self, key: str | None) -> None:
+        """Forget a value, if it is still there."""
+        with self._lock:
+            self._entries.pop(key or "", None)
+
+    @property
+    def bytes(self) -> int:
+        """What is held now."""
+        with self._lock:
+            self._sweep()
+            return sum(entry.size for entry in self._entries.values())
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        for key in [k for k, entry in self._entries.items() if now - entry.used > self._keep_seconds]:
+            del self._entries[key]
+        total = sum(entry.size for entry in self._entries.values())
+        while total > self._max_bytes and len(self._entries) > 1:
+            total -= self._entries.popitem(last=False)[1].size
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +116,7 @@ class Demo:
     runner: Runner = field(init=False)
     store: Store[Loaded] = field(init=False)
     tickets: Tickets = field(init=False, default_factory=Tickets)
-    reading: BoundedSemaphore = field(init=False, default_factory=lambda: BoundedSemaphore(READERS))
+    reading: threading.BoundedSemaphore = field(init=False, default_factory=lambda: threading.BoundedSemaphore(READERS))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "runner", Runner(self.limits.concurrency))
@@ -61,3 +136,23 @@ class Demo:
     def keep(self, loaded: Loaded) -> str:
         """Store it; returns its key."""
         return self.store.put(loaded, loaded.nbytes)
+
+    def load(self, path: str | Path, page: int = 1, max_side_px: int | None = None) -> tuple[str, Loaded]:
+        """Read a picture and keep it; returns its key and itself. Raises ImageError."""
+        with self.reading:
+            loaded = Loaded(read_picture(path, self.limits, page=page, max_side_px=max_side_px), Path(path))
+        return self.keep(loaded), loaded
+
+    def out_folder(self) -> Path:
+        """A new folder for files to download; raises QuotaError where all room is taken."""
+        if not make_room(self.folder, 0, self.limits.quota_mb * 2**20):
+            raise QuotaError("The demo has no room left for files just now. Please try again in a minute.")
+        return new_folder(self.folder)
+
+    def alive(self, key: str) -> bool:
+        """Called now and then while the page is open: what it shows is kept. False if it is gone already."""
+        try:
+            self.store.get(key)
+        except ExpiredError:
+            return False
+        return True

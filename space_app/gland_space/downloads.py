@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from gland_space.analysis import Analysis, Choice, chosen_prediction
-from gland_space.temporary import new_folder
 from hf_gland.export.formats import FORMATS, write_outputs
 from hf_gland.options import ExportOptions
 
 KINDS = (*FORMATS, "zip")
+BUTTONS = {"zip": "All files (zip)", "mask": "Mask (PNG)", "confidence": "Confidence (16-bit PNG)",
+           "geojson": "GeoJSON for QuPath", "csv": "Table (CSV)"}
 
 
 def write_download(kind: str, analysis: Analysis, choice: Choice, model: str, folder: Path) -> Path:
-    """Write one of KINDS into a new folder below `folder`; returns its path. `model` names the model in settings.json."""
-    stem = new_folder(folder) / analysis.picture.stem
+    """Write one of KINDS into `folder`; returns its path. `model` names the model in the zip's settings.json."""
+    stem = folder / analysis.picture.stem
     prediction, options = chosen_prediction(analysis, choice), export_options(analysis, choice)
     if kind != "zip":
         return write_outputs(stem, [kind], prediction, options)[0]
@@ -36,7 +37,7 @@ def export_options(analysis: Analysis, choice: Choice) -> ExportOptions:
     """Coordinates in pixels of the file, whatever the size at which its picture was segmented."""
     full_h, full_w = analysis.picture.full_hw
     height, width = analysis.picture.rgb.shape[:2]
-    return ExportOptions(unsure_below=choice.unsure_below, scale_xy=(full_w / width, full_h / height))
+    return ExportOptions(unsure_below=choice.uncertain_below, scale_xy=(full_w / width, full_h / height))
 
 
 def settings(analysis: Analysis, choice: Choice, model: str) -> dict[str, Any]:
@@ -45,6 +46,6 @@ def settings(analysis: Analysis, choice: Choice, model: str) -> dict[str, Any]:
     return {"picture": picture.name, "page": picture.page, "width_px": picture.full_hw[1],
             "height_px": picture.full_hw[0], "reduction": picture.reduction, "mpp": analysis.mpp, "model": model,
             "model_mpp": analysis.model_mpp, "classes": {str(i): n for i, n in analysis.prediction.id2label.items()},
-            "unsure_below": choice.unsure_below, "min_area": choice.min_area,
+            "unsure_below": choice.uncertain_below, "min_area": choice.min_area,
             "min_area_unit": "px" if analysis.mpp is None else "µm²", "notes": list(analysis.notes),
             "purpose": "research use only, not for diagnosis"}

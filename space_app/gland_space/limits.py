@@ -10,6 +10,8 @@ class Limits:
     """Bounds on uploads, work and memory.
 
     max_file_mb          size of an uploaded file.
+    max_request_mb       size of any other request; the largest is a drawing.
+    quota_mb             files of all visitors together; the oldest go first, and what is in use is never removed.
     max_decoded_px       pixels of a picture that has to be decoded whole before it can be made smaller.
     max_side_px          longer side of the picture that is segmented; larger ones are reduced, with a note.
     max_annotated_px     longer side of the picture that is annotated in the browser.
@@ -24,6 +26,8 @@ class Limits:
     """
 
     max_file_mb: int = 200
+    max_request_mb: int = 32
+    quota_mb: int = 2048
     max_decoded_px: int = 100 * MEGAPIXEL
     max_side_px: int = 4096
     max_annotated_px: int = 2048

@@ -1,16 +1,18 @@
 """The whole page."""
 
+from collections.abc import Collection
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from gland_space.about_tab import build_about_tab, header_html, no_model_html
-from gland_space.annotate_tab import build_annotate_tab
+from gland_space.annotate_tab import AnnotateTab
 from gland_space.api import build_api
 from gland_space.demo import Demo
-from gland_space.examples import examples
-from gland_space.segment_tab import build_segment_tab
-from gland_space.widgets import html_widget, static_text
+from gland_space.page_parts import examples, html_widget, static_text
+from gland_space.segment_tab import SegmentTab
+from gland_space.server import Guard
 
 TITLE = "Gland segmentation from a few outlined glands"
 SESSIONS = 200  # that gradio remembers; each was measured to take about half a megabyte
@@ -27,9 +29,9 @@ def build_page(demo: Demo) -> gr.Blocks:
             html_widget(no_model_html(demo.problem), "no-model-page")
         with gr.Tabs():
             with gr.Tab("Segment", id="segment"):
-                key = build_segment_tab(demo, found)
+                key = SegmentTab(demo, found).key
             with gr.Tab("Annotate", id="annotate"):
-                build_annotate_tab(demo, found, key)
+                AnnotateTab(demo, found, key)
             with gr.Tab("About", id="about"):
                 build_about_tab(demo)
         build_api(demo)
@@ -43,8 +45,11 @@ def build_page(demo: Demo) -> gr.Blocks:
     return page
 
 
-def launch_options(demo: Demo) -> dict[str, Any]:
-    """Arguments of `Blocks.launch` apart from the address: no outside fonts, no history, bounded sessions and uploads."""
+def launch_options(demo: Demo, hosts: Collection[str] | None = ()) -> dict[str, Any]:
+    """Arguments of `Blocks.launch` apart from the address: no outside fonts, no history, bounded sessions and uploads.
+
+    `hosts`: names that the server answers to beside addresses and `localhost`; None: all.
+    """
     theme = gr.themes.Base(primary_hue="emerald", secondary_hue="emerald", neutral_hue="slate", font=SYSTEM_FONTS,
                            font_mono=MONO_FONTS, radius_size="md").set(
         button_primary_background_fill="#00795a", button_primary_background_fill_hover="#006249",
@@ -55,4 +60,5 @@ def launch_options(demo: Demo) -> dict[str, Any]:
         slider_color_dark="#35c99a")
     return {"theme": theme, "css": static_text("app.css"), "footer_links": ["api", "settings"], "run_history": False,
             "enable_monitoring": False, "ssr_mode": False, "max_file_size": f"{demo.limits.max_file_mb}mb",
-            "state_session_capacity": SESSIONS}
+            "state_session_capacity": SESSIONS,
+            "app_kwargs": {"middleware": [Middleware(Guard, folder=demo.folder, limits=demo.limits, hosts=hosts)]}}

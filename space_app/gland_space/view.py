@@ -1,19 +1,24 @@
 """What the result view in the browser is given: once per picture, and anew for every position of the sliders."""
 
+import base64
+import io
+from functools import cache
 from typing import Any
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from gland_space.analysis import Analysis, Choice, kept_glands, unsure_ids
-from gland_space.colours import cividis, data_uri, hex_colour
-from gland_space.histogram import histogram_svg
+from gland_space.analysis import Analysis, Choice, kept_glands, uncertain_ids
 from hf_gland.export.polygons import Polygon, region_polygons
 from hf_gland.imaging.pictures import Picture
 from hf_gland.inference import Gland
+from hf_gland.labels import class_colour
 
 MAX_SHOWN_PX = 2048  # longer side of what the browser draws; the analysis and the downloads keep their own size
+WIDTH, HEIGHT = 420, 190  # of the histogram, and the margins of its axes
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 38
 
 
 def picture_view(picture: Picture) -> dict[str, Any]:
@@ -50,22 +55,22 @@ def result_view(analysis: Analysis) -> dict[str, Any]:
 def choice_view(key: str, analysis: Analysis, choice: Choice) -> dict[str, Any]:
     """What the sliders change; `key` names the view it belongs to."""
     kept = kept_glands(analysis, choice)
-    unsure = unsure_ids(analysis, choice)
+    uncertain = uncertain_ids(analysis, choice)
     return {"view": key, "kept": [gland.id for gland in kept],
-            "unsure": sorted(unsure & {gland.id for gland in kept}), "threshold": choice.unsure_below,
-            "summary": summary(analysis, choice, kept, unsure),
-            "histogram": histogram_svg(analysis.histogram, analysis.lowest_confidence, choice.unsure_below)}
+            "uncertain": sorted(uncertain & {gland.id for gland in kept}), "threshold": choice.uncertain_below,
+            "summary": summary(analysis, choice, kept, uncertain),
+            "histogram": histogram_svg(analysis.histogram, analysis.lowest_confidence, choice.uncertain_below)}
 
 
-def summary(analysis: Analysis, choice: Choice, kept: list[Gland], unsure: set[int]) -> str:
+def summary(analysis: Analysis, choice: Choice, kept: list[Gland], uncertain: set[int]) -> str:
     """One line under the pictures."""
     if not analysis.prediction.glands:
         return "No gland found in this picture."
     count = f"{len(kept)} gland{'' if len(kept) == 1 else 's'}"
-    doubtful = sum(gland.id in unsure for gland in kept)
+    low = sum(gland.id in uncertain for gland in kept)
     share = sum(gland.area_px for gland in kept) / (analysis.picture.full_hw[0] * analysis.picture.full_hw[1])
     parts = [count, f"{100 * min(share, 1):.1f} % of the picture",
-             f"{doubtful} unsure (below {100 * choice.unsure_below:.0f} %)"]
+             f"{low} uncertain (below {100 * choice.uncertain_below:.0f} %)"]
     if hidden := len(analysis.prediction.glands) - len(kept):
         parts.append(f"{hidden} smaller gland{'' if hidden == 1 else 's'} left out")
     return " · ".join(parts)
@@ -102,3 +107,52 @@ def _gland(gland: Gland, outline: str, per_um: bool) -> dict[str, Any]:
             "perimeter": round(perimeter or 0, 1), "eccentricity": round(gland.eccentricity, 3),
             "mean": round(gland.mean_confidence, 4), "lowest": round(gland.lowest_confidence, 4),
             "border": gland.touches_border}
+
+
+def hex_colour(class_id: int) -> str:
+    return "#" + bytes(class_colour(class_id)).hex()
+
+
+@cache
+def cividis() -> np.ndarray:
+    """uint8 [256, 3], dark blue (lowest confidence) to yellow (highest)."""
+    return np.round(matplotlib.colormaps["cividis"](np.arange(256))[:, :3] * 255).astype(np.uint8)
+
+
+def data_uri(pixels: np.ndarray, kind: str) -> str:
+    """A `data:` address of uint8 [H, W] or [H, W, 3], as PNG (exact) or JPEG."""
+    buffer = io.BytesIO()
+    options = {"compress_level": 3} if kind == "PNG" else {"quality": 92, "subsampling": 0}
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def histogram_svg(shares: np.ndarray, lowest: float, threshold: float) -> str:
+    """`shares` float [2, bins]: share of all pixels by confidence from `lowest` to 1, outside and inside glands."""
+    bins = shares.shape[1]
+    plot_w, plot_h = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    top_share = float(shares.sum(axis=0).max()) or 1.0
+    step = plot_w / bins
+    bars = []
+    for index, (outside, inside) in enumerate(shares.T.tolist()):
+        base = TOP + plot_h
+        for share, kind in ((inside, "inside"), (outside, "outside")):
+            height = plot_h * share / top_share
+            if height > 0.05:
+                base -= height
+                bars.append(f'<rect class="gl-{kind}" x="{LEFT + index * step + 0.5:.1f}" y="{base:.1f}" '
+                            f'width="{step - 1:.1f}" height="{height:.1f}"/>')
+    x = LEFT + plot_w * (min(max(threshold, lowest), 1) - lowest) / (1 - lowest)
+    ticks = "".join(
+        f'<text x="{LEFT + plot_w * t:.1f}" y="{HEIGHT - 20}" text-anchor="middle">{100 * (lowest + t * (1 - lowest)):.0f}'
+        "</text>" for t in np.linspace(0, 1, 6))
+    below = float(shares.sum(axis=0)[np.linspace(lowest, 1, bins + 1)[1:] <= threshold + 1e-9].sum())
+    text = (f"Histogram of the confidence of all pixels. About {100 * below:.0f} % of the pixels are below the "
+            f"threshold of {100 * threshold:.0f} %.")
+    return (f'<svg class="gl-histogram" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text}">'
+            f'<title>{text}</title>'
+            f'<text x="{LEFT - 6}" y="{TOP + 9}" text-anchor="end">{100 * top_share:.0f} %</text>'
+            f'<text x="{LEFT - 6}" y="{TOP + plot_h}" text-anchor="end">0 %</text>'
+            f'<path class="gl-axis" d="M{LEFT} {TOP}V{TOP + plot_h}H{WIDTH - RIGHT}"/>{"".join(bars)}'
+            f'<path class="gl-threshold" d="M{x:.1f} {TOP}V{TOP + plot_h}"/>{ticks}'
+            f'<text x="{LEFT + plot_w / 2}" y="{HEIGHT - 4}" text-anchor="middle">confidence (%)</text></svg>')

@@ -18,7 +18,7 @@ sys.path.insert(0, str(SPACE_APP))  # as it is when `python space_app/app.py` ru
 from gland_space.demo import Demo  # noqa: E402
 from gland_space.limits import Limits  # noqa: E402
 from gland_space.model_source import LoadedModel, ModelSource  # noqa: E402
-from gland_space.temporary import TemporaryFolder  # noqa: E402
+from gland_space.server import TemporaryFolder  # noqa: E402
 
 
 class DarkIsGland(nn.Module):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from gland_space.analysis import Choice, analyse, area_of, chosen_prediction, default_choice, kept_glands, unsure_ids
+from gland_space.analysis import Choice, analyse, area_of, chosen_prediction, default_choice, kept_glands, uncertain_ids
 from gland_space.pictures import read_picture
 from space_tools import discs
 
@@ -41,7 +41,7 @@ def test_glands_that_touch_are_told_apart_as_the_segmenter_does(make_demo):
     assert np.array_equal(chosen.instances, direct.instances)
 
 
-def test_a_gland_keeps_its_number_whatever_is_filtered(make_demo):
+def test_a_gland_keeps_its_id_whatever_is_filtered_and_what_is_taken_away_is_numbered_without_gaps(make_demo):
     pixels = discs(3)
     pixels[2:9, 2:9] = 10
     analysis = analysed(make_demo(), pixels, mpp=0.5)
@@ -49,16 +49,18 @@ def test_a_gland_keeps_its_number_whatever_is_filtered(make_demo):
     large = [gland.id for gland in kept_glands(analysis, Choice(min_area=100))]
     assert all_ids == [1, 2, 3, 4]
     assert large == [2, 3, 4]
-    assert set(np.unique(chosen_prediction(analysis, Choice(min_area=100)).instances)) == {0, 2, 3, 4}
+    chosen = chosen_prediction(analysis, Choice(min_area=100))
+    assert [gland.id for gland in chosen.glands] == [1, 2, 3]
+    assert np.array_equal(chosen.instances, np.maximum(analysis.prediction.instances - 1, 0))
 
 
-def test_glands_below_the_threshold_are_unsure(make_demo):
+def test_glands_below_the_threshold_are_uncertain(make_demo):
     pixels = np.minimum(discs(1), np.roll(discs(1, darkness=0.6), 120, axis=1))
     analysis = analysed(make_demo(), pixels)
     means = {gland.id: gland.mean_confidence for gland in analysis.prediction.glands}
     assert sorted(means.values()) == pytest.approx([0.73, 0.99], abs=0.02)
-    assert unsure_ids(analysis, Choice(unsure_below=0.5)) == set()
-    assert unsure_ids(analysis, Choice(unsure_below=0.85)) == {min(means, key=means.get)}
+    assert uncertain_ids(analysis, Choice(uncertain_below=0.5)) == set()
+    assert uncertain_ids(analysis, Choice(uncertain_below=0.85)) == {min(means, key=means.get)}
 
 
 def test_sizes_are_those_of_the_file_even_where_it_was_reduced(make_demo, picture_file):

@@ -1,5 +1,7 @@
 import base64
 import io
+import shlex
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -82,8 +84,9 @@ def test_the_mask_file_is_the_mask(tmp_path):
 
 
 def test_what_is_downloaded_is_what_build_dataset_takes(tmp_path):
-    drawing = make_drawing(picture(full_hw=tuple(2 * side for side in discs(2).shape[:2])), drawn(), "biopsy-7", "P03", 0.25)
-    with zipfile.ZipFile(dataset_file([drawing], ("background", "gland"), tmp_path / "out")) as archive:
+    full_hw = tuple(2 * side for side in discs(2).shape[:2])
+    drawing = make_drawing(picture(full_hw=full_hw), drawn(), "biopsy-7", "P03", 0.25)
+    with zipfile.ZipFile(dataset_file(drawing, ("background", "gland"), tmp_path)) as archive:
         archive.extractall(tmp_path / "unpacked")
     assert (tmp_path / "unpacked" / "README.txt").read_text().count(build_command(("background", "gland"))) == 1
 
@@ -102,27 +105,41 @@ def test_what_is_downloaded_is_what_build_dataset_takes(tmp_path):
         assert load_provenance(folder)["class_names"] == ["background", "gland"]
 
 
-def test_several_classes_and_several_pictures_fit_into_one_file(tmp_path):
+def test_several_classes_go_into_the_file_and_hostile_names_stay_words_of_the_command(tmp_path):
     mask = drawn()
     mask[30:70, 60:100] = 2
-    names = ("background", "benign", "malignant")
-    drawings = [make_drawing(picture(), mask, name, "", None) for name in ("a", "b")]
-    with zipfile.ZipFile(dataset_file(drawings, names, tmp_path / "out")) as archive:
+    names = ("background", "benign", "it's; $(touch evil)\n  python evil.py")
+    with zipfile.ZipFile(dataset_file(make_drawing(picture(), mask, "a", "", None), names, tmp_path)) as archive:
         archive.extractall(tmp_path)
-    rows = load_local(tmp_path / "dataset")["train"]
-    assert rows["image_id"] == ["a", "b"]
-    assert rows[0]["mpp"] is None
-    assert build_command(names).endswith("--class-names 'background' 'benign' 'malignant' --out data/mine")
-    with pytest.raises(AnnotationError, match="Two pictures have the id 'a'"):
-        dataset_file([drawings[0], drawings[0]], names, tmp_path / "out")
+    (row,) = load_local(tmp_path / "dataset")["train"]
+    assert (row["image_id"], row["mpp"]) == ("a", None)
+    words = shlex.split(build_command(names))
+    assert words[-6:-2] == ["--class-names", "background", "benign", "it's; $(touch evil) python evil.py"]
+    lines = (tmp_path / "README.txt").read_text().splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("  python")] == ["scripts/build_dataset.py",
+                                                                                  "scripts/train.py"]
 
 
 @pytest.mark.parametrize(("image_id", "patient_id", "words"), [
     ("../x", "", "image id may hold"), ("a,b", "", "image id may hold"), ("a" * 81, "", "image id"),
-    ("a", "P 1", "patient id"), ("a", "=1+1", "patient id")])
+    ("a", "P 1", "patient id"), ("a", "=1+1", "patient id"), ("a.", "", "image id"), ("é" * 41, "", "80 bytes"),
+    ("a\nb", "", "image id"), ("nul", "", "device on Windows"), ("COM1.png", "", "device on Windows"),
+    ("a", "<b>", "patient id"), ("a\u202eb", "", "image id")])
 def test_ids_that_would_break_paths_or_tables_are_refused(image_id, patient_id, words):
     with pytest.raises(AnnotationError, match=words):
         make_drawing(picture(), drawn(), image_id, patient_id, None)
+
+
+@pytest.mark.parametrize("identifier", ["007", "1e5", "nan", "NA", "null", "é" * 40, "_", "e\u0301"])
+def test_ids_stay_the_text_that_was_typed(tmp_path, identifier):
+    drawing = make_drawing(picture(), drawn(), identifier, identifier, None)
+    with zipfile.ZipFile(dataset_file(drawing, ("background", "gland"), tmp_path)) as archive:
+        archive.extractall(tmp_path)
+    assert build_dataset.main(["folder", "--root", str(tmp_path / "annotations"), "--style", "as-is",
+                               "--out", str(tmp_path / "built")]) == 0
+    for folder in ("built", "dataset"):
+        (row,) = load_local(tmp_path / folder)["train"]
+        assert row["image_id"] == row["patient_id"] == unicodedata.normalize("NFC", identifier)
 
 
 @pytest.mark.parametrize("mpp", [-1, 0, 1000, float("nan")])

@@ -43,7 +43,7 @@ def test_a_picture_gives_its_glands_and_files(client, picture_file):
     assert dict(zip(table["headers"], table["data"][0], strict=True))["area_um2"] == pytest.approx(np.pi * 100, rel=0.05)
     assert np.array_equal(np.asarray(Image.open(mask)), (discs(3)[..., 0] < 128).astype(np.uint8))
     assert Image.open(overlay).size == (260, 200)
-    assert min(Image.open(heatmap).size) > 200
+    assert min(Image.open(heatmap).size) > 200  # a figure with its colour bar
     assert Image.open(confidence).mode == Image.open(instances).mode == "I;16"
     with open(geojson) as file:
         assert len(json.load(file)["features"]) == 3

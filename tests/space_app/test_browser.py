@@ -63,7 +63,7 @@ def saved(page, button, folder):
 
 
 def three_glands(picture_file):
-    """Two sure glands, a doubtful one, and a speck of 100 px."""
+    """Two glands of high confidence, one of low, and a speck of 100 px."""
     pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.6), 120, axis=1))
     pixels[150:160, 150:160] = 10
     return picture_file(pixels, "case 1.png")
@@ -87,10 +87,10 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
         assert page.locator("#segment-viewer .gl-histogram").is_visible()
 
         runs = server.network.runs
-        set_slider(page, "segment-unsure", 85)
-        text_becomes(page, SUMMARY, "1 unsure (below 85 %)")
-        assert page.locator(".gl-panel[data-panel=contours] .gl-outlines g.gl-unsure:not(.gl-hidden)").count() == 1
-        assert page.locator(f"{ROWS} .gl-badge:text('unsure')").count() == 1
+        set_slider(page, "segment-uncertain", 85)
+        text_becomes(page, SUMMARY, "1 uncertain (below 85 %)")
+        assert page.locator(".gl-panel[data-panel=contours] .gl-outlines g.gl-uncertain:not(.gl-hidden)").count() == 1
+        assert page.locator(f"{ROWS} .gl-badge:text('uncertain')").count() == 1
         set_slider(page, "segment-area", 0)
         text_becomes(page, SUMMARY, "4 glands")
         set_slider(page, "segment-area", 100)
@@ -101,7 +101,7 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
         assert page.get_attribute(f"{ROWS}:nth-child(2)", "aria-selected") == "true"
         chosen = page.get_attribute(f"{ROWS}:nth-child(2)", "data-gland")
         assert [g.get_attribute("data-gland") for g in page.locator(".gl-outlines g.gl-selected").all()] == [chosen] * 2
-        assert f"Gland {chosen}: gland" in page.inner_text(READOUT)
+        assert "Gland 2: gland" in page.inner_text(READOUT)  # the number in the table and in the downloads
 
         archive = saved(page, "#download-zip", tmp_path)
         singles = [saved(page, f"#download-{kind}", tmp_path) for kind in ("mask", "confidence", "geojson", "csv")]
@@ -112,7 +112,7 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
     assert mask[150:160, 150:160].sum() == 0
     assert Image.open(singles[1]).mode == "I;16"
     features = json.loads(singles[2].read_text())["features"]
-    assert sorted(f["properties"]["measurements"]["Unsure"] for f in features) == [0, 0, 1]
+    assert [f["properties"]["name"] for f in features] == ["gland 1", "gland 2", "gland 3"]
     assert len(list(csv.DictReader(singles[3].read_text().splitlines()))) == 3
     with zipfile.ZipFile(archive) as opened:
         assert all(opened.read(path.name) == path.read_bytes() for path in singles)
@@ -182,7 +182,7 @@ def test_annotating_ends_in_a_row_that_build_dataset_accepts(chromium, server, p
     with visit(chromium, server.url) as page:
         page.get_by_role("tab", name="Annotate").click()
         upload(page, picture_file(discs(3), "biopsy.png"), "annotate")
-        page.wait_for_selector("#annotator .gl-ink", state="visible")
+        page.wait_for_selector("#annotator .gl-stage", state="visible")
         text_becomes(page, "#annotate-budget", "Nothing labelled yet")
         page.click("#annotate-save-rows")
         text_becomes(page, "#annotate-status", "Nothing has been drawn yet")
@@ -197,8 +197,8 @@ def test_annotating_ends_in_a_row_that_build_dataset_accepts(chromium, server, p
         stroke(page, [(0.1, 0.7), (0.6, 0.8)])
         page.wait_for_function("!/ 0.00 % stroma/.test(document.querySelector('#annotate-budget').textContent)")
 
-        page.click("#annotate-hesitate")
-        page.wait_for_selector("#annotator .gl-doubt-bar", state="visible")
+        page.click("#annotate-start")
+        page.wait_for_selector("#annotator .gl-uncertainty-bar", state="visible")
         text_becomes(page, "#annotate-budget", "1 gland outlined")  # the drawing is still there
         page.fill("#annotate-mpp :is(input, textarea)", "0.5")
         page.fill("#annotate-patient-id :is(input, textarea)", "P07")
@@ -228,8 +228,8 @@ def test_drawing_by_keyboard_alone(chromium, server, picture_file):
     with visit(chromium, server.url) as page:
         page.get_by_role("tab", name="Annotate").click()
         upload(page, picture_file(discs(1)), "annotate")
-        page.wait_for_selector("#annotator .gl-ink", state="visible")
-        page.focus("#annotator .gl-ink")
+        page.wait_for_selector("#annotator .gl-stage", state="visible")
+        page.focus("#annotator .gl-stage")
         page.keyboard.press("Enter")
         for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):
             for _ in range(3):
@@ -362,14 +362,14 @@ def test_strokes_drawn_while_the_model_works_are_kept(chromium, own_server, pict
     with visit(chromium, own_server.url) as page:
         page.get_by_role("tab", name="Annotate").click()
         upload(page, picture_file(discs(3), "biopsy.png"), "annotate")
-        page.wait_for_selector("#annotator .gl-ink", state="visible")
+        page.wait_for_selector("#annotator .gl-stage", state="visible")
         network.gate.clear()
-        page.click("#annotate-hesitate")
+        page.click("#annotate-start")
         assert until(lambda: network.runs == 1)
         stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
         text_becomes(page, "#annotate-budget", "1 gland outlined")
         network.gate.set()
-        page.wait_for_selector("#annotator .gl-doubt-bar", state="visible")
+        page.wait_for_selector("#annotator .gl-uncertainty-bar", state="visible")
         assert (np.asarray(Image.open(saved(page, "#annotate-save-mask", tmp_path))) == 1).sum() > 1000
 
 
@@ -394,7 +394,7 @@ def test_a_result_that_is_no_longer_kept_says_so(chromium, own_server, picture_f
     with visit(chromium, own_server.url) as page:
         segment(page, picture_file(discs(1)))
         own_server.demo.store._entries.clear()
-        set_slider(page, "segment-unsure", 80)
+        set_slider(page, "segment-uncertain", 80)
         text_becomes(page, "#segment-status", "no longer kept")
 
 
@@ -446,7 +446,7 @@ def test_without_a_model_the_page_says_how_to_give_one_and_annotating_works(chro
             assert page.is_disabled("#segment-start")
             page.get_by_role("tab", name="Annotate").click()
             upload(page, picture_file(discs(1)), "annotate")
-            page.wait_for_selector("#annotator .gl-ink", state="visible")
+            page.wait_for_selector("#annotator .gl-stage", state="visible")
             stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
             text_becomes(page, "#annotate-budget", "1 gland outlined")
     finally:

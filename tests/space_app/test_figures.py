@@ -1,8 +1,9 @@
 import json
+from html import unescape
 
 import pytest
-from gland_space import figures
-from gland_space.figures import model_figures, model_licence, results_table
+from gland_space import about_tab
+from gland_space.about_tab import model_figures, model_licence, results_table
 from gland_space.model_source import ModelSource
 
 METRICS = {"mIoU": 81.25, "mDice": 89.5, "gland_iou": 80.0, "gland_dice": 88.0, "image_dice": 87.0, "object_f1": 75.0,
@@ -43,7 +44,7 @@ model-index:
 ---
 # m
 """)
-    assert "| GlaS | testB | mIoU | 77.12 |" in model_figures(ModelSource(str(tmp_path)))
+    assert "| GlaS | testB | mIoU | 77.12 |" in unescape(model_figures(ModelSource(str(tmp_path))))
 
 
 @pytest.mark.parametrize("text", ["", "# no front matter", "---\nmodel-index: 3\n---\n"])
@@ -69,7 +70,7 @@ def test_seeds_are_averaged_and_broken_records_show_nothing_rather_than_somethin
     both = results_table(tmp_path)
     assert "| testA | ours | 2 | 82.2 ± 1.4 |" in both
     assert "| testA | full | 1 | 81.2 |" in both
-    assert "backbone mit-b0" in both.splitlines()[0]
+    assert "backbone mit-b0" in unescape(both).splitlines()[0]
     (tmp_path / "c.json").write_text("{}")
     assert results_table(tmp_path) == ""
     assert results_table(tmp_path / "missing") == ""
@@ -83,8 +84,8 @@ def test_of_a_hub_model_only_the_card_and_the_records_of_that_revision_are_fetch
         asked.append((repo, options))
         return str(tmp_path)
 
-    monkeypatch.setattr(figures, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(about_tab, "snapshot_download", snapshot_download)
     assert "| testA | 1 | 81.2 |" in model_figures(ModelSource("owner/name", "v1"))
     assert asked == [("owner/name", {"revision": "v1", "allow_patterns": ["README.md", "results/*.json"]})]
-    monkeypatch.setattr(figures, "snapshot_download", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
+    monkeypatch.setattr(about_tab, "snapshot_download", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
     assert model_figures(ModelSource("owner/name")) == ""

@@ -2,7 +2,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from gland_space.histogram import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, histogram_svg
+from gland_space.view import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, histogram_svg
 
 NS = "{http://www.w3.org/2000/svg}"
 
@@ -31,7 +31,7 @@ def test_the_threshold_stands_where_it_belongs(threshold, share):
 def test_it_says_in_words_what_it_shows():
     svg = parsed([[0.25, 0.25], [0.0, 0.5]], threshold=0.75)
     assert svg.get("role") == "img"
-    assert "25 % of the pixels are below the unsure threshold of 75 %" in svg.get("aria-label")
+    assert "25 % of the pixels are below the threshold of 75 %" in svg.get("aria-label")
 
 
 def test_no_pixels_at_all_is_no_error():

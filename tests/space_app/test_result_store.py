@@ -1,7 +1,7 @@
 import threading
 
 import pytest
-from gland_space.store import ExpiredError, Store
+from gland_space.demo import ExpiredError, Store
 
 
 class Clock:

@@ -2,7 +2,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from gland_space.temporary import TemporaryFolder, new_folder, sweep
+from gland_space.server import TemporaryFolder, new_folder, sweep
 
 
 def test_old_files_and_empty_folders_go_and_young_ones_stay(tmp_path):

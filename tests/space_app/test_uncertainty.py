@@ -1,36 +1,36 @@
 import numpy as np
 import pytest
-from gland_space.uncertainty import gland_radius_px, suggest, uncertainty
+from gland_space.analysis import gland_radius_px, suggest, uncertainty
 
 
 def test_certainty_is_0_and_a_guess_is_1():
     for classes in (2, 4):
-        doubt = uncertainty(np.array([[1.0, 1 / classes, 0.5 + 0.5 / classes]], np.float32), classes)
-        assert doubt.tolist() == [[0.0, 1.0, pytest.approx(0.5)]]
+        uncertain = uncertainty(np.array([[1.0, 1 / classes, 0.5 + 0.5 / classes]], np.float32), classes)
+        assert uncertain.tolist() == [[0.0, 1.0, pytest.approx(0.5)]]
 
 
-def test_a_doubtful_area_comes_before_a_thin_seam_however_doubtful():
-    doubt = np.zeros((200, 200), np.float32)
-    doubt[:, 40] = 1.0
-    doubt[120:160, 120:160] = 0.7
-    first, *rest = suggest(doubt, None, radius_px=15)
+def test_a_uncertainful_area_comes_before_a_thin_seam_however_uncertainful():
+    uncertain = np.zeros((200, 200), np.float32)
+    uncertain[:, 40] = 1.0
+    uncertain[120:160, 120:160] = 0.7
+    first, *rest = suggest(uncertain, None, radius_px=15)
     assert (first.x_px, first.y_px) == pytest.approx((140, 140), abs=3)
     assert all(place.uncertainty < first.uncertainty for place in rest)
 
 
 def test_labelled_places_are_not_suggested_again():
-    doubt = np.zeros((200, 200), np.float32)
-    doubt[20:60, 20:60] = 0.9
-    doubt[120:160, 120:160] = 0.7
-    mask = np.full(doubt.shape, 255, np.uint8)
+    uncertain = np.zeros((200, 200), np.float32)
+    uncertain[20:60, 20:60] = 0.9
+    uncertain[120:160, 120:160] = 0.7
+    mask = np.full(uncertain.shape, 255, np.uint8)
     mask[15:65, 15:65] = 1
-    (place,) = suggest(doubt, mask, radius_px=15)
+    (place,) = suggest(uncertain, mask, radius_px=15)
     assert (place.x_px, place.y_px) == pytest.approx((140, 140), abs=3)
 
 
 def test_places_lie_apart_and_a_sure_model_suggests_nothing():
-    doubt = np.random.default_rng(0).random((150, 150)).astype(np.float32)
-    places = suggest(doubt, None, radius_px=10, count=5)
+    uncertain = np.random.default_rng(0).random((150, 150)).astype(np.float32)
+    places = suggest(uncertain, None, radius_px=10, count=5)
     assert len(places) == 5
     assert min(np.hypot(a.x_px - b.x_px, a.y_px - b.y_px) for i, a in enumerate(places) for b in places[:i]) >= 20
     assert suggest(np.zeros((50, 50), np.float32), None, 10) == []

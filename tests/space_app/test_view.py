@@ -97,17 +97,17 @@ def test_a_picture_alone_has_no_glands_yet():
     assert (view["data"], view["glands"], view["width"], view["height"]) == (None, [], 260, 200)
 
 
-def test_the_sliders_change_what_is_kept_unsure_and_said(make_demo):
+def test_the_sliders_change_what_is_kept_uncertain_and_said(make_demo):
     pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.6), 120, axis=1))
     analysis = analysed(make_demo(), pixels)
-    view = choice_view("key", analysis, Choice(unsure_below=0.85, min_area=200))
+    view = choice_view("key", analysis, Choice(uncertain_below=0.85, min_area=200))
     assert view["view"] == "key"
     assert len(view["kept"]) == 3
-    assert len(view["unsure"]) == 1
+    assert len(view["uncertain"]) == 1
     assert "3 glands" in view["summary"]
-    assert "1 unsure (below 85 %)" in view["summary"]
+    assert "1 uncertain (below 85 %)" in view["summary"]
     nothing = choice_view("key", analysis, Choice(min_area=1e6))
-    assert (nothing["kept"], nothing["unsure"]) == ([], [])
+    assert (nothing["kept"], nothing["uncertain"]) == ([], [])
     assert "3 smaller glands left out" in nothing["summary"]
     json.dumps(view, allow_nan=False)
 
