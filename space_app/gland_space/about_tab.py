@@ -14,7 +14,7 @@ from gland_space.page_parts import html_widget
 from hf_gland.evaluation.records import ResultError, read_results
 from hf_gland.evaluation.result_table import markdown_table
 from hf_gland.hub.citations import PAPER_BIBTEX
-from hf_gland.markdown import escaped, table
+from hf_gland.markdown import code_block, escaped, table
 from hf_gland.metrics.keys import COMPARED
 
 PAPER = ("https://arxiv.org/abs/2603.08605", "Weakly Supervised Teacher-Student Framework with Progressive Pseudo-mask "
