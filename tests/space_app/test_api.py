@@ -68,7 +68,7 @@ def test_bad_options_are_refused_in_words(client, picture_file, options, words):
 
 def test_what_is_no_picture_is_refused_in_words_and_the_server_goes_on(client, tmp_path, picture_file):
     (tmp_path / "notes.png").write_text("no picture")
-    with pytest.raises(AppError, match=r"notes\.png: not a picture"):
+    with pytest.raises(AppError, match=r"notes\.png: not an image"):
         client.predict(handle_file(str(tmp_path / "notes.png")), api_name="/segment")
     assert client.predict(handle_file(str(picture_file(discs(1)))), api_name="/segment")[0]["glands"] == 1
 
