@@ -112,7 +112,8 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
     assert mask[150:160, 150:160].sum() == 0
     assert Image.open(singles[1]).mode == "I;16"
     features = json.loads(singles[2].read_text())["features"]
-    assert [f["properties"]["name"] for f in features] == ["gland 1", "gland 2", "gland 3"]
+    assert [f["properties"]["name"] for f in features] == ["gland 1", "gland 2", "gland 3 (unsure)"]
+    assert [f["properties"]["measurements"]["Unsure"] for f in features] == [0, 0, 1]
     assert len(list(csv.DictReader(singles[3].read_text().splitlines()))) == 3
     with zipfile.ZipFile(archive) as opened:
         assert all(opened.read(path.name) == path.read_bytes() for path in singles)

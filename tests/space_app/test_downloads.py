@@ -52,7 +52,11 @@ def test_geojson_has_a_valid_polygon_a_class_a_colour_and_measures_for_each_glan
         assert shape.area == feature["properties"]["measurements"]["Area px^2"]
         assert feature["properties"]["classification"]["name"] == "gland"
         assert len(feature["properties"]["classification"]["color"]) == 3
-    assert [f["properties"]["name"] for f in collection["features"]] == ["gland 1", "gland 2", "gland 3"]  # no gaps
+        unsure = feature["properties"]["measurements"]["Unsure"]
+        assert unsure == (feature["properties"]["measurements"]["Mean confidence"] < 0.85)
+    names = ["gland 1", "gland 2", "gland 3 (unsure)"]  # without the speck, and without a gap
+    assert [f["properties"]["name"] for f in collection["features"]] == names
+    assert [f["properties"]["measurements"]["Unsure"] for f in collection["features"]] == [0, 0, 1]
 
 
 def test_of_a_reduced_picture_geojson_has_the_files_own_coordinates(make_demo, picture_file, tmp_path):
@@ -71,10 +75,10 @@ def test_the_table_has_a_line_per_gland_with_units(analysis, tmp_path):
     with write_download("csv", analysis, CHOICE, "m", tmp_path).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
-    assert {"area_um2", "perimeter_um", "eccentricity", "mean_confidence", "lowest_confidence"} <= set(rows[0])
+    assert {"area_um2", "perimeter_um", "eccentricity", "mean_confidence", "lowest_confidence", "unsure"} <= set(rows[0])
     kept = [g for g in analysis.prediction.glands if g.area_um2 >= 100]
     assert [float(r["area_um2"]) for r in rows] == pytest.approx([g.area_um2 for g in kept], rel=1e-5)
-    assert [r["id"] for r in rows] == ["1", "2", "3"]
+    assert [(r["id"], r["unsure"]) for r in rows] == [("1", "0"), ("2", "0"), ("3", "1")]
 
 
 def test_without_a_pixel_size_micrometres_are_left_empty(make_demo, tmp_path):
