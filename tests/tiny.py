@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hf_gland.data.build import build_dataset
-from hf_gland.data.schema import Sample
+from hf_gland.data.sample import Sample
 from hf_gland.data.sparsify import SparseAnnotation
 
 CLASS_NAMES = ("background", "gland", "other gland")

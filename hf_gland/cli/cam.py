@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from hf_gland.data.build import build_dataset
-    from hf_gland.data.schema import Sample
+    from hf_gland.data.sample import Sample
     from hf_gland.data.sparsify import SparseAnnotation
     from hf_gland.data.store import build_store
     from hf_gland.data.training_data import open_training_data

@@ -5,6 +5,7 @@
     OUT/data/<split>-00000-of-0000N.parquet  rows in the columns of `FEATURES`
 """
 
+import functools
 import io
 import json
 import re
@@ -22,8 +23,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from hf_gland.data.digest import combined_digest, row_digest
+from hf_gland.data.parallel import map_in_order
 from hf_gland.data.parquet import SplitWriter
-from hf_gland.data.schema import FEATURES, PIXEL_COLUMNS, Sample
+from hf_gland.data.sample import Sample
+from hf_gland.data.schema import FEATURES, PIXEL_COLUMNS
 from hf_gland.data.sparsify import SparseAnnotation, SparsifyConfig, annotation_rng, sparsify
 from hf_gland.errors import DatasetError
 from hf_gland.labels import IGNORE_INDEX, check_class_names, check_mask
@@ -70,12 +73,13 @@ def annotated(samples: Iterable[Sample], config: SparsifyConfig, seed: int,
 
     An image without a dense mask is left wholly unlabelled, its glands uncounted.
     """
-    for sample in samples:
+    def draw(sample: Sample) -> tuple[Sample, SparseAnnotation]:
         if sample.mask is None:
             nothing = np.full(sample.image.shape[:2], IGNORE_INDEX, np.uint8)
-            yield sample, SparseAnnotation(nothing, 0, None, 0.0, 0)
-        else:
-            yield sample, sparsify(sample.mask, sample.instances, config, annotation_rng(seed, sample.image_id))
+            return sample, SparseAnnotation(nothing, 0, None, 0.0, 0)
+        return sample, sparsify(sample.mask, sample.instances, config, annotation_rng(seed, sample.image_id))
+
+    return map_in_order(draw, samples, lambda sample: sample.image.size)
 
 
 def build_dataset(splits: Mapping[str, Iterable[tuple[Sample, SparseAnnotation]]], out: str | Path, *,
@@ -143,16 +147,14 @@ def _write(folder: Path, splits: Mapping[str, Iterable[tuple[Sample, SparseAnnot
     for split, pairs in splits.items():
         counts[split] = SplitStatistics()
         with SplitWriter(folder / "data", split) as writer:
-            for sample, drawn in pairs:
-                sample.check(len(names))
-                check_mask(drawn.mask, len(names), sample.image_id, image_hw=sample.image.shape[:2])
+            encoded = functools.partial(encode, split, len(names))
+            for sample, drawn, digest, row in map_in_order(encoded, pairs, lambda pair: pair[0].image.size):
                 if sample.image_id in seen:
                     raise DatasetError(f"two images have the id '{sample.image_id}'; ids must differ across all splits")
                 seen.add(sample.image_id)
                 counts[split].add(sample, drawn)
-                row = make_row(sample, drawn)
-                digests.append(row_digest(split, row))
-                writer.write(row | {column: _png(row[column]) for column in PIXEL_COLUMNS})
+                digests.append(digest)
+                writer.write(row)
         if not counts[split].images:
             raise DatasetError(f"split '{split}' has no images")
     provenance = {"class_names": list(names), **record, "splits": {s: c.summary() for s, c in counts.items()},
@@ -161,6 +163,18 @@ def _write(folder: Path, splits: Mapping[str, Iterable[tuple[Sample, SparseAnnot
     (folder / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", "utf-8")
     (folder / "README.md").write_text(dataset_card(provenance), "utf-8")
     return provenance
+
+
+def encode(split: str, num_classes: int, pair: tuple[Sample, SparseAnnotation],
+           ) -> tuple[Sample, SparseAnnotation, str, dict[str, Any]]:
+    """An annotated image, its share in `data_sha256`, and its row as it is written. Raises HfGlandError naming the image."""
+    sample, annotation = pair
+    sample.check(num_classes)
+    check_mask(annotation.mask, num_classes, sample.image_id, image_hw=sample.image.shape[:2])
+    row = make_row(sample, annotation)
+    whole = sample.mask is not None and np.array_equal(sample.mask, annotation.mask)  # style full: one PNG serves for both
+    cells = {column: _png(row[column]) for column in PIXEL_COLUMNS if not (whole and column == "sparse_mask")}
+    return sample, annotation, row_digest(split, row), row | cells | ({"sparse_mask": cells["mask"]} if whole else {})
 
 
 def make_row(sample: Sample, annotation: SparseAnnotation) -> dict[str, Any]:

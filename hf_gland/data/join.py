@@ -1,4 +1,4 @@
-"""A dataset published without its images, joined again with the official archive on the user's own machine.
+"""A dataset published without its images, joined again with their official archive on the user's own machine.
 
 Where a licence forbids passing images on, a repository holds the sparse masks, the splits and checksums. A sparse mask
 that is the whole dense mask (style `full`) is left out too. `data_sha256` of the joined dataset is that of the original.
@@ -7,7 +7,7 @@ that is the whole dense mask (style `full`) is left out too. `data_sha256` of th
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import datasets
 import numpy as np
 
 from hf_gland.data.build import PROVENANCE_FILE, build_dataset, dataset_card
-from hf_gland.data.schema import FEATURES, Sample
-from hf_gland.data.sources.glas import GLAS_SPLITS, iter_glas
+from hf_gland.data.sample import Sample
+from hf_gland.data.schema import FEATURES, check_images
+from hf_gland.data.sources import source_of
 from hf_gland.data.sparsify import SparseAnnotation
 from hf_gland.errors import DatasetError
 
@@ -33,20 +34,23 @@ def image_sha256(image: np.ndarray) -> str:
 
 def join_archive(masks: Mapping[str, datasets.Dataset], provenance: Mapping[str, Any], archive: Path, out: Path, *,
                  verify: bool = True, progress: Callable[[str], None] = lambda image_id: None) -> None:
-    """Write the dataset folder `out` from published masks (by split, in `MASK_FEATURES`) and the official GlaS archive.
+    """Write the dataset folder `out` from published masks (by split, in `MASK_FEATURES`) and their source's archive.
 
     `verify`: compare the archive with the official checksums; `progress` is called with the id of each image done.
     Raises DatasetError where the archive lacks an image or holds another one, or `out` exists.
     """
     if provenance.get("form") != MASKS_ONLY:
         raise DatasetError("the dataset holds its images already; there is nothing to join")
+    source = source_of(provenance["source"])
+    if source is None or source.read_again is None:
+        raise DatasetError(f"{provenance['source']}: no official archive of these images is known, so they cannot be joined")
     if out.exists():
         raise DatasetError(f"{out}: exists already; give another --out")
     part = out.absolute().with_name(f".{out.name}-joining")
     shutil.rmtree(part, ignore_errors=True)
     try:
         made = build_dataset(
-            {split: _join_split(rows, archive, verify, progress) for split, rows in masks.items()}, part,
+            {split: _join_split(rows, source.read_again, archive, verify, progress) for split, rows in masks.items()}, part,
             class_names=provenance["class_names"], source=provenance["source"], licence=provenance["licence"],
             annotation=provenance["sparsify"], seed=provenance["seed"])
         if made["data_sha256"] != provenance["data_sha256"]:
@@ -61,22 +65,16 @@ def join_archive(masks: Mapping[str, datasets.Dataset], provenance: Mapping[str,
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _join_split(rows: datasets.Dataset, archive: Path, verify: bool, progress: Callable[[str], None],
-                ) -> Iterator[tuple[Sample, SparseAnnotation]]:
-    wanted = {image_id: index for index, image_id in enumerate(rows["image_id"])}
-    for official in GLAS_SPLITS:
-        ids = {i for i in wanted if i.rpartition("_")[0] == official}
-        if not ids:
-            continue
-        for sample in iter_glas(archive, official, image_ids=ids, verify=verify):
-            row = rows[wanted.pop(sample.image_id)]
-            assert sample.mask is not None
-            if image_sha256(sample.image) != row["image_sha256"]:
-                raise DatasetError(f"{archive}: {sample.image_id} is not the image that was annotated; use the official "
-                                   "archive, unchanged")
-            sparse = sample.mask if row["sparse_mask"] is None else np.asarray(row["sparse_mask"])
-            yield sample, SparseAnnotation(sparse, row["annotated_glands"], row["total_glands"],
-                                           row["labelled_fraction"], 0)
-            progress(sample.image_id)
-    if wanted:
-        raise DatasetError(f"{archive}: has no image {min(wanted)}, nor {len(wanted) - 1} others; get the whole archive")
+def _join_split(rows: datasets.Dataset, read_again: Callable[[Path, Collection[str], bool], Iterator[Sample]], archive: Path,
+                verify: bool, progress: Callable[[str], None]) -> Iterator[tuple[Sample, SparseAnnotation]]:
+    check_images(rows.data.table, f"{archive}, joined with the published masks", ("sparse_mask",))
+    samples = read_again(archive, rows["image_id"][:], verify)
+    for index, sample in enumerate(samples):
+        row = rows[index]
+        assert sample.mask is not None
+        if image_sha256(sample.image) != row["image_sha256"]:
+            raise DatasetError(f"{archive}: {sample.image_id} is not the image that was annotated; use the official "
+                               "archive, unchanged")
+        sparse = sample.mask if row["sparse_mask"] is None else np.asarray(row["sparse_mask"])
+        yield sample, SparseAnnotation(sparse, row["annotated_glands"], row["total_glands"], row["labelled_fraction"], 0)
+        progress(sample.image_id)

@@ -2,49 +2,77 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hf_gland.data.source import Item
 from hf_gland.errors import DatasetError
 
 TRIALS = 2000
+LEAST_PATIENTS = 5  # of fewer, none is held out unless the user asks: too much would be missing from training
 
 
-def split_by_patient(patient_ids: Sequence[str], held_out: float | int, *, grades: Sequence[str] | None = None,
-                     seed: int = 0) -> frozenset[str]:
-    """Choose the patients whose images are held out of training.
+def hold_out(splits: Mapping[str, Sequence[Item]], share: float | None, usual: float,
+             ) -> tuple[dict[str, Sequence[Item]], str]:
+    """Move whole patients from `train` to a new split `validation`; returns the splits and a sentence about it, or "".
 
-    `patient_ids`: one per image. `held_out`: a float in (0, 1) is the wanted share of the images, an int >= 1
-    the wanted number of patients. `grades`: one per image; the held-out images then resemble all images in
-    their mix of grades. Of `TRIALS` seeded draws the one is taken that is nearest to the wanted share of images
-    and of patients and to the mix of grades, so that one large patient is not chosen for its size alone.
-    The answer depends on the images as a set, not on their order. At least one patient stays on either side.
+    `share`: of the train images, 0 for none; None: `usual`, if there is a train split alone, and the patients of all its
+    images are known and at least `LEAST_PATIENTS`. Raises DatasetError where a share is asked for and cannot be had.
+    """
+    alone = "train" in splits and "validation" not in splits
+    wanted = usual if share is None else share
+    if not wanted or (share is None and not alone):
+        return dict(splits), ""
+    if not alone:
+        raise DatasetError("--val-fraction needs a train split and no validation split of its own; "
+                           f"the splits are {', '.join(splits)}")
+    train = splits["train"]
+    remedy = "give patient_id in metadata.csv, or --patient-pattern"
+    if unknown := [item.image_id for item in train if not item.patient_id]:
+        problem = f"{unknown[0]}: its patient is unknown, so validation cannot be held out by patient; {remedy}"
+    elif (count := len({item.patient_id for item in train})) < LEAST_PATIENTS:
+        problem = f"train has {count} patients, too few to hold one out for validation unless --val-fraction asks for it"
+    else:
+        problem = ""
+    if problem and share is None:
+        return dict(splits), f"no validation split: {problem}"
+    if unknown:
+        raise DatasetError(problem)
+    held = split_by_patient([item.patient_id for item in train], wanted, [item.grade for item in train])
+    parts = {"train": [item for item in train if item.patient_id not in held],
+             "validation": [item for item in train if item.patient_id in held]}
+    return ({**parts, **{split: items for split, items in splits.items() if split != "train"}},
+            f"{len(held)} of {len({item.patient_id for item in train})} patients ({len(parts['validation'])} of "
+            f"{len(train)} train images) are held out as 'validation'; --val-fraction 0 keeps them in train")
 
-    Raises DatasetError when there are fewer than two patients, or too few for `held_out`.
+
+def split_by_patient(patient_ids: Sequence[str], share: float, grades: Sequence[str], seed: int = 0) -> frozenset[str]:
+    """Choose the patients whose images, about a `share` in (0, 1) of all, are held out of training.
+
+    `patient_ids` and `grades`: one per image; the held-out images resemble all images in their mix of grades. Of `TRIALS`
+    seeded draws the one is taken that is nearest to the wanted share of images and of patients and to the mix of grades,
+    so that one large patient is not chosen for its size alone. The answer depends on the images as a set, not on their
+    order. At least one patient stays on either side.
+
+    Raises DatasetError when there are fewer than two patients.
     """
     images = Counter(patient_ids)
     patients = sorted(images)
     if len(patients) < 2:
         raise DatasetError(f"cannot hold patients out: there is only {len(patients)} patient "
                            f"({', '.join(patients) or 'none'}); give patient ids, or hold nothing out")
-    by_share = isinstance(held_out, float)
-    if by_share and not 0 < held_out < 1:
-        raise DatasetError(f"the held-out share must lie between 0 and 1, got {held_out}")
-    if not by_share and not 1 <= held_out < len(patients):
-        raise DatasetError(f"cannot hold out {held_out} of {len(patients)} patients; at least one must remain")
-    wanted = max(1, round(held_out * len(patients))) if by_share else int(held_out)
-    wanted = min(wanted, len(patients) - 1)
-    share = held_out if by_share else wanted / len(patients)
-
-    kinds = sorted(set(grades)) if grades is not None else [""]
+    if not 0 < share < 1:
+        raise DatasetError(f"the held-out share must lie between 0 and 1, got {share}")
+    wanted = min(max(1, round(share * len(patients))), len(patients) - 1)
+    kinds = sorted(set(grades))
     table = np.zeros((len(patients), len(kinds)))  # images of each patient and grade
-    for index, patient in enumerate(patient_ids):
-        table[patients.index(patient), kinds.index(grades[index]) if grades is not None else 0] += 1
+    for patient, grade in zip(patient_ids, grades, strict=True):
+        table[patients.index(patient), kinds.index(grade)] += 1
     mix = table.sum(0) / table.sum()
 
     rng = np.random.default_rng(seed)
-    counts = range(max(1, wanted - 1), min(wanted + 1, len(patients) - 1) + 1) if by_share else [wanted]
+    counts = range(max(1, wanted - 1), min(wanted + 1, len(patients) - 1) + 1)
     best, best_cost = frozenset[str](), math.inf
     for _ in range(TRIALS):
         chosen = rng.permutation(len(patients))[: rng.choice(list(counts))]

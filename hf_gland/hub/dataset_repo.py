@@ -24,12 +24,13 @@ from PIL import Image
 from hf_gland.data.contact_sheet import contact_sheet, overlay
 from hf_gland.data.join import MASK_FEATURES, MASKS_ONLY, image_sha256
 from hf_gland.data.schema import FEATURES
+from hf_gland.data.sources import all_sources, source_of
 from hf_gland.data.sources.synthetic.images import iter_synthetic
 from hf_gland.data.sparsify import SparsifyConfig, annotation_rng, sparsify
 from hf_gland.hub.dataset_card import dataset_card
 from hf_gland.hub.dataset_source import Configuration, check_rows
 from hf_gland.hub.errors import HubError
-from hf_gland.hub.licences import HUB_LICENCES, may_redistribute
+from hf_gland.hub.licences import HUB_LICENCES, may_share
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.staging import place
 from hf_gland.markdown import escaped
@@ -50,14 +51,17 @@ def stage_dataset(configurations: Sequence[Configuration], out: Path, repo: str,
     Images whose licence does not let anyone publish them are refused unless `masks_only`, or `have_the_right` to.
     Raises HubError or DatasetError before anything that looks whole is there.
     """
-    licence, source = configurations[0].provenance["licence"], configurations[0].provenance["source"]
-    if masks_only and source.lower() != "glas":
-        raise HubError(f"{source}: --masks-only is for datasets that can be joined with an official archive again, and only "
-                       "GlaS can")
-    if not masks_only and not may_redistribute(licence) and not have_the_right:
-        glas = ", or publish the annotations alone with --masks-only" if source.lower() == "glas" else ""
+    licence, title = configurations[0].provenance["licence"], configurations[0].provenance["source"]
+    source = source_of(title)
+    joinable, shareable = source is not None and source.read_again is not None, may_share(title, licence)
+    if masks_only and not joinable:
+        able = " and ".join(s.title for s in all_sources() if s.read_again is not None)
+        raise HubError(f"{title}: --masks-only is for datasets that can be joined with an official archive again, and only "
+                       f"{able} can")
+    if not masks_only and not shareable and not have_the_right:
+        alone = ", or publish the annotations alone with --masks-only" if joinable else ""
         raise HubError(f"{configurations[0].folder}: the licence of these images ({licence}) does not let just anyone "
-                       f"publish them. If you hold the rights, say so with --i-have-the-right{glas}")
+                       f"publish them. If you hold the rights, say so with --i-have-the-right{alone}")
     for configuration in configurations:
         check_rows(configuration)
     features, sizes = {}, {}
@@ -85,7 +89,7 @@ def stage_dataset(configurations: Sequence[Configuration], out: Path, repo: str,
         features["preview"], sizes["preview"] = PREVIEW_FEATURES, {"train": _sizes(out / "preview", "train")}
     if licence not in HUB_LICENCES:
         (out / "LICENSE.md").write_text(f"# Licence of the data\n\n{escaped(licence)}\n", "utf-8")
-    caption = _draw_picture(configurations, out / PICTURE, synthetic=not may_redistribute(licence))
+    caption = _draw_picture(configurations, out / PICTURE, synthetic=not shareable)
     card = dataset_card(configurations, repo, features=features, sizes=sizes, picture=PICTURE, picture_caption=caption,
                         joined=masks_only, templates=templates)
     (out / "README.md").write_text(card, "utf-8")

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from hf_gland.data.build import load_provenance
 from hf_gland.data.digest import combined_digest, row_digest
-from hf_gland.data.schema import FEATURES, Sample
+from hf_gland.data.sample import Sample
+from hf_gland.data.schema import FEATURES, check_images
 from hf_gland.errors import DatasetError
 from hf_gland.hub.errors import HubError
 from hf_gland.labels import check_mask
@@ -46,7 +47,9 @@ class Configuration:
         """Rows with images still encoded (`{"bytes", "path"}`)."""
         for shard in self.shards(split):
             for batch in pq.ParquetFile(shard).iter_batches(batch_size=BATCH_ROWS):
-                yield from batch.to_pylist()
+                for index, row in enumerate(batch.to_pylist()):
+                    check_images(pa.Table.from_batches([batch.slice(index, 1)]), shard.name)
+                    yield row
 
     def rows(self, split: str) -> Iterator[dict[str, Any]]:
         """Rows in the columns of `FEATURES`, images decoded."""

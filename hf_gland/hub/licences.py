@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hf_gland.data.sources import source_of
 from hf_gland.hub.errors import HubError
 from hf_gland.markdown import escaped
 
@@ -44,9 +45,10 @@ class Licence:
     name: str = ""
 
 
-def may_redistribute(licence: str) -> bool:
-    """Whether a dataset's licence, as its provenance states it, lets anyone publish the images."""
-    return licence in REDISTRIBUTABLE
+def may_share(source_title: str, licence: str) -> bool:
+    """Whether anyone may publish the images of a dataset: its source says so, or else its licence does."""
+    source = source_of(source_title)
+    return licence in REDISTRIBUTABLE if source is None or source.shareable is None else source.shareable
 
 
 def model_licence(base_model: str, data_licence: str, chosen: str = "") -> Licence:

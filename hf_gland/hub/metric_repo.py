@@ -8,7 +8,7 @@ from huggingface_hub import SpaceCardData
 import hf_gland
 from hf_gland.evaluation.records import ResultRecord
 from hf_gland.hub.cards import CODE_LICENCE, render_card, results_table
-from hf_gland.hub.citations import GLAS_BIBTEX, PAPER_BIBTEX
+from hf_gland.hub.citations import PAPER_BIBTEX, data_bibtex
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.repository import METRIC_TAG, OWN_TAG
 from hf_gland.markdown import escaped
@@ -31,7 +31,7 @@ def stage_metric(out: Path, repo: str, *, templates: Path, records: Sequence[Res
         "inputs": gland_segmentation.INPUTS.strip(), "requirements": ", ".join(requirements),
         "version": hf_gland.__version__, "code_licence": CODE_LICENCE,
         "example_table": results_table(escaped(list(records))) if records else "",
-        "data_bibtex": GLAS_BIBTEX, "paper_bibtex": PAPER_BIBTEX}, templates)
+        "data_bibtex": data_bibtex("GlaS"), "paper_bibtex": PAPER_BIBTEX}, templates)
     (out / "README.md").write_text(card, "utf-8")
     check_card(card, "space", out)
     return card

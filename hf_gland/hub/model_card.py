@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_gland.data.sources import source_of
 from hf_gland.evaluation.records import UNUSUAL, ResultRecord
 from hf_gland.evaluation.result_table import SETTINGS, markdown_table
 from hf_gland.hub.cards import (
@@ -158,8 +159,8 @@ def limits(record: ResultRecord, data: dict[str, Any]) -> str:
     lines = [f"Trained on {count(split['images'], 'image')}{patients}, all from one source, {data['source']}: other organs, "
              "stains, scanners and magnifications were not tried. Give the true pixel size of an image; a wrong one gives "
              "wrong outlines."]
-    if record.dataset == "synthetic":
-        lines.append("The images are drawn by a program. The model shows that the method works, and is of no use on tissue.")
+    if (source := source_of(data["source"])) is not None and source.limits:
+        lines.append(source.limits)
     for pair, shared in data.get("shared_patients", {}).items():
         a, b = pair.split("+")
         lines.append(f"`{a}` and `{b}` share {count(len(shared), 'patient')}, so figures on one flatter a model trained on "

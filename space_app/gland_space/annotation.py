@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from hf_gland.data.build import build_dataset
-from hf_gland.data.schema import Sample
+from hf_gland.data.sample import Sample
 from hf_gland.data.sources.metadata import COLUMNS
 from hf_gland.data.sparsify import as_drawn
 from hf_gland.errors import HfGlandError

@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 from hf_gland.cli import build_dataset as script
+from hf_gland.cli.main import run_command
 from hf_gland.data.build import load_local, load_provenance
+from hf_gland.data.sources import synthetic
 from hf_gland.data.sparsify import STYLES, SparsifyConfig
 
 
 def run(*arguments: object) -> int:
-    return script.main([str(a) for a in arguments])
+    return run_command("build_dataset", [str(a) for a in arguments])
 
 
 def encode(pixels: np.ndarray, kind: str) -> bytes:
@@ -125,6 +127,22 @@ def test_a_budget_is_a_number_of_glands_or_a_share(text: str, value: float) -> N
     assert type(script.budget(text)) is type(value)
 
 
+@pytest.mark.parametrize(("patients", "options", "counts", "note"), [
+    ("^(P[0-9])_", [], {"train": 14, "validation": 2}, "1 of 8 patients (2 of 16 train images) are held out"),
+    ("^(P[0-9])_", ["--val-fraction", 0], {"train": 16}, None),
+    ("", [], {"train": 16}, "no validation split: P0_0: its patient is unknown"),
+    ("^(P)", [], {"train": 16}, "no validation split: train has 1 patients, too few")])
+def test_a_folder_holds_patients_out_where_it_can_and_says_so(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture,
+                                                              patients: str, options: list, counts: dict, note: str) -> None:
+    assert run("folder", "--root", folder, "--mask-values", "0=0,255=1", "--patient-pattern", patients, *options, "--out",
+               tmp_path / "set") == 0
+    provenance = load_provenance(tmp_path / "set")
+    assert {split: s["images"] for split, s in provenance["splits"].items()} == counts
+    notes = [line for line in capsys.readouterr().err.splitlines() if "validation" in line]
+    assert len(notes) == (note is not None)
+    assert all(note in line for line in notes)
+
+
 def test_folder_with_a_validation_split_by_patient(tmp_path: Path, folder: Path) -> None:
     out = tmp_path / "set"
     assert run("folder", "--root", folder, "--mask-values", "0=0,255=1", "--mpp", 0.5, "--patient-pattern", "^(P[0-9])_",
@@ -208,13 +226,14 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture) -> None:
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    whole = script.iter_synthetic
+    whole = synthetic.draw_sample
 
-    def interrupted(split: str, **options: object) -> object:
-        yield next(whole(split, **options))
-        raise KeyboardInterrupt
+    def interrupted(split: str, index: int, *options: object) -> object:
+        if index == 3:
+            raise KeyboardInterrupt
+        return whole(split, index, *options)
 
-    monkeypatch.setattr(script, "iter_synthetic", interrupted)
+    monkeypatch.setattr(synthetic, "draw_sample", interrupted)
     assert run("synthetic", "--size-px", 96, 96, "--out", tmp_path / "set") == 130
     assert "stopped" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

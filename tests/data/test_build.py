@@ -13,7 +13,8 @@ from hf_gland.data import build, parquet
 from hf_gland.data.build import annotated, build_dataset, dataset_card, load_local, load_provenance, shared_patients
 from hf_gland.data.digest import dataset_digest
 from hf_gland.data.parquet import SplitWriter
-from hf_gland.data.schema import FEATURES, Sample
+from hf_gland.data.sample import Sample
+from hf_gland.data.schema import FEATURES
 from hf_gland.data.sparsify import SparsifyConfig, annotation_rng, sparsify
 from hf_gland.errors import DatasetError
 from hf_gland.labels import MaskError

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hf_gland.data.schema import Sample
+from hf_gland.data.sample import Sample
 from hf_gland.errors import HfGlandError
 
 
@@ -32,8 +32,8 @@ SECOND, RIGHT_HALF = np.s_[20:30, 40:47], np.s_[2:12, 10:19]
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"image": np.zeros((40, 60), np.uint8)}, "8-bit RGB"), ({"image": np.zeros((40, 60, 3))}, "8-bit RGB"),
-    ({"mpp": 250.0}, "250.0 µm per pixel"), ({"mpp": -1.0}, "-1.0 µm"), ({"mpp": 1e-9}, "1e-09 µm"),
-    ({"mpp": 0.0}, "0.0 µm"),
+    ({"mpp": 250.0}, "250 µm per pixel"), ({"mpp": -1.0}, "-1 µm"), ({"mpp": 1e-9}, "1e-09 µm"),
+    ({"mpp": 0.0}, "0 µm"),
     ({"mask": MASK[1:]}, "the mask is 39×60 px"), ({"mask": 2 * MASK}, "mask values 2"),
     ({"instances": IDS[:, 1:]}, "map of gland ids is"), ({"instances": IDS.astype(float)}, "whole numbers"),
     ({"instances": IDS.astype(np.int32) + 65530}, "from 65530 to 65539"),

@@ -1,7 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 
-from hf_gland.data.split import split_by_patient
+from hf_gland.data.source import Item
+from hf_gland.data.split import hold_out, split_by_patient
 from hf_gland.errors import DatasetError
 
 # The patients and grades of the 85 GlaS training images: (patient, benign images, malignant images).
@@ -18,7 +21,7 @@ def glas_like() -> tuple[list[str], list[str]]:
 @pytest.mark.parametrize("seed", range(5))
 def test_glas_validation_is_about_a_sixth_with_both_grades_and_several_patients(seed: int) -> None:
     patients, grades = glas_like()
-    held = split_by_patient(patients, 0.175, grades=grades, seed=seed)
+    held = split_by_patient(patients, 0.175, grades, seed=seed)
     kept_grades = [g for p, g in zip(patients, grades, strict=True) if p in held]
     assert 0.15 <= len(kept_grades) / len(patients) <= 0.20
     assert 2 <= len(held) <= 4
@@ -28,30 +31,75 @@ def test_glas_validation_is_about_a_sixth_with_both_grades_and_several_patients(
 def test_the_split_depends_on_the_images_not_on_their_order() -> None:
     patients, grades = glas_like()
     order = np.random.default_rng(0).permutation(len(patients))
-    assert split_by_patient(patients, 0.2, grades=grades) == split_by_patient(
-        [patients[i] for i in order], 0.2, grades=[grades[i] for i in order])
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_number_of_patients(count: int) -> None:
-    patients = [f"p{i % 6}" for i in range(30)]
-    assert len(split_by_patient(patients, count)) == count
+    assert split_by_patient(patients, 0.2, grades) == split_by_patient(
+        [patients[i] for i in order], 0.2, [grades[i] for i in order])
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
 def test_someone_stays_on_either_side(share: float) -> None:
-    held = split_by_patient(["a", "a", "a", "b"], share)
+    held = split_by_patient(["a", "a", "a", "b"], share, [""] * 4)
     assert len(held) == 1
 
 
 def test_a_grade_of_one_patient_only_is_no_obstacle() -> None:
-    held = split_by_patient(["a", "b", "c", "d"], 0.5, grades=["benign", "benign", "benign", "malignant"])
+    held = split_by_patient(["a", "b", "c", "d"], 0.5, ["benign", "benign", "benign", "malignant"])
     assert len(held) == 2
 
 
-@pytest.mark.parametrize(("patients", "held_out", "message"), [
-    (["a", "a"], 0.2, "only 1 patient"), ([], 0.2, "only 0 patient"), (["a", "b"], 2, "at least one must remain"),
-    (["a", "b"], 0, "hold out 0"), (["a", "b"], 1.5, "between 0 and 1"), (["a", "b"], 0.0, "between 0 and 1")])
-def test_impossible_splits_are_refused(patients: list[str], held_out: float, message: str) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_both_grades_are_held_out_though_one_patient_has_all_of_one(seed: int) -> None:
+    """Ten benign patients of one image, one malignant of four: two benign ones would be nearer to a fifth of the images."""
+    patients = [*(f"b{i}" for i in range(10)), *["m"] * 4]
+    held = split_by_patient(patients, 0.2, ["benign"] * 10 + ["malignant"] * 4, seed)
+    assert "m" in held
+    assert len(held) == 2
+
+
+@pytest.mark.parametrize(("patients", "share", "message"), [
+    (["a", "a"], 0.2, "only 1 patient"), ([], 0.2, "only 0 patient"), (["a", "b"], 1.5, "between 0 and 1"),
+    (["a", "b"], 0.0, "between 0 and 1")])
+def test_impossible_splits_are_refused(patients: list[str], share: float, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
-        split_by_patient(patients, held_out)
+        split_by_patient(patients, share, [""] * len(patients))
+
+
+def items(patients: str, name: str = "i") -> list[Item]:
+    """One image per letter, of the patient that the letter names ("-": unknown)."""
+    return [Item(f"{name}{i}", letter.strip("-"), "benign") for i, letter in enumerate(patients)]
+
+
+def test_patients_are_held_out_of_train_alone_and_the_rest_stays_as_it_was() -> None:
+    splits, note = hold_out({"test": items("xy", "t"), "train": items("aabbccddee")}, None, 0.2)
+    assert list(splits) == ["train", "validation", "test"]
+    assert splits["test"] == items("xy", "t")
+    assert sorted(splits["train"] + splits["validation"], key=lambda i: int(i.image_id[1:])) == items("aabbccddee")
+    assert len({i.patient_id for i in splits["validation"]}) == 1
+    assert "1 of 5 patients (2 of 10 train images)" in note
+    assert len(hold_out({"train": items("aabbccddee")}, 0.4, 0.2)[0]["validation"]) == 4
+
+
+@pytest.mark.parametrize(("splits", "share", "usual", "note"), [
+    ({"train": "abcdef"}, 0.0, 0.2, ""), ({"train": "abcdef"}, None, 0.0, ""), ({"test": "abcdef"}, None, 0.2, ""),
+    ({"train": "abcdef", "validation": "g"}, None, 0.2, ""),
+    ({"train": "abcde-"}, None, 0.2, "i5: its patient is unknown.*--patient-pattern"),
+    ({"train": "aabbccdd"}, None, 0.2, "4 patients, too few"),
+    ({"train": "------"}, None, 0.2, "i0: its patient is unknown")])
+def test_nobody_is_held_out_unasked_where_it_would_do_harm(splits: dict, share: float, usual: float, note: str) -> None:
+    given = {split: items(patients) for split, patients in splits.items()}
+    same, said = hold_out(given, share, usual)
+    assert same == given
+    assert re.search(note, said)
+    assert bool(said) == bool(note)
+
+
+@pytest.mark.parametrize(("splits", "message"), [
+    ({"train": "abcde-"}, "i5: its patient is unknown"), ({"test": "abcdef"}, "needs a train split"),
+    ({"train": "abcdef", "validation": "g"}, "no validation split of its own; the splits are train, validation"),
+    ({"train": "aaa"}, "only 1 patient")])
+def test_a_share_that_is_asked_for_and_cannot_be_had_is_an_error(splits: dict, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        hold_out({split: items(patients) for split, patients in splits.items()}, 0.2, 0.0)
+
+
+def test_few_patients_are_held_out_where_that_is_asked_for() -> None:
+    assert len(hold_out({"train": items("aabb")}, 0.5, 0.0)[0]["validation"]) == 2

@@ -81,10 +81,10 @@ def rows_of(**columns):
 
 
 @pytest.mark.parametrize(("column", "values", "message"), [
-    ("image", [0, {"bytes": None, "path": "http://127.0.0.1:9/x.png"}], r"row 1 \(b\): image names a file \(http://127"),
-    ("mask", [{"bytes": None, "path": "/etc/hostname"}, None], r"row 0 \(a\): mask names a file \(/etc/hostname\)"),
+    ("image", [0, {"bytes": None, "path": "http://127.0.0.1:9/x.png"}], r"b: image names a file \(http://127"),
+    ("mask", [{"bytes": None, "path": "/etc/hostname"}, None], r"a: mask names a file \(/etc/hostname\)"),
     ("sparse_mask", [0, {"bytes": None, "path": "zip://x.png::http://127.0.0.1:9/x.zip"}], "sparse_mask names a file"),
-    ("image", [0, None], r"row 1 \(b\) has no image"),
+    ("image", [0, None], "b has no image"),
     ("image_id", ["b", "b"], "image_id 'b' comes twice"), ("image_id", ["a", ""], "a row has no image_id"),
     ("image_id", ["a", None], "a row has no image_id"), ("mpp", [None, 1e-9], "b: .*not a plausible pixel size"),
     ("mpp", [-1.0, 1.0], "a: .*not a plausible pixel size")])

@@ -14,7 +14,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from hf_gland.config import make_config
 from hf_gland.data.build import annotated, build_dataset, load_local, load_provenance
-from hf_gland.data.sources.glas import iter_glas, plan_glas
+from hf_gland.data.sources.glas import plan_glas, read_glas
 from hf_gland.data.sparsify import SparsifyConfig
 from hf_gland.evaluation.split import evaluate_rows, result_record
 from hf_gland.inference.segmenter import GlandSegmenter
@@ -79,9 +79,9 @@ def write_glas_archive(path: Path) -> Path:
 
 def write_glas_dataset(archive: Path, out: Path, style: str = "glands") -> Path:
     """The archive as scripts/build_dataset.py glas builds it (its files are not the official ones)."""
-    plan = plan_glas(archive, val_fraction=0, verify=False)
+    plan = {split: [item.image_id for item in items] for split, items in plan_glas(archive, verify=False).items()}
     config = SparsifyConfig(style=style)
-    build_dataset({split: annotated(iter_glas(archive, split, verify=False), config, 0) for split in plan}, out,
+    build_dataset({split: annotated(read_glas(archive, ids, verify=False), config, 0) for split, ids in plan.items()}, out,
                   class_names=("background", "gland"), source="GlaS", annotation=config, seed=0,
                   licence="GlaS (Warwick-QU): research only, no commercial use")
     return out

@@ -46,14 +46,14 @@ def put(column, value):
 
 @pytest.mark.parametrize(("change", "said"), [
     (put("sparse_mask", None), "train-3: image_id, image and sparse_mask must not be empty"),
-    (put("image", None), "train-3: image_id, image and sparse_mask must not be empty"),
+    (put("image", None), "train-3 has no image"),
     (put("image_id", ""), "(no image_id): image_id"),
     (put("image_id", "train-1"), "train-1: another row has this image_id"),
     (put("sparse_mask", png(np.full((64, 80), 7, np.uint8))), "train-3: mask values 7 are not classes"),
     (put("sparse_mask", png(np.zeros((8, 8), np.uint8))), "train-3: the mask is 8×8 px but its image"),
     (put("mask", png(np.full((64, 80), 2, np.uint8))), "train-3: mask values 2 are not classes"),
-    (put("instances", png(np.zeros((9, 9), np.uint8))), "train-3: the instance map is (9, 9)"),
-    (put("mpp", 1e6), "train-3: 1000000.0 µm per pixel"),
+    (put("instances", png(np.zeros((9, 9), np.uint8))), "train-3: the map of gland ids is (9, 9)"),
+    (put("mpp", 1e6), "train-3: 1e+06 µm per pixel"),
     (put("image", {"bytes": b"no picture", "path": None}), "cannot identify image file"),
 ])
 def test_a_row_that_breaks_the_schema_is_named(changed, change, said):
@@ -188,7 +188,7 @@ class TestGlas:
 
     @pytest.mark.parametrize(("file", "said"), [
         ("train_2.bmp", "train_2 is not the image that was annotated"), ("train_2_anno.bmp", "gives other data"),
-        ("testA_2", "has no image testA_2")])
+        ("testA_2", r"testA_2\.bmp is missing")])
     def test_another_archive_is_refused(self, masks, archive, tmp_path, file, said):
         """One pixel differs, in an image or in its truth; or an image is not there."""
         other = tmp_path / "other"

@@ -2,7 +2,7 @@ import pytest
 
 from hf_gland.data.sources.glas import GLAS_LICENCE
 from hf_gland.hub.errors import HubError
-from hf_gland.hub.licences import HUB_LICENCES, REDISTRIBUTABLE, UNCONDITIONAL, may_redistribute, model_licence
+from hf_gland.hub.licences import HUB_LICENCES, REDISTRIBUTABLE, UNCONDITIONAL, may_share, model_licence
 
 
 def test_the_lists_agree():
@@ -14,7 +14,12 @@ def test_the_lists_agree():
 @pytest.mark.parametrize(("licence", "allowed"), [("cc-by-4.0", True), ("cc0-1.0", True), ("cc-by-nd-4.0", False),
                                                   ("unknown", False), (GLAS_LICENCE, False), ("", False)])
 def test_what_may_be_passed_on(licence, allowed):
-    assert may_redistribute(licence) is allowed
+    assert may_share("mine", licence) is allowed
+
+
+def test_a_known_source_says_itself_whether_its_images_may_be_given_on():
+    assert not may_share("GlaS", "mit")
+    assert may_share("synthetic", "unknown")
 
 
 def test_weights_from_nvidia_are_for_research_whatever_the_data():

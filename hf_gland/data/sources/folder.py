@@ -9,6 +9,7 @@ metadata.csv's, else its folder's, else `train`. What is left out of the folder,
 warnings.
 """
 
+import argparse
 import contextlib
 import re
 import warnings
@@ -18,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_gland.data.schema import Sample
+from hf_gland.data.sample import Sample
+from hf_gland.data.source import Item, Offer, Source
 from hf_gland.data.sources.metadata import ImageMetadata, read_metadata
 from hf_gland.data.sparsify import SparseAnnotation, as_drawn
 from hf_gland.errors import DatasetError, HfGlandError, ImageError
@@ -26,7 +28,7 @@ from hf_gland.imaging.find import Found, pictures_in
 from hf_gland.imaging.label_maps import map_mask, read_labels
 from hf_gland.imaging.opening import SUFFIXES
 from hf_gland.imaging.pictures import Picture, read_picture
-from hf_gland.labels import BACKGROUND, IGNORE_INDEX, MaskError, check_mask
+from hf_gland.labels import BACKGROUND, BINARY_CLASSES, IGNORE_INDEX, MaskError, check_class_names, check_mask
 
 METADATA_FILE = "metadata.csv"
 _PARTS = ("images", "masks", "instances")
@@ -305,3 +307,57 @@ def _lookup(root: Path, table: Mapping[str, ImageMetadata] | None, item: FolderI
                                f"'{item.image_id}'")
         patient = match[1]
     return ImageMetadata(patient, known.grade, options.mpp if known.mpp is None else known.mpp, known.split)
+
+
+def _numbers(text: str) -> dict[int, int]:
+    """`0=0,255=1` as {0: 0, 255: 1}."""
+    pairs = [part.split("=") for part in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs) or len({int(pair[0]) for pair in pairs}) != len(pairs):
+        raise ValueError(text)
+    return {int(value): int(class_id) for value, class_id in pairs}
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", required=True, type=Path, help="the folder")
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="only these [all there are]")
+    parser.add_argument("--class-names", nargs="+", default=list(BINARY_CLASSES), metavar="NAME",
+                        help="background first [%(default)s]")
+    parser.add_argument("--mask-values", type=_numbers, metavar="0=0,255=1",
+                        help="the masks' numbers and their classes (255: unlabelled) [numbers are classes; 0 and 255 alone: "
+                             "background and gland]")
+    parser.add_argument("--sparse-masks", type=Path, metavar="DIR",
+                        help="sparse masks drawn by hand; masks/ is then the dense truth, for evaluation only")
+    parser.add_argument("--allow-missing-masks", action="store_true", help="keep images without a mask, unlabelled")
+    parser.add_argument("--mpp", type=float, help="µm per pixel, where metadata.csv gives none [unknown]")
+    parser.add_argument("--patient-pattern", default="", metavar="REGEX",
+                        help="finds the patient in an image id, e.g. '^(P[0-9]+)_' [metadata.csv's patient_id]")
+    parser.add_argument("--source-name", default="", metavar="NAME", help="of the data, kept in each row [folder name]")
+    parser.add_argument("--licence", default="unknown", help="of the images, e.g. cc-by-4.0 [%(default)s]")
+
+
+def _open(arguments: argparse.Namespace) -> Offer:
+    sparse_masks, style = arguments.sparse_masks, arguments.style
+    if sparse_masks is not None and style not in (None, "as-is"):
+        raise DatasetError(f"--sparse-masks are used as they are; they cannot be combined with --style {style}")
+    by_hand = sparse_masks is not None or style == "as-is"
+    name = arguments.source_name or arguments.root.resolve().name
+    options = FolderOptions(
+        num_classes=len(check_class_names(arguments.class_names)), mask_values=arguments.mask_values, mpp=arguments.mpp,
+        as_is=by_hand and sparse_masks is None, sparse_masks=sparse_masks, source=name,
+        allow_missing_masks=arguments.allow_missing_masks, patient_pattern=arguments.patient_pattern)
+    plan = scan_folder(arguments.root, options)
+    if missing := sorted(set(arguments.splits or plan) - set(plan)):
+        raise DatasetError(f"{arguments.root}: has no split '{missing[0]}'; it has {', '.join(sorted(plan))}")
+    options = settle_masks(plan, options)
+    splits = {split: [Item(i.image_id, i.metadata.patient_id, i.metadata.grade, i) for i in plan[split]]
+              for split in arguments.splits or plan}
+
+    def read(items: Sequence[Item]) -> Iterator[tuple[Sample, SparseAnnotation | None]]:
+        return read_items([item.files for item in items], options)
+
+    return Offer(splits, read, name, arguments.licence, arguments.class_names, by_hand)
+
+
+SOURCE = Source(
+    name="folder", title="", summary="any folder of images and masks", description=__doc__, add_options=_add_options,
+    open=_open, styles=("as-is",), held_out=0.175)

@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
 
-from hf_gland.data.schema import Sample
+from hf_gland.data.sample import Sample
 from hf_gland.data.sources.synthetic.images import SPLITS, iter_synthetic
 
 SMALL = (96, 128)

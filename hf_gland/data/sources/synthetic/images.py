@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from hf_gland.data.schema import Sample
+from hf_gland.data.sample import Sample
 from hf_gland.data.sources.synthetic.layout import MPP, draw_architecture
 from hf_gland.data.sources.synthetic.lookalikes import Stains
 from hf_gland.data.sources.synthetic.shapes import Array, smooth_noise
@@ -55,7 +55,7 @@ def iter_synthetic(split: str, *, seed: int = 0, images: int | None = None,
     count = SPLITS[split] if images is None else images
     if count < 0 or seed < 0:
         raise ValueError(f"the number of images and the seed cannot be negative, got {count} and {seed}")
-    return (_sample(split, i, seed, size_px, num_classes) for i in range(count))
+    return (draw_sample(split, i, seed, size_px, num_classes) for i in range(count))
 
 
 def _rng(seed: int, *words: str | int) -> np.random.Generator:
@@ -64,7 +64,8 @@ def _rng(seed: int, *words: str | int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, *key]))
 
 
-def _sample(split: str, index: int, seed: int, size_px: tuple[int, int], num_classes: int) -> Sample:
+def draw_sample(split: str, index: int, seed: int, size_px: tuple[int, int], num_classes: int) -> Sample:
+    """Image `index` of a split, as `iter_synthetic` yields it."""
     member = index % PATIENTS[split]
     names = list(PATIENTS)
     earlier = sum(PATIENTS[name] for name in names[:names.index(split)])
