@@ -5,7 +5,8 @@
 
 Each cell is the build_dataset, train and evaluate command that a user would type, run one after the other; cells whose
 result record is there already are skipped, so an interrupted grid goes on where it stopped. Records are kept in
---results; `python scripts/report.py` makes tables and pictures from them.
+OUT/results, or in --results; `python scripts/report.py --results OUT/results` makes tables and pictures from them. A record
+of another run is never replaced, unless --overwrite says so: those in hub_cards/results are what the README shows.
 """
 
 import argparse
@@ -49,7 +50,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, required=True, help="the official GlaS zip or folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for datasets, runs and logs")
-    parser.add_argument("--results", type=Path, default=Path("hub_cards/results"), help="folder for the result records")
+    parser.add_argument("--results", type=Path, help="folder for the result records [OUT/results]")
+    parser.add_argument("--overwrite", action="store_true", help="replace records of other runs in --results")
     parser.add_argument("--config", default="bench", help="recipe or settings file of every run [bench]")
     parser.add_argument("--backbone", help="Hub id or folder (default: the recipe's)")
     parser.add_argument("--variants", nargs="+", default=["ours", "sparse-only", "full"], choices=VARIANTS)
@@ -144,8 +146,9 @@ def train_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[
 
 def evaluate_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[str]:
     return [sys.executable, str(SCRIPTS / "evaluate.py"), str(run / "model"), str(dataset_folder(arguments, cell)),
-            "--split", *arguments.splits, "--out", str(run / "evaluation"), "--results", str(arguments.results),
-            "--variant", cell.variant]
+            "--split", *arguments.splits, "--out", str(run / "evaluation"), "--variant", cell.variant,
+            "--results", str(arguments.results or arguments.out / "results"),
+            *(["--overwrite"] if arguments.overwrite else [])]
 
 
 def execute(command: list[str], log: Path, environment: dict[str, str]) -> None:

@@ -4,10 +4,11 @@
 #   bash scripts/stain_and_calibration.sh ARCHIVE.zip [ENCODER] [OUT] [RESULTS]
 #
 # ENCODER: Hub id or folder [nvidia/mit-b0]; OUT: folder for datasets and runs [runs/shift]; RESULTS: folder for the
-# records [hub_cards/results]. What is there already is not made again, so an interrupted run goes on where it stopped.
+# records [OUT/results]. What is there already is not made again, so an interrupted run goes on where it stopped.
 set -euo pipefail
 if [ $# -lt 1 ] || [ "$1" = --help ] || [ "$1" = -h ]; then sed -n '2,8s/^# \{0,1\}//p' "$0"; exit $(($# < 1)); fi
-archive=$1 encoder=${2:-nvidia/mit-b0} out=${3:-runs/shift} results=${4:-hub_cards/results}
+archive=$1 encoder=${2:-nvidia/mit-b0} out=${3:-runs/shift} 
+results=${4:-$out/results}
 python=${PYTHON:-python}
 mkdir -p "$out"
 

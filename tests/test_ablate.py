@@ -61,6 +61,18 @@ def test_cam_trains_on_activation_maps_and_is_measured_on_the_same_test_images()
     assert "encoder" in maps
 
 
+def test_records_go_beside_the_runs_unless_told_otherwise_and_replace_no_others_unless_told():
+    def evaluation(*arguments: str) -> list[str]:
+        return next(c for c in dry_run(*arguments) if script(c) == "evaluate.py")
+
+    command = evaluation("--variants", "ours")
+    assert command[command.index("--results") + 1] == "runs/grid/results"
+    assert "--overwrite" not in command
+    command = evaluation("--variants", "ours", "--results", "kept", "--overwrite")
+    assert command[command.index("--results") + 1] == "kept"
+    assert "--overwrite" in command
+
+
 def test_a_measured_cell_is_not_run_again(tmp_path):
     cell = "ours_glands-rim+scribble-0.2_seed0"
     (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)

@@ -52,13 +52,13 @@ def no_truth(mask: np.ndarray, instances: np.ndarray) -> None:
 
 def write_dataset(out: Path, num_classes: int = 2, sparse: Masks = one_gland_and_a_strip,
                   dense: Masks = dense_truth, mpp: float | None = 0.5,
-                  splits: tuple[str, ...] = ("train", "validation")) -> Path:
-    """A dataset folder as `build_dataset` makes it, with the masks that `sparse` and `dense` give."""
+                  splits: tuple[str, ...] = ("train", "validation"), ids: bool = True) -> Path:
+    """A dataset folder as `build_dataset` makes it, with the masks that `sparse` and `dense` give, and gland ids."""
     def rows(split: str) -> Iterator[tuple[Sample, SparseAnnotation]]:
         for i in range(6 if split == "train" else 2):
             image, mask, instances = picture(i + 20 * (split != "train"), num_classes)
             truth, drawn = dense(mask, instances), sparse(mask, instances)
-            sample = Sample(image, truth, None if truth is None else instances, f"{split}-{i}",
+            sample = Sample(image, truth, None if truth is None or not ids else instances, f"{split}-{i}",
                             f"patient-{split}-{i}", "tiny", mpp=mpp)
             yield sample, SparseAnnotation(drawn, 1, 2, float((drawn != 255).mean()), 2)
 

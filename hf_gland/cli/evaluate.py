@@ -1,107 +1,180 @@
 """Measure a saved model on one or more splits of a dataset.
 
-  python scripts/evaluate.py runs/first/model DATASET --split testA --out runs/first/evaluation
-  python scripts/evaluate.py runs/first/model DATASET --split testA testB --student --out runs/first/student
+  python scripts/evaluate.py runs/mine/model data/mine --out runs/mine/evaluation             its test splits
+  python scripts/evaluate.py runs/glas/model data/glas-20 --split testA --out runs/glas/evaluation
+  python scripts/evaluate.py runs/glas/model data/glas-20 --split testA testB --student --out runs/glas/student
 
 For each split OUT gets a result record (JSON), a table per image (CSV), a reliability diagram and pictures of the
 worst, the median and the best image; OUT/metrics.md is the table of all splits. Shares are 0-100, Hausdorff distances
 pixels of the original image.
 """
 
+from __future__ import annotations
+
 import argparse
+import dataclasses
 import os
 import shlex
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from hf_gland.data.training_data import open_dataset, pick_split
-from hf_gland.errors import DatasetError
-from hf_gland.evaluation.records import ResultError
-from hf_gland.evaluation.result_table import markdown_table
-from hf_gland.evaluation.split import EvaluationError, evaluate_rows, result_record, training_notes
-from hf_gland.export.overlay import write_comparison
-from hf_gland.inference.segmenter import GlandSegmenter, ModelError
-from hf_gland.metrics.keys import MEASURED
-from hf_gland.metrics.reliability_diagram import reliability_diagram
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores
-from hf_gland.options import PostProcessing, Tiling
+if TYPE_CHECKING:  # --help answers without torch
+    import datasets
+
+    from hf_gland.evaluation.records import ResultRecord
+    from hf_gland.evaluation.split import Measurement
+    from hf_gland.inference.glands import GlandPrediction
+    from hf_gland.inference.segmenter import GlandSegmenter
+
+WITHOUT_IDS = ("\nObject figures: the true glands are the connected regions of the masks, as the data have no gland ids; "
+               "glands that touch count as one.\n")
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="model folder, such as RUN/model")
     parser.add_argument("dataset", help="dataset folder or Hub id")
-    parser.add_argument("--split", nargs="+", required=True, help="splits to measure on")
+    parser.add_argument("--split", nargs="+", help="splits to measure on [those whose names begin with test; where there "
+                        "are none, validation]")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
-    parser.add_argument("--results", type=Path, help="also keep the result records in this folder")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace --out if it is an evaluation already, and records of other runs in --results")
+    parser.add_argument("--results", type=Path, help="also keep the result records in this folder, for scripts/report.py")
     parser.add_argument("--student", action="store_true", help="measure the student instead of the teacher")
     parser.add_argument("--flips", action="store_true", help="average over four mirrored views (four times the work)")
     parser.add_argument("--keep-joined", action="store_true",
                         help="one gland per connected region, even where several sure cores lie in it")
-    parser.add_argument("--variant", help="name of the method in tables (default: from the training settings)")
-    parser.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples behind the 95 %% intervals [1000]")
-    arguments = parser.parse_args()
-    keep_freed_memory()
-    use_all_cores()
-    try:
-        run(arguments)
-    except (ModelError, DatasetError, EvaluationError, ResultError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    parser.add_argument("--variant", help="name of the method in tables [from the training settings]")
+    parser.add_argument("--device", help="such as cpu or cuda:0 [a GPU if there is one]")
+    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N",
+                        help="resamples of the images behind the 95 %% intervals, 0 for none [%(default)s]")
+    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if arguments.out.exists() and not arguments.overwrite:
-        raise FileExistsError(f"{arguments.out}: exists already; give another --out, or --overwrite to replace it")
+    from hf_gland.data.training_data import open_dataset, pick_split
+    from hf_gland.environment import hardware
+    from hf_gland.evaluation.result_table import markdown_table
+    from hf_gland.evaluation.split import Measurement, result_record, training_notes
+    from hf_gland.inference.segmenter import GlandSegmenter
+    from hf_gland.metrics.keys import MEASURED
+    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.precision import precision_name, resolve_precision
+    from hf_gland.options import PostProcessing, Tiling
+
+    check_out(arguments)
+    keep_freed_memory()
+    use_all_cores()
+    settings, notes = training_notes(arguments.model)
+    splits, provenance = open_dataset(arguments.dataset)
+    names = chosen_splits(splits, arguments.split, arguments.dataset, settings["train_split"])
+    rows = {name: pick_split(splits, name, arguments.dataset) for name in names}
+    segmenter = GlandSegmenter.from_pretrained(arguments.model, device=arguments.device,
+                                               subfolder="student" if arguments.student else None)
+    shift = provenance.get("sources", {}).get("stain_shift")
+    measured = {name: Measurement(
+        f"{name}@stain{shift:g}" if shift else name, provenance["data_sha256"], arguments.variant or notes["variant"],
+        shlex.join(["python", *sys.argv]), "student" if arguments.student else "teacher", Tiling(flips=arguments.flips),
+        PostProcessing(split_touching=not arguments.keep_joined), segmenter.temperature, hardware(str(segmenter.device)),
+        precision_name(resolve_precision(segmenter.device))) for name in names}
+    if arguments.results is not None and not arguments.overwrite:
+        for measurement in measured.values():
+            result_record(arguments.model, measurement, {}).check_place(arguments.results)  # before the work, not after
+    part = arguments.out.with_name(f".{arguments.out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        records = [measure(arguments, segmenter, rows[name], name, measured[name], part) for name in names]
+        table = markdown_table(records, MEASURED, ("variant", "style", "budget", "test_split"))
+        table += WITHOUT_IDS if any("regions" in record.unusual for record in records) else ""
+        (part / "metrics.md").write_text(table + "\n", "utf-8")
+        if arguments.results is not None:
+            for record in records:
+                record.write(arguments.results, arguments.overwrite)
+        if arguments.out.exists():
+            shutil.rmtree(arguments.out)
+        os.replace(part, arguments.out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    print(table)
+    print(f"written to {arguments.out}")
+
+
+def check_out(arguments: argparse.Namespace) -> None:
+    """Raise OSError or ValueError where the options would replace what they should not."""
+    out: Path = arguments.out
+    if out.exists() and not arguments.overwrite:
+        raise FileExistsError(f"{out}: exists already; give another --out, or --overwrite to replace it")
+    if out.exists() and any(out.iterdir()) and not (out / "metrics.md").is_file():
+        raise FileExistsError(f"{out}: is not an evaluation (no metrics.md), so it is not replaced; give another --out")
     unusual = [f"--{name}" for name in ("student", "flips", "keep-joined") if getattr(arguments, name.replace("-", "_"))]
     if unusual and arguments.results is not None and not arguments.variant:
         raise ValueError(f"--results with {' and '.join(unusual)} needs --variant: under its own name the record would take "
                          "the place of the usual measurement")
-    _, notes = training_notes(arguments.model)
-    splits, provenance = open_dataset(arguments.dataset)
-    segmenter = GlandSegmenter.from_pretrained(arguments.model, device=arguments.device,
-                                               subfolder="student" if arguments.student else None)
-    part = arguments.out.with_name(f".{arguments.out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    records = []
-    tiling, post = Tiling(flips=arguments.flips), PostProcessing(split_touching=not arguments.keep_joined)
-    for split in arguments.split:
-        rows = pick_split(splits, split, arguments.dataset)
-        evaluator = evaluate_rows(segmenter, rows, tiling, post, bootstrap=arguments.bootstrap, name=split)
-        metrics = evaluator.compute()
-        shift = provenance.get("sources", {}).get("stain_shift")
-        records.append(result_record(
-            arguments.model, f"{split}@stain{shift:g}" if shift else split, provenance["data_sha256"], metrics,
-            variant=arguments.variant or notes["variant"], weights="student" if arguments.student else "teacher",
-            tiling=tiling, post=post, temperature=segmenter.temperature,
-            evaluate_command=shlex.join(["python", *sys.argv])))
-        record_path = records[-1].write(part)
-        if arguments.results is not None:
-            arguments.results.mkdir(parents=True, exist_ok=True)
-            shutil.copy(record_path, arguments.results / record_path.name)
-        table = pd.DataFrame(evaluator.per_image())
-        table.to_csv(part / f"{split}_per_image.csv", index=False)
-        if metrics["reliability"]:
-            reliability_diagram(metrics["reliability"], part / f"{split}_reliability.png", title=split)
-        order = table["mIoU"].fillna(-1).argsort()
+
+
+def chosen_splits(present: Iterable[str], asked: list[str] | None, dataset: str, trained_on: str) -> list[str]:
+    """The splits to measure on: those asked for, or the test splits, or validation; notes go to stderr.
+
+    Raises EvaluationError where none was asked for and there is neither.
+    """
+    from hf_gland.evaluation.split import EvaluationError
+
+    present = list(present)
+    chosen = list(dict.fromkeys(asked or [])) or [name for name in present if name.startswith("test")]
+    if not chosen and "validation" in present:
+        chosen = ["validation"]
+        print(f"note: {dataset} has no test split; its validation split is measured, which is a fair measure as long as no "
+              "setting was chosen by it", file=sys.stderr)
+    if not chosen:
+        raise EvaluationError(f"{dataset}: has neither a test nor a validation split, only {', '.join(present)}. Hold "
+                              "patients out when you build it (build_dataset --val-fraction 0.2), or name one with --split")
+    if trained_on in chosen:
+        print(f"note: the model was trained on '{trained_on}', so that it does better there than elsewhere", file=sys.stderr)
+    return chosen
+
+
+def measure(arguments: argparse.Namespace, segmenter: GlandSegmenter, rows: datasets.Dataset, split: str,
+            measured: Measurement, out: Path) -> ResultRecord:
+    """Predict and score one split; its files go into `out`."""
+    import pandas as pd
+
+    from hf_gland.evaluation.split import evaluate_rows, result_record
+    from hf_gland.export.overlay import write_comparison
+    from hf_gland.metrics.reliability_diagram import reliability_diagram
+
+    kept: list[GlandPrediction] = []
+    with tempfile.TemporaryDirectory() as folder:
+        def keep(found: GlandPrediction) -> None:
+            """On disk, as nobody knows yet which are the worst, the median and the best."""
+            maps: dict[str, Any] = {name: on_disk(getattr(found, name), Path(folder, f"{len(kept)}-{name}.npy"))
+                                    for name in ("class_map", "confidence", "instances")}
+            kept.append(dataclasses.replace(found, probabilities=np.empty(0), **maps))
+
+        evaluator = evaluate_rows(segmenter, rows, measured.tiling, measured.post, bootstrap=arguments.bootstrap, name=split,
+                                  keep=keep)
+        record = result_record(arguments.model, measured, evaluator.compute())
+        record.write(out)
+        per_image = pd.DataFrame(evaluator.per_image())
+        per_image.to_csv(out / f"{split}_per_image.csv", index=False)
+        if record.metrics["reliability"]:
+            reliability_diagram(record.metrics["reliability"], out / f"{split}_reliability.png", title=split)
+        order = per_image["mIoU"].fillna(-1).argsort()
         for word, index in zip(("worst", "median", "best"), order.iloc[[0, len(order) // 2, -1]], strict=True):
             row = rows[int(index)]
-            image = np.asarray(row["image"].convert("RGB"))
-            prediction = segmenter.predict(image, row["mpp"], tiling, post, name=row["image_id"])
-            write_comparison(part / f"{split}_{word}_{row['image_id']}.png", image, np.asarray(row["mask"]), prediction,
+            write_comparison(out / f"{split}_{word}_{row['image_id']}.png", np.asarray(row["image"].convert("RGB")),
+                             np.asarray(row["mask"]), kept[index],
                              None if row["instances"] is None else np.asarray(row["instances"]))
-    table_text = markdown_table(records, MEASURED, ("variant", "style", "budget", "test_split"))
-    (part / "metrics.md").write_text(table_text + "\n", encoding="utf-8")
-    if arguments.out.exists():
-        shutil.rmtree(arguments.out)
-    os.replace(part, arguments.out)
-    print(table_text)
-    print(f"written to {arguments.out}")
+    return record
+
+
+def on_disk(array: np.ndarray, path: Path) -> np.ndarray:
+    """The array, out of memory until it is read."""
+    np.save(path, array)
+    return np.load(path, mmap_mode="r")

@@ -1,7 +1,6 @@
 """A saved model's confidence, fitted to what held-out patients show and written into its config."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from hf_gland.errors import HfGlandError
+from hf_gland.files import write_atomically
 from hf_gland.inference.segmenter import TEMPERATURE_KEY, GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.metrics.temperature import fit_temperature, sample_pixels
@@ -21,7 +22,7 @@ def temperature_of_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, A
     """The temperature that fits `segmenter`'s confidence to labelled pixels of `rows`, and how many images had some.
 
     `mask`: the column with the labels, `sparse_mask` or `mask` (dense). Rows without a label there are passed over;
-    the model's present temperature, if it has one, counts as 1. Raises ValueError where no row has a label.
+    the model's present temperature, if it has one, counts as 1. Raises HfGlandError where no row has a label.
     """
     before, segmenter.temperature = segmenter.temperature, 1.0
     rng, probabilities, truth = np.random.default_rng(seed), [], []
@@ -37,7 +38,7 @@ def temperature_of_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, A
     finally:
         segmenter.temperature = before
     if not truth:
-        raise ValueError(f"no image has a labelled pixel in '{mask}', so there is nothing to fit a temperature on")
+        raise HfGlandError(f"no image has a labelled pixel in '{mask}', so there is nothing to fit a temperature on")
     return fit_temperature(np.concatenate(probabilities, axis=1), np.concatenate(truth)), len(truth)
 
 
@@ -45,6 +46,5 @@ def write_temperature(folder: Path, temperature: float) -> None:
     """Set `confidence_temperature` in the config.json of a model folder; the weights stay as they are. Raises OSError."""
     path = folder / "config.json"
     config = json.loads(path.read_text("utf-8")) | {TEMPERATURE_KEY: round(temperature, 4)}
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-    os.replace(part, path)
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from hf_gland.errors import HfGlandError
+from hf_gland.files import write_atomically
 from hf_gland.metrics.keys import MEASURED, METRICS
 
-# how a measurement may depart from the usual one, and how that is told
-UNUSUAL = {"student": "student", "flips": "mirrored views averaged", "joined": "touching glands left joined"}
+# How a measurement may differ from the usual one (the teacher, one view, touching glands told apart, gland ids in the
+# truth), in words for tables.
+UNUSUAL = {"student": "student", "flips": "mirrored views averaged", "joined": "touching glands left joined",
+           "regions": "true glands are connected regions of the masks"}
+# What a record shares with all others of the same trained model.
+TRAINING_KEYS = ("seed", "data_sha256", "commit", "command", "train_seconds")
 HELD_OUT = "-held-out"  # in the names of variants trained without some patients, to watch these
 
 
@@ -59,11 +64,32 @@ class ResultRecord:
 
     @property
     def unusual(self) -> tuple[str, ...]:
-        """How it was measured where not as usual: keys of UNUSUAL."""
-        tiling, post = self.extra.get("tiling", self.extra), self.extra.get("post_processing", self.extra)  # older: flat
-        departs = {"student": self.extra.get("weights") == "student", "flips": tiling.get("flips", False),
-                   "joined": not post.get("split_touching", True)}
-        return tuple(mark for mark, is_so in departs.items() if is_so)
+        """The keys of UNUSUAL that apply to this measurement."""
+        tiling, post = self.extra.get("tiling", self.extra), self.extra.get("post_processing", self.extra)
+        applies = {"student": self.is_of_student, "flips": tiling.get("flips", False),
+                   "joined": not post.get("split_touching", True),
+                   "regions": bool(self.metrics.get("images_without_gland_ids"))}
+        return tuple(mark for mark, does in applies.items() if does)
+
+    @property
+    def is_of_student(self) -> bool:
+        """Whether the student was measured, and not the repository's own model, the teacher."""
+        return self.extra.get("weights") == "student"
+
+    @property
+    def machine(self) -> str:
+        """What it was trained on: processor and, where that was noted, precision."""
+        return ", ".join(filter(None, (self.hardware, self.extra.get("precision"))))
+
+    def differences(self, other: "ResultRecord") -> list[str]:
+        """In what two measurements of one name differ: the trained model, or how it was measured."""
+        def about(record: ResultRecord) -> dict[str, Any]:
+            values = record.as_dict()
+            return {key: values[key] for key in TRAINING_KEYS} | {
+                "measured": ", ".join(record.unusual) or "as usual", "temperature": values.get("temperature", 1.0)}
+
+        there = about(other)
+        return [f"{key} {there[key]} there, {value} here" for key, value in about(self).items() if there[key] != value]
 
     def as_dict(self) -> dict[str, Any]:
         """The record as it stands in the JSON file, `extra` beside the other keys."""
@@ -85,26 +111,45 @@ class ResultRecord:
         faults += [f"extra key {key} is a field of the record" for key in self.extra.keys() & {
             f.name for f in fields(self)}]
         faults += _metric_faults(self.metrics)
+        try:
+            json.dumps(self.as_dict(), allow_nan=False)
+        except (ValueError, TypeError) as error:
+            faults.append(f"it is not plain JSON: {error}")
         if faults:
             raise ResultError(f"{self.name}: " + "; ".join(faults))
         return self
 
-    def write(self, folder: str | os.PathLike[str]) -> Path:
-        """Validate and write the record as `folder/<name>`, whole or not at all; returns the path."""
-        self.validate()
+    def check_place(self, folder: str | os.PathLike[str]) -> Path:
+        """Where `write` would put it. Raises ResultError if the record of another model or measurement lies there."""
         path = Path(folder) / self.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        text = json.dumps(self.as_dict(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        part.write_text(text + "\n", encoding="utf-8")
-        os.replace(part, path)
+        if path.exists() and (differing := self.differences(read_result(path))):
+            raise ResultError(f"{path}: is the record of another run ({'; '.join(differing)}). Give this one a name of its "
+                              "own with --variant, keep it in another folder, or pass --overwrite to replace that one")
         return path
+
+    def write(self, folder: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Validate and write the record as `folder/<name>`, whole or not at all; returns the path.
+
+        Unless `overwrite`, it takes the place of a record of the same model, measured the same way, only (ResultError).
+        """
+        self.validate()
+        path = Path(folder) / self.name if overwrite else self.check_place(folder)
+        text = json.dumps(self.as_dict(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        return write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """A JSON file in the strict sense, without NaN and Infinity, which no other reader takes; raises ValueError, OSError."""
+    def refused(word: str) -> None:
+        raise ValueError(f"{path}: holds {word}, which is no JSON; the figures are broken, make the file again")
+
+    return json.loads(Path(path).read_text("utf-8"), parse_constant=refused)
 
 
 def read_result(path: str | os.PathLike[str]) -> ResultRecord:
     """Read and validate one record; raises ResultError naming the file."""
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = read_json(path)
         known = {f.name for f in fields(ResultRecord)} - {"extra"}
         lacking = sorted(known - set(values))
         if lacking:
@@ -134,8 +179,4 @@ def _metric_faults(metrics: dict[str, Any]) -> list[str]:
         if key in METRICS and value is not None and not (_is_number(value) and value >= 0
                                                          and (METRICS[key].unit != "%" or value <= 100)):
             faults.append(f"metric {key} = {value!r} is not in its range")
-    try:
-        json.dumps(metrics, allow_nan=False)
-    except (ValueError, TypeError) as error:
-        faults.append(f"metrics are not plain JSON: {error}")
     return faults

@@ -147,7 +147,7 @@ def _place(table: Table, record: ResultRecord) -> tuple:
 def _heading(recipe: str, dataset: str, split: str, members: list[ResultRecord]) -> str:
     seconds = sorted(r.train_seconds for r in members)
     names = f"recipe `{recipe}`" if recipe else "recipes " + ", ".join(f"`{r}`" for r in sorted({r.recipe for r in members}))
-    return (f"{dataset}, {names}, measured on `{split}` ({', '.join(sorted({r.hardware for r in members}))}; training took "
+    return (f"{dataset}, {names}, measured on `{split}` ({', '.join(sorted({r.machine for r in members}))}; training took "
             f"{seconds[0]:.0f} to {seconds[-1]:.0f} s; mean ± standard deviation over seeds):\n\n")
 
 

@@ -1,9 +1,9 @@
 """A saved model measured on a split of a dataset in the schema, at the images' own resolution."""
 
-import dataclasses
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from hf_gland.environment import git_commit
 from hf_gland.errors import HfGlandError
-from hf_gland.evaluation.records import ResultRecord
+from hf_gland.evaluation.records import ResultRecord, read_json
+from hf_gland.inference.glands import GlandPrediction
 from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.options import PostProcessing, Tiling
@@ -23,14 +24,15 @@ class EvaluationError(HfGlandError):
 
 
 def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], tiling: Tiling = Tiling(),
-                  post: PostProcessing = PostProcessing(), *, bootstrap: int = 1000,
-                  name: str = "split") -> SplitEvaluator:
+                  post: PostProcessing = PostProcessing(), *, bootstrap: int = 1000, name: str = "split",
+                  keep: Callable[[GlandPrediction], None] | None = None) -> SplitEvaluator:
     """Predict every row and compare with its dense mask; returns the evaluator that holds all metrics.
 
-    Rows without a dense mask raise EvaluationError. The glands of the predictions are those of the object metrics.
+    Rows without a dense mask raise EvaluationError. The glands of the predictions are those of the object metrics; true
+    ones are those of `instances`, or the connected regions of the mask of a row that has none. `keep` gets every prediction.
     """
-    evaluator = SplitEvaluator(len(segmenter.id2label), bootstrap=bootstrap)
-    seen = 0
+    evaluator = SplitEvaluator(len(segmenter.id2label), bootstrap=bootstrap, regions_as_glands=True)
+    seen = False
     for row in tqdm(rows, desc=f"evaluating {name}", unit="image", leave=False):
         if row["mask"] is None:
             raise EvaluationError(f"{row['image_id']}: has no dense mask to compare with; choose another split")
@@ -38,10 +40,12 @@ def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], 
             warnings.simplefilter("ignore", PixelSizeWarning)  # the metrics are in pixels
             found = segmenter.predict(np.asarray(row["image"].convert("RGB")), row["mpp"], tiling, post,
                                       name=row["image_id"])
-        instances = None if row["instances"] is None else np.asarray(row["instances"])
-        evaluator.update(found.probabilities, np.asarray(row["mask"]), instances, image_id=row["image_id"],
+        evaluator.update(found.probabilities, np.asarray(row["mask"]),
+                         None if row["instances"] is None else np.asarray(row["instances"]), image_id=row["image_id"],
                          predicted_instances=found.instances)
-        seen += 1
+        if keep is not None:
+            keep(found)
+        seen = True
     if not seen:
         raise EvaluationError(f"{name}: the split is empty")
     return evaluator
@@ -50,8 +54,7 @@ def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], 
 def training_notes(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(settings, notes) that training left in a model folder; EvaluationError where they are missing."""
     try:
-        return (json.loads((model / "training_config.json").read_text("utf-8")),
-                json.loads((model / "training_metrics.json").read_text("utf-8")))
+        return read_json(model / "training_config.json"), read_json(model / "training_metrics.json")
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{model}: holds no notes of its training ({error}), so no result record can be made; "
                               "evaluate a folder written by scripts/train.py") from error
@@ -85,33 +88,48 @@ def training_curve(log: Path, points: int = 40) -> dict[str, list[float | None]]
         raise EvaluationError(f"{log}: not a training log ({error})") from error
 
 
-def result_record(model: Path, test_split: str, test_sha256: str, metrics: dict[str, Any], *, variant: str,
-                  weights: str, evaluate_command: str, tiling: Tiling = Tiling(), post: PostProcessing = PostProcessing(),
-                  temperature: float = 1.0) -> ResultRecord:
-    """The record of one model on one split, from what training noted and what was measured.
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of a model, and how: for the record.
 
-    `tiling`, `post`: as it was predicted; `temperature`: that of the model's confidence (1: as trained).
+    `variant`: the method's name in tables; `weights`: teacher or student; `temperature`: of the model's confidence (1: as
+    trained); `command`, `hardware`, `precision`: of the evaluation.
     """
+
+    test_split: str
+    test_data_sha256: str
+    variant: str
+    command: str
+    weights: str = "teacher"
+    tiling: Tiling = Tiling()
+    post: PostProcessing = PostProcessing()
+    temperature: float = 1.0
+    hardware: str | None = None
+    precision: str | None = None
+
+
+def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -> ResultRecord:
+    """The record of one model on one split, from what training noted and what was measured."""
     settings, notes = training_notes(model)
     data = notes["data"]
     sparsify = data.get("sparsify", {})
+    trained_on = data["splits"][settings["train_split"]]
     full = settings["mode"] == "full"
     return ResultRecord(
-        variant=variant, recipe=notes["recipe"], style="full" if full else sparsify.get("style", "as-is"),
+        variant=measured.variant, recipe=notes["recipe"], style="full" if full else sparsify.get("style", "as-is"),
         background="all" if full else sparsify.get("background", "as-is"),
         budget=1.0 if full else sparsify.get("budget"), seed=settings["seed"], dataset=data["source"].lower(),
-        train_split=settings["train_split"], test_split=test_split,
+        train_split=settings["train_split"], test_split=measured.test_split,
         backbone=Path(notes.get("backbone", settings["backbone"])).name.replace(":", "-"),
         command=notes["command"], commit=notes["commit"],
         data_sha256=data["data_sha256"], hardware=notes["hardware"], train_seconds=notes["train_seconds"],
         metrics=metrics, extra={
             **{key: notes.get(key) for key in ("precision", "versions", "encoder")},  # None in notes of before
-            "weights": weights, "tiling": dataclasses.asdict(tiling), "post_processing": dataclasses.asdict(post),
-            "temperature": temperature,
-            "evaluate_command": evaluate_command, "evaluate_commit": git_commit(), "test_data_sha256": test_sha256,
+            "weights": measured.weights, "tiling": asdict(measured.tiling), "post_processing": asdict(measured.post),
+            "temperature": measured.temperature, "test_data_sha256": measured.test_data_sha256,
+            "evaluate_command": measured.command, "evaluate_commit": git_commit(),
+            "evaluate_hardware": measured.hardware, "evaluate_precision": measured.precision,
             "curve": training_curve(model / "training_log.jsonl"),
             "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),
-            "train_images": data["splits"][settings["train_split"]]["images"],
-            "annotated_glands": data["splits"][settings["train_split"]]["annotated_glands"],
-            "total_glands": data["splits"][settings["train_split"]]["total_glands"],
-            "labelled_fraction": data["splits"][settings["train_split"]]["labelled_fraction"]})
+            "train_images": trained_on["images"],
+            **{key: trained_on[key] for key in ("annotated_glands", "total_glands", "labelled_fraction")}})

@@ -75,7 +75,7 @@ def eval_results(records: Sequence[ResultRecord], dataset_repo: str) -> list[Eva
         dataset_name=f"{record.dataset}, {record.test_split}", dataset_split=record.test_split,
         metric_type=METRIC_TYPES.get(key, key), metric_value=record.metrics[key],
         metric_name=", ".join([heading(key), *(UNUSUAL[mark] for mark in record.unusual)]))
-        for record in records if record.extra.get("weights") != "student"
+        for record in records if not record.is_of_student
         for key in MEASURED if record.metrics.get(key) is not None]
 
 
@@ -115,7 +115,7 @@ def annotation_budget(record: ResultRecord) -> str:
 def training(record: ResultRecord, data: dict[str, Any], base_model: str) -> str:
     start = f"from [{base_model}](https://huggingface.co/{base_model})" if base_model else "from random weights"
     return (f"{record.extra['steps']} steps {start} on `{record.train_split}` of {data['source']}, recipe "
-            f"`{record.recipe}`, seed {record.seed}: {duration(record.train_seconds)} on {record.hardware}. Code commit "
+            f"`{record.recipe}`, seed {record.seed}: {duration(record.train_seconds)} on {record.machine}. Code commit "
             f"`{record.commit}`.")
 
 
@@ -123,7 +123,7 @@ def energy(record: ResultRecord) -> str:
     kwh = record.extra.get("energy_kwh")
     measured = (f"It drew {kwh:g} kWh." if kwh is not None else "Its energy was not metered; multiply that time by the "
                 "power of the machine and the carbon intensity of its grid for an upper bound.")
-    return (f"Training took {duration(record.train_seconds)} on {record.hardware}, the development of the recipe many times "
+    return (f"Training took {duration(record.train_seconds)} on {record.machine}, the development of the recipe many times "
             f"that. {measured}")
 
 

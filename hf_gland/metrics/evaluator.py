@@ -26,19 +26,23 @@ class SplitEvaluator:
 
     `num_classes`: C, background included. `bootstrap`: resamples behind the 95 % intervals (0: no intervals),
     drawn with `seed`. `pixel_only`: leave out objects and calibration, for validation during training.
+    `regions_as_glands`: where no ids of the true glands are given, these are the connected regions of each class of the
+    truth, and `images_without_gland_ids` counts such images; otherwise there are no object metrics then.
     Predicted glands, for the object metrics only, are those given; where none are, the 8-connected regions of the
     predicted class map after holes of up to `max_hole_area_px` are filled and regions under `min_gland_area_px` are
     dropped. Pixel and calibration metrics are those of the prediction itself.
     """
 
     def __init__(self, num_classes: int, *, min_gland_area_px: int = 0, max_hole_area_px: int = 0,
-                 bootstrap: int = 1000, seed: int = 0, pixel_only: bool = False) -> None:
+                 bootstrap: int = 1000, seed: int = 0, pixel_only: bool = False, regions_as_glands: bool = False) -> None:
         self.num_classes = num_classes
         self.min_gland_area_px = min_gland_area_px
         self.max_hole_area_px = max_hole_area_px
         self.bootstrap = bootstrap
         self.seed = seed
         self.pixel_only = pixel_only
+        self.regions_as_glands = regions_as_glands
+        self._without_ids = 0
         self._image_ids: list[str] = []
         self._confusions: list[np.ndarray] = []
         self._reference_px = np.zeros(256, np.int64)  # by value of the reference masks
@@ -114,6 +118,8 @@ class SplitEvaluator:
         for key, interval in intervals.items():
             metrics[f"{key}_ci95"] = interval
             reasons[f"{key}_ci95"] = "fewer than two images" if metrics[key] is not None else reasons[key]
+        if self._without_ids:
+            metrics["images_without_gland_ids"] = self._without_ids
         missing = {f"{key}_missing": reasons[key] for key, value in metrics.items() if _incomplete(value)}
         return metrics | missing
 
@@ -143,10 +149,14 @@ class SplitEvaluator:
         try:
             confusion = confusion_matrix(prediction, mask, self.num_classes)
             match = None
-            if instances is not None and not self.pixel_only:
+            without_ids = instances is None and self.regions_as_glands
+            if not self.pixel_only and (without_ids or instances is not None):
                 labelled = mask != IGNORE_INDEX
-                ids = _numpy(instances)
-                check_instances(ids, mask, "the truth")
+                if instances is None:
+                    ids = gland_instances(mask)
+                else:
+                    ids = _numpy(instances)
+                    check_instances(ids, mask, "the truth")
                 if predicted_instances is None:
                     seen = fill_holes(np.where(labelled, prediction, IGNORE_INDEX), self.max_hole_area_px)
                     found = gland_instances(seen, self.min_gland_area_px)
@@ -161,6 +171,7 @@ class SplitEvaluator:
         self._image_ids.append(name)
         self._confusions.append(confusion)
         self._reference_px += np.bincount(mask.ravel(), minlength=256)
+        self._without_ids += without_ids
         self._matches.append(match)
 
     def _pixel_reasons(self, metrics: dict[str, Any]) -> dict[str, str]:

@@ -4,10 +4,12 @@ import json
 
 import pytest
 from processes import run_script, start
-from tiny import tiny_settings
+from tiny import tiny_settings, write_dataset
 from training import forget_accelerator
 
+from hf_gland.cli.main import run_command
 from hf_gland.config import make_config
+from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.train.loop import make_accelerator, train
 
 
@@ -35,6 +37,75 @@ def test_each_split_gets_a_record_a_table_and_pictures(model, tiny_dataset, tmp_
     assert f"| {record['metrics']['mIoU']:.1f} |" in stdout
     assert {"metrics.md", "validation_per_image.csv"} <= {p.name for p in (tmp_path / "out").iterdir()}
     assert len(list((tmp_path / "out").glob("validation_*_validation-*.png"))) == 3  # worst, median and best
+
+
+def measured_files(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_records_of_other_runs_and_folders_of_other_things_stay(model, tiny_dataset, tmp_path):
+    results, out = tmp_path / "results", tmp_path / "out"
+    options = (model, tiny_dataset, "--split", "validation", "--bootstrap", "0", "--results", results)
+    assert evaluate(*options, "--out", out)[0] == 0
+    (path,) = results.glob("*.json")
+    record = json.loads(path.read_text())
+    assert (out / path.name).read_text() == path.read_text()
+    path.write_text(json.dumps(record | {"command": "another method"}))
+    kept = path.read_bytes()
+    status, _, stderr = evaluate(*options, "--out", tmp_path / "again")
+    assert status == 2
+    assert "is the record of another run (command another method there, train it here)" in stderr
+    assert path.read_bytes() == kept
+    assert not (tmp_path / "again").exists()
+    status, _, stderr = evaluate(*options, "--out", results, "--overwrite")
+    assert status == 2
+    assert "is not an evaluation (no metrics.md)" in stderr
+    assert path.read_bytes() == kept
+    before = measured_files(out)
+    assert evaluate(*options, "--out", out, "--overwrite")[0] == 0
+    assert json.loads(path.read_text())["command"] == "train it"
+    assert measured_files(out).keys() == before.keys()
+
+
+def test_without_split_the_test_splits_are_measured_else_validation_with_a_note(model, tmp_path):
+    tested = write_dataset(tmp_path / "tested", splits=("train", "validation", "testB", "testA"))
+    status, stdout, stderr = evaluate(model, tested, "--out", tmp_path / "a", "--bootstrap", "0")
+    assert status == 0, stderr
+    assert [line.split(" | ")[3] for line in stdout.splitlines() if line.startswith("| ours")] == ["testB", "testA"]
+    held_out = write_dataset(tmp_path / "held_out")
+    status, stdout, stderr = evaluate(model, held_out, "--out", tmp_path / "b", "--bootstrap", "0")
+    assert status == 0
+    assert "note: " in stderr
+    assert "has no test split; its validation split is measured" in stderr
+    assert "connected regions" not in stdout
+    status, _, stderr = evaluate(model, write_dataset(tmp_path / "all", splits=("train",)), "--out", tmp_path / "c")
+    assert status == 2
+    assert "has neither a test nor a validation split, only train. Hold patients out when you build it" in stderr
+
+
+def test_masks_without_gland_ids_are_measured_by_regions_and_the_table_says_so(model, tmp_path, monkeypatch):
+    plain = write_dataset(tmp_path / "plain", ids=False)
+    status, stdout, stderr = evaluate(model, plain, "--split", "train", "--out", tmp_path / "out", "--bootstrap", "0")
+    assert status == 0, stderr
+    assert "note: the model was trained on 'train'" in stderr
+    said = "the true glands are the connected regions of the masks"
+    assert said in stdout
+    assert said in (tmp_path / "out" / "metrics.md").read_text()
+
+
+def test_every_picture_is_predicted_once(model, tiny_dataset, tmp_path, monkeypatch, capsys):
+    predicted = []
+    predict = GlandSegmenter.predict
+
+    def counting(self, *arguments, name, **options):
+        predicted.append(name)
+        return predict(self, *arguments, name=name, **options)
+
+    monkeypatch.setattr(GlandSegmenter, "predict", counting)
+    assert run_command("evaluate", [str(model), str(tiny_dataset), "--split", "train", "--out", str(tmp_path / "out"),
+                                    "--bootstrap", "0"]) == 0
+    assert sorted(predicted) == [f"train-{i}" for i in range(6)]
+    assert len(list((tmp_path / "out").glob("train_*_train-*.png"))) == 3
 
 
 @pytest.mark.parametrize("unusual", ["--keep-joined", "--flips", "--student"])

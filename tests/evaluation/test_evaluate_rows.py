@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from tiny import dense_truth, no_truth, tiny_settings, write_dataset
 from training import forget_accelerator
 
@@ -11,6 +12,7 @@ from hf_gland.config import make_config
 from hf_gland.data.build import load_local
 from hf_gland.evaluation.split import (
     EvaluationError,
+    Measurement,
     evaluate_rows,
     result_record,
     training_curve,
@@ -18,6 +20,7 @@ from hf_gland.evaluation.split import (
 )
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.metrics.evaluator import SplitEvaluator
+from hf_gland.options import Tiling
 from hf_gland.train.loop import make_accelerator, train
 
 
@@ -59,13 +62,38 @@ def test_an_empty_split_is_an_error(model):
 def test_the_record_says_how_the_model_was_made(model, tiny_dataset, tmp_path):
     segmenter = GlandSegmenter.from_pretrained(model, device="cpu")
     metrics = evaluate_rows(segmenter, load_local(tiny_dataset)["validation"], bootstrap=10).compute()
-    record = result_record(model, "validation", "0" * 64, metrics, variant="ours", weights="teacher",
-                           evaluate_command="evaluate it")
+    record = result_record(model, Measurement("validation", "0" * 64, "ours", "evaluate it", precision="float32"), metrics)
     stored = json.loads(record.write(tmp_path).read_text())
     assert (stored["seed"], stored["command"], stored["recipe"], stored["dataset"]) == (3, "train it", "tiny", "tiny")
     assert stored["data_sha256"] == json.loads((tiny_dataset / "provenance.json").read_text())["data_sha256"]
     assert stored["metrics"]["mIoU"] == metrics["mIoU"]
     assert stored["curve"]["step"][-1] == 12
+    assert (stored["precision"], stored["evaluate_precision"]) == ("float32", "float32")
+    assert stored["versions"]["torch"] == torch.__version__
+    assert (stored["evaluate_command"], stored["test_data_sha256"]) == ("evaluate it", "0" * 64)
+    assert stored["weights"] == "teacher"
+    assert stored["annotated_glands"] == 6
+
+
+def test_without_gland_ids_connected_regions_are_the_true_glands_and_that_is_said(model, tiny_dataset, tmp_path):
+    rows = [dict(row) for row in load_local(tiny_dataset)["validation"]]
+    segmenter = GlandSegmenter.from_pretrained(model, device="cpu")
+    with_ids = evaluate_rows(segmenter, rows, bootstrap=0).compute()
+    assert "images_without_gland_ids" not in with_ids
+    without = evaluate_rows(segmenter, [row | {"instances": None} for row in rows], bootstrap=0).compute()
+    assert without == with_ids | {"images_without_gland_ids": 2}  # its glands do not touch, so that regions are glands
+    some = evaluate_rows(segmenter, [rows[0], rows[1] | {"instances": None}], bootstrap=0).compute()
+    assert some["images_without_gland_ids"] == 1
+    assert result_record(model, Measurement("validation", "0" * 64, "ours", "evaluate it"), some).unusual == ("regions",)
+
+
+def test_validation_in_training_and_evaluation_give_the_same_figures(tiny_dataset, tmp_path):
+    folder = trained(tmp_path / "run", dataset=tiny_dataset, steps=3, validation_split="validation", mpp=0.8)
+    _, notes = training_notes(folder)
+    metrics = evaluate_rows(GlandSegmenter.from_pretrained(folder, device="cpu"), load_local(tiny_dataset)["validation"],
+                            Tiling(precision="float32"), bootstrap=0).compute()
+    for key in ("mIoU", "mDice", "gland_iou", "gland_dice"):
+        assert notes[f"validation_dense_{key}"] == pytest.approx(metrics[key], abs=1e-6), key
 
 
 def test_the_curve_is_means_over_equal_runs_of_steps(tmp_path):
@@ -92,6 +120,5 @@ def test_full_supervision_is_recorded_as_such(tiny_dataset, tmp_path):
     folder = trained(tmp_path / "run", dataset=tiny_dataset, mode="full", steps=2)
     rows = load_local(write_dataset(tmp_path / "data", sparse=dense_truth))["validation"]
     metrics = evaluate_rows(GlandSegmenter.from_pretrained(folder, device="cpu"), rows, bootstrap=0).compute()
-    record = result_record(folder, "validation", "0" * 64, metrics, variant="full", weights="teacher",
-                           evaluate_command="evaluate it")
+    record = result_record(folder, Measurement("validation", "0" * 64, "full", "evaluate it"), metrics)
     assert (record.style, record.background, record.budget) == ("full", "all", 1.0)

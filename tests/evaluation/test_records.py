@@ -69,6 +69,7 @@ def test_runs_that_differ_in_a_setting_do_not_overwrite_each_other(tmp_path):
     (with_metrics(object_f1="80"), "not in its range"),
     (with_metrics(ece=float("nan")), "not in its range"),
     (with_metrics(reliability=[float("inf")]), "not plain JSON"),
+    (record(extra={"curve": {"loss": [float("nan")]}}), "not plain JSON"),
 ])
 def test_faults_are_refused_before_anything_is_written(tmp_path, bad, message):
     with pytest.raises(ResultError, match=message):
@@ -79,6 +80,47 @@ def test_faults_are_refused_before_anything_is_written(tmp_path, bad, message):
 def test_all_faults_are_named_at_once():
     with pytest.raises(ResultError, match=r"seed -1.*mDice = 101"):
         record(seed=-1, metrics=record().metrics | {"mDice": 101}).validate()
+
+
+def test_a_record_of_another_run_is_not_overwritten(tmp_path):
+    path = record(extra={"temperature": 1.0}).write(tmp_path)
+    before = path.read_bytes()
+    for other, said in ((record(command="train --no-veto"), "command python scripts/train.py there, train --no-veto here"),
+                        (record(commit="b" * 40), "commit"), (record(data_sha256="1" * 64), "data_sha256"),
+                        (record(train_seconds=2.5), "train_seconds 1.5 there, 2.5 here"),
+                        (record(extra={"temperature": 2.3}), "temperature 1.0 there, 2.3 here"),
+                        (record(extra={"tiling": {"flips": True}}), "measured as usual there, flips here"),
+                        (record(extra={"weights": "student"}), "measured as usual there, student here")):
+        with pytest.raises(ResultError, match=f"is the record of another run .*{said}.*--variant.*--overwrite"):
+            other.write(tmp_path)
+        assert path.read_bytes() == before
+    with_metrics(mIoU=51.0).write(tmp_path)  # the same model, measured again
+    assert read_result(path).metrics["mIoU"] == 51.0
+    record(commit="b" * 40).write(tmp_path, overwrite=True)
+    assert read_result(path).commit == "b" * 40
+
+
+def test_what_is_unusual_about_a_measurement():
+    def unusual(metrics=None, **extra):
+        return record(extra=extra, metrics=record().metrics | (metrics or {})).unusual
+
+    assert unusual() == unusual(weights="teacher", tiling={"flips": False}, post_processing={"split_touching": True}) == ()
+    assert unusual(weights="student") == ("student",)
+    assert unusual(flips=True, split_touching=False) == ("flips", "joined")  # as records had it before
+    assert unusual(tiling={"flips": True}, post_processing={"split_touching": False}) == ("flips", "joined")
+    assert unusual({"images_without_gland_ids": 3}) == ("regions",)
+
+
+def test_a_record_with_nan_is_refused_when_it_is_read(tmp_path):
+    path = record(extra={"note": 1.5}).write(tmp_path)
+    path.write_text(path.read_text().replace("1.5", "NaN"))
+    with pytest.raises(ResultError, match="holds NaN, which is no JSON"):
+        read_result(path)
+
+
+def test_the_machine_is_named_with_its_precision_where_that_is_known():
+    assert record().machine == "CPU, 2 cores"
+    assert record(extra={"precision": "float32"}).machine == "CPU, 2 cores, float32"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"seed": 0}', "not json"])

@@ -16,7 +16,7 @@ from hf_gland.config import make_config
 from hf_gland.data.build import annotated, build_dataset, load_local, load_provenance
 from hf_gland.data.sources.glas import plan_glas, read_glas
 from hf_gland.data.sparsify import SparsifyConfig
-from hf_gland.evaluation.split import evaluate_rows, result_record
+from hf_gland.evaluation.split import Measurement, evaluate_rows, result_record
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.model.student import save_model_folder
 
@@ -54,9 +54,9 @@ def measure(run: Path, dataset: Path, *, weights: str = "teacher", folder: str =
     """
     segmenter = GlandSegmenter.from_pretrained(run / "model", subfolder="student" if weights == "student" else None)
     evaluator = evaluate_rows(segmenter, load_local(dataset)["validation"], bootstrap=20, **options)
-    record = result_record(run / "model", "validation", load_provenance(dataset)["data_sha256"], evaluator.compute(),
-                           variant="ours", weights=weights, evaluate_command="python scripts/evaluate.py",
-                           **options)
+    measured = Measurement("validation", load_provenance(dataset)["data_sha256"], "ours", "python scripts/evaluate.py",
+                           weights, **options)
+    record = result_record(run / "model", measured, evaluator.compute())
     return record.write(run / (folder or ("evaluation" if weights == "teacher" else "student")))
 
 
