@@ -1,6 +1,7 @@
 """Writing a file so that nobody ever sees half of it."""
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +14,8 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    # Not the target's own name with something added, which may be too long for a file system.
+    part = target.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
     try:
         with part.open("wb") as file:
             write(file)

@@ -60,7 +60,7 @@ TRAINING_STAGES = {"crops of images, labels and bank": (CropDataset, "__getitem_
                    "loss": (loop, "step_loss"), "backward": (Accelerator, "backward"),
                    "gradient clipping": (Accelerator, "clip_grad_norm_"), "optimiser": (AcceleratedOptimizer, "step"),
                    "teacher update": (loop, "update_teacher")}
-INFERENCE_STAGES = {"decoding files": (read_ahead_module, "read_rgb"),
+INFERENCE_STAGES = {"decoding files": (read_ahead_module, "read_picture"),
                     "resampling to the model's pixel size": (segmenter_module, "resample_image"),
                     "network": (segmenter_module, "class_probabilities"),
                     "resampling probabilities": (segmenter_module, "resample_probabilities"),

@@ -2,7 +2,7 @@
 
 import sys
 
-from hf_gland.cli.predict import main
+from hf_gland.cli.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("predict"))

@@ -3,34 +3,37 @@
   python scripts/predict.py biopsy.png --model runs/first/model --mpp 0.5 --out predictions
   python scripts/predict.py slides/ more/*.tif --model owner/name --mpp 0.25 --flips --out predictions --skip-existing
 
-Folders are searched to any depth. A file that cannot be read is reported and the rest goes on. OUT/predictions.json
-records the settings and what became of each image. Exit status: 0 if every image was segmented, 1 if some could not
-be, 2 for a mistake in the command.
+Folders are searched to any depth, hidden and linked ones apart; what is left out is listed. A file that cannot be read is
+reported and the rest goes on. OUT/glands.csv has the glands of all images, OUT/predictions.json the settings and what
+became of each image; both keep up with the run, the latter as lines of OUT/predictions.jsonl until the run ends. Pixels
+count as the files store them, without a camera's orientation tag, as in QuPath. Exit status: 0 if every image was
+segmented, 1 if some could not be, 2 for a mistake in the command or a full disk.
 """
 
 import argparse
-import json
+import errno
+import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
-from transformers.utils import logging as transformers_logging
 
 import hf_gland
 from hf_gland.export.formats import DEFAULT_FORMATS, FORMATS, output_paths, write_outputs
-from hf_gland.files import write_atomically
-from hf_gland.imaging.find import find_images
-from hf_gland.imaging.pixel_size import check_mpp
-from hf_gland.inference.segmenter import FileResult, GlandSegmenter, PixelSizeWarning
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores
-from hf_gland.model.precision import PRECISION, precision_name, resolve_precision
 from hf_gland.options import SMALLEST_GLAND_UM2, ExportOptions, PostProcessing, Tiling
 
+if TYPE_CHECKING:  # the rest is imported where it is needed, so that --help comes without torch
+    from hf_gland.export.results_folder import ResultsFolder
+    from hf_gland.inference.segmenter import FileResult, GlandSegmenter
+
 RECORD = "predictions.json"
+INTERRUPTED = "stopped; go on later with --skip-existing"
+LARGE_PX = 16e6
+BYTES_PER_PIXEL = 55  # 3.7 GB measured at 8192×8192 px, of two classes
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,15 +50,16 @@ def build_parser() -> argparse.ArgumentParser:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist already")
     existing.add_argument("--skip-existing", action="store_true",
-                          help="leave out images whose results all exist: goes on where a run was stopped")
+                          help="leave out images whose results all exist, of this model, these settings and the very "
+                               "pictures: goes on where a run was stopped")
     tiling = parser.add_argument_group("prediction")
     tiling.add_argument("--tile-px", type=int, default=512, help="side of a tile, at the model's pixel size [512]")
     tiling.add_argument("--stride-px", type=int, help="distance between tiles (default: three quarters of a tile)")
     tiling.add_argument("--batch-size", type=int, default=4, help="tiles at a time [4]")
     tiling.add_argument("--flips", action="store_true", help="average over four mirrored views (four times the work)")
     tiling.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
-    tiling.add_argument("--precision", choices=("auto", *PRECISION), default="auto",
-                        help="auto: bfloat16 where the hardware has it, else float32; float16: CUDA only [auto]")
+    tiling.add_argument("--precision", default="auto",
+                        help="float32, bfloat16, float16 (CUDA only), or auto: bfloat16 where the hardware has it [auto]")
     cleaning = parser.add_argument_group("clean-up")
     cleaning.add_argument("--threshold", type=float, help="probability of gland from which a pixel is gland (default: "
                           "the likeliest class)")
@@ -72,95 +76,111 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int:
-    arguments = build_parser().parse_args()
+def run(arguments: argparse.Namespace) -> int:
+    from transformers.utils import logging as transformers_logging
+
+    from hf_gland.export.results_folder import ResultsFolder
+    from hf_gland.imaging.find import find_images
+    from hf_gland.imaging.opening import displayable
+    from hf_gland.imaging.pixel_size import check_mpp
+    from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
+    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+
     keep_freed_memory()
     use_all_cores()
     transformers_logging.disable_progress_bar()
-    try:
-        return run(arguments)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; go on later with --skip-existing", file=sys.stderr)
-        return 130
-
-
-def run(arguments: argparse.Namespace) -> int:
     if arguments.mpp is not None:
         check_mpp(arguments.mpp, "--mpp")
-    options = ExportOptions(arguments.simplify_px, arguments.unsure_below)
     tiling = Tiling(arguments.tile_px, arguments.stride_px, arguments.batch_size, arguments.flips, arguments.precision)
     post = PostProcessing(arguments.threshold, not arguments.keep_joined, min_gland_area_um2=arguments.min_gland_um2,
                           max_hole_area_um2=arguments.max_hole_um2)
-    found, left_out = find_images(arguments.images, leave_out=arguments.out)
-    for note in left_out:
+    options = ExportOptions(arguments.simplify_px, arguments.unsure_below)
+    found, notes = find_images(arguments.images, leave_out=arguments.out)
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
     stems = {path: arguments.out / stem for path, stem in found.items()}
-    todo = {path: stem for path, stem in stems.items() if not is_done(stem, arguments)}
-    if not todo:
-        print(f"nothing to do: the results of all {len(stems)} images exist in {arguments.out}")
-        return 0
+    finished = {path for path, stem in stems.items() if is_there(stem, arguments)}
     segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, arguments.device,
                                                "student" if arguments.student else None)
-    settings = {"weights_sha256": segmenter.weights_sha256(), "model_mpp": segmenter.mpp, "hf_gland": hf_gland.__version__,
-                "classes": list(segmenter.id2label.values()), "mpp": arguments.mpp, "export": asdict(options),
-                "precision": precision_name(resolve_precision(segmenter.device, tiling.precision)),
-                "tiling": asdict(tiling), "post_processing": asdict(post)}
-    record = open_record(arguments, json.loads(json.dumps(settings)))
+    folder = ResultsFolder(arguments.out, arguments.model, settings_of(segmenter, arguments.mpp, tiling, post, options),
+                           overwrite=arguments.overwrite)
+    kept = {path for path in finished if arguments.skip_existing and folder.holds(displayable(path), path)}
+    todo = {path: stem for path, stem in stems.items() if path not in kept}
+    if not todo:
+        print(f"nothing to do: the results of all {len(stems)} images exist in {arguments.out}, made with this model, these "
+              "settings and these very pictures")
+        return 0
+    if arguments.skip_existing and (again := len(finished - kept)):
+        print(f"note: {again} images are segmented again: {RECORD} does not say that the results there are of these very "
+              "pictures", file=sys.stderr)
     if arguments.mpp is None and segmenter.mpp is not None:
         print(f"warning: no --mpp given; assuming {segmenter.mpp:g} µm per pixel, as the model was trained at. At "
               "another magnification the outlines will be wrong. Sizes in µm are left out", file=sys.stderr)
     warnings.simplefilter("ignore", PixelSizeWarning)  # said once, above
+    if large := large_pictures(todo, segmenter, arguments.mpp, tiling):
+        print(f"note: {large}", file=sys.stderr)
+    folder.begin({displayable(path) for path in todo})
     try:
         for result in predicted(segmenter, list(todo), arguments.mpp, tiling, post):
-            entry = finish(result, todo[result.path], arguments, options)
-            record["images"][str(result.path)] = entry | {"seconds": round(result.seconds, 2)}
+            finish(folder, result, todo[result.path], arguments.formats, options)
     finally:
-        write_record(arguments.out, record)
-    failed = sum("error" in record["images"][str(path)] for path in todo)
-    glands = sum(record["images"][str(path)].get("glands", 0) for path in todo)
-    skipped = f", skipped: {len(stems) - len(todo)}" if len(todo) < len(stems) else ""
+        folder.close()
+    entries = [folder.record["images"][displayable(path)] for path in todo]
+    failed = sum("error" in entry for entry in entries)
+    glands = sum(entry.get("glands", 0) for entry in entries)
+    skipped = f", skipped: {len(kept)}" if kept else ""
     print(f"segmented: {len(todo) - failed}{skipped}, failed: {failed}, glands: {glands}; written to {arguments.out}")
     return 1 if failed else 0
 
 
-def is_done(stem: Path, arguments: argparse.Namespace) -> bool:
-    """Whether to leave an image out; raises FileExistsError for results that nobody said to replace or keep."""
+def is_there(stem: Path, arguments: argparse.Namespace) -> bool:
+    """Whether an image has results; raises FileExistsError for some that nobody said to replace or keep."""
     paths = output_paths(stem, arguments.formats)
-    there = [path for path in paths if path.exists()]
+    there = [path for path in paths if os.path.exists(path)]  # False, too, for a name that is too long
     if there and not (arguments.overwrite or arguments.skip_existing):
         raise FileExistsError(f"{there[0]}: exists already; give another --out, --overwrite to replace results, or "
                               "--skip-existing to go on where a run was stopped")
-    return arguments.skip_existing and len(there) == len(paths)
+    return len(there) == len(paths)
 
 
-def open_record(arguments: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    """The record to add to; raises ValueError where results of other settings would get mixed with new ones."""
-    path = arguments.out / RECORD
-    record = {"model": arguments.model, "settings": settings, "images": {}}
-    if path.exists():
+def settings_of(segmenter: "GlandSegmenter", mpp: float | None, tiling: Tiling, post: PostProcessing,
+                options: ExportOptions) -> dict[str, Any]:
+    """What the results depend on."""
+    from hf_gland.model.precision import precision_name, resolve_precision
+
+    return {"weights_sha256": segmenter.weights_sha256(), "temperature": segmenter.temperature,
+            "model_mpp": segmenter.mpp, "classes": list(segmenter.id2label.values()), "hf_gland": hf_gland.__version__,
+            "mpp": mpp, "precision": precision_name(resolve_precision(segmenter.device, tiling.precision)),
+            "tiling": asdict(tiling), "post_processing": asdict(post), "export": asdict(options)}
+
+
+def large_pictures(paths: Iterable[Path], segmenter: "GlandSegmenter", mpp: float | None, tiling: Tiling) -> str | None:
+    """What the largest picture takes, by its header, if it is large; files that cannot be read are told of later."""
+    from hf_gland.errors import HfGlandError
+    from hf_gland.imaging.opening import displayable, open_image
+    from hf_gland.imaging.pixel_size import working_hw
+    from hf_gland.model.tiled import tile_starts
+
+    count, most, words = 0, LARGE_PX, None
+    for path in paths:
         try:
-            before = json.loads(path.read_text("utf-8"))
-            changed = [key for key in settings if before["settings"].get(key) != settings[key]]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: not a record of this script ({error}); give another --out") from error
-        if changed and not arguments.overwrite:
-            raise ValueError(f"{path}: the results there were made with other settings ({', '.join(changed)}); give "
-                             "another --out, or --overwrite")
-        record["images"] = {} if changed else before["images"]
-    write_record(arguments.out, record)
-    return record
+            with open_image(path, displayable(path), max_pixels=None) as image:
+                hw = image.height, image.width
+            working = working_hw(hw, mpp, segmenter.mpp)
+        except HfGlandError:
+            continue
+        pixels = max(hw[0] * hw[1], working[0] * working[1])
+        count += pixels > LARGE_PX
+        if pixels > most:
+            most = pixels
+            rows, columns = (len(tile_starts(side, tiling.tile_px, tiling.stride_px)) for side in working)
+            words = (f"the largest, {displayable(path)}, has {hw[1]}×{hw[0]} px: {rows * columns} tiles, and about "
+                     f"{pixels * BYTES_PER_PIXEL / 1e9:.1f} GB of memory")
+    return words and f"{count} of the pictures {'is' if count == 1 else 'are'} large; {words}"
 
 
-def write_record(out: Path, record: dict[str, Any]) -> None:
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(out / RECORD, lambda file: file.write(text.encode("utf-8")))
-
-
-def predicted(segmenter: GlandSegmenter, paths: list[Path], mpp: float | None, tiling: Tiling,
-              post: PostProcessing) -> Iterator[FileResult]:
+def predicted(segmenter: "GlandSegmenter", paths: list[Path], mpp: float | None, tiling: Tiling,
+              post: PostProcessing) -> Iterator["FileResult"]:
     """Each file's result, under a bar that moves with every batch of tiles."""
     with tqdm(total=len(paths), bar_format="{percentage:3.0f}% |{bar}| {desc} [{elapsed}<{remaining}]") as bar:
         finished = 0
@@ -175,21 +195,36 @@ def predicted(segmenter: GlandSegmenter, paths: list[Path], mpp: float | None, t
             yield result
 
 
-def finish(result: FileResult, stem: Path, arguments: argparse.Namespace, options: ExportOptions) -> dict[str, Any]:
-    """Write one result and say so; returns its entry in the record."""
-    if result.error is not None or result.prediction is None:
-        tqdm.write(f"error: {result.error}", file=sys.stderr)
-        return {"error": result.error}
-    try:
-        paths = write_outputs(stem, arguments.formats, result.prediction, options)
-    except ValueError as error:  # what does not fit a format; a disk that is full stops the run
+def finish(folder: "ResultsFolder", result: "FileResult", stem: Path, formats: Sequence[str],
+           options: ExportOptions) -> None:
+    """Write one result, note it, and say so."""
+    from hf_gland.export.results_folder import file_sha256
+    from hf_gland.export.table import gland_rows
+    from hf_gland.imaging.opening import displayable
+
+    image, prediction, picture = displayable(result.path), result.prediction, result.picture
+    entry: dict[str, Any] = {"sha256": file_sha256(result.path), "seconds": round(result.seconds, 2)}
+    error, paths = result.error, []
+    if prediction is not None:
+        try:
+            paths = write_outputs(stem, formats, prediction, options)
+        except ValueError as problem:  # what does not fit a format; a disk that is full stops the run
+            error = str(problem)
+        except OSError as problem:
+            if problem.errno != errno.ENAMETOOLONG:
+                raise
+            error = f"{image}: its name is too long for the names of its results; give the file a shorter one"
+    if error is not None or prediction is None or picture is None:
         tqdm.write(f"error: {error}", file=sys.stderr)
-        return {"error": str(error)}
-    share = float((result.prediction.class_map > 0).mean())
-    confidence = float(result.prediction.confidence.mean())
-    tqdm.write(f"{result.path}: glands: {len(result.prediction.glands)}, on {share:.1%} of the area; mean confidence "
-               f"{confidence:.2f}")
-    height, width = result.prediction.class_map.shape
-    return {"glands": len(result.prediction.glands), "gland_share": round(share, 4),
-            "mean_confidence": round(confidence, 4), "width_px": width, "height_px": height,
-            "files": [path.relative_to(arguments.out).as_posix() for path in paths]}
+        return folder.add(image, {"error": error, **entry})
+    share, confidence = float((prediction.class_map > 0).mean()), float(prediction.confidence.mean())
+    notes = list(picture.notes)
+    if picture.mpp is not None and prediction.mpp is not None and abs(picture.mpp / prediction.mpp - 1) > 0.1:
+        notes.append(f"The file states {picture.mpp:g} µm per pixel, not {prediction.mpp:g}.")
+    tqdm.write(f"{image}: glands: {len(prediction.glands)}, on {share:.1%} of the area; mean confidence "
+               f"{confidence:.2f}" + "".join(f"\n  note: {note}" for note in notes))
+    height, width = prediction.class_map.shape
+    return folder.add(image, entry | {
+        "glands": len(prediction.glands), "gland_share": round(share, 4), "mean_confidence": round(confidence, 4),
+        "width_px": width, "height_px": height, "orientation": picture.orientation, "notes": notes,
+        "files": [displayable(path.relative_to(folder.out).as_posix()) for path in paths]}, gland_rows(prediction, options))

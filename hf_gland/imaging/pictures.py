@@ -26,11 +26,11 @@ ImageSource = str | Path | Image.Image | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """rgb uint8 [H, W, 3], upright, and where it came from.
+    """rgb uint8 [H, W, 3], and where it came from.
 
-    name: what messages call it; full_hw: (height, width) in the file, upright; mpp: µm per pixel of the *file's* picture
-    as the file states it, or None; orientation: how the file stores it, as in EXIF (1: upright); pages: pictures in the
-    file, of which `page` (from 1) was taken; notes: sentences for the user.
+    name: what messages call it; full_hw: (height, width) in the file, turned as rgb is; mpp: µm per pixel of the *file's*
+    picture as the file states it, or None; orientation: how the file stores it, as in EXIF (1: upright); pages: pictures
+    in the file, of which `page` (from 1) was taken; notes: sentences for the user.
     """
 
     rgb: np.ndarray
@@ -52,11 +52,13 @@ class Picture:
         return Path(self.name).stem or "picture"
 
 
-def read_rgb(source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_rgb(source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS,
+             upright: bool = True) -> np.ndarray:
     """A picture as uint8 [H, W, 3] RGB.
 
     `source`: a file (see `read_picture`), a PIL image, or an array: uint8 or uint16, [H, W] grey, [H, W, 1], [H, W, 3]
-    RGB or [H, W, 4] RGBA. `name` is what errors call the picture (default: its file). Raises ImageError.
+    RGB or [H, W, 4] RGBA. `name` is what errors call the picture (default: its file); `upright`: see `read_picture`.
+    Raises ImageError.
     """
     if isinstance(source, np.ndarray):
         return _rgb_from_array(source, name or "array", max_pixels)
@@ -65,31 +67,33 @@ def read_rgb(source: ImageSource, *, name: str | None = None, max_pixels: int = 
         with named_errors(label):
             check_size(label, source.height, source.width, max_pixels)
             refuse_several(source, label)
-            return _to_rgb(ImageOps.exif_transpose(source), label)
-    return read_picture(source, name=name, max_pixels=max_pixels).rgb
+            return _to_rgb(ImageOps.exif_transpose(source) if upright else source, label)
+    return read_picture(source, name=name, max_pixels=max_pixels, upright=upright).rgb
 
 
 def read_picture(path: str | Path, *, name: str | None = None, max_pixels: int = MAX_PIXELS,
-                 max_side_px: int | None = None, page: int | None = None) -> Picture:
+                 max_side_px: int | None = None, page: int | None = None, upright: bool = True) -> Picture:
     """Read a PNG, JPEG, TIFF, BMP or WebP file of at most `max_pixels`, reduced to `max_side_px` if that is less.
 
-    The camera's orientation tag is applied. Grey is repeated over the channels; transparency is laid over white, the
-    colour of an empty slide; CMYK and other colour spaces are converted; of 16 bits the upper 8 are kept. Of a pyramid
-    the largest level is read, or the smallest that is large enough for `max_side_px`; of a stack, `page` (from 1; None:
-    there must be one alone). `name` is what errors call the picture (default: its path). Raises ImageError.
+    The camera's orientation tag is applied, unless `upright` is False: then pixels lie as the file stores them, as viewers
+    that count a file's pixels (QuPath, ImageJ) show them. Grey is repeated over the channels; transparency is laid over
+    white, the colour of an empty slide; CMYK and other colour spaces are converted; of 16 bits the upper 8 are kept. Of a
+    pyramid the largest level is read, or the smallest that is large enough for `max_side_px`; of a stack, `page` (from 1;
+    None: there must be one alone). `name` is what errors call the picture (default: its path). Raises ImageError.
     """
     path = Path(path)
     label = name or displayable(path)
     if first_bytes(path, label).startswith(TIFF_STARTS):
-        picture = _from_tiff(path, label, max_pixels, max_side_px, page)
+        picture = _from_tiff(path, label, max_pixels, max_side_px, page, upright)
     elif page not in (None, 1):
         raise ImageError(f"{label}: has no page {page}; it holds 1")
     else:
-        picture = _from_one(path, label, max_pixels, max_side_px)
+        picture = _from_one(path, label, max_pixels, max_side_px, upright)
     return picture if max_side_px is None else _reduced(picture, max_side_px)
 
 
-def _from_tiff(path: Path, name: str, max_pixels: int, side: int | None, page: int | None) -> Picture:
+def _from_tiff(path: Path, name: str, max_pixels: int, side: int | None, page: int | None,
+               upright: bool) -> Picture:
     pages = inspect_tiff(path, name)
     if page is None and pages.count > 1:
         raise ImageError(f"{name}: holds {pages.count} pictures (a stack); save the one that is meant as a file of its own")
@@ -101,10 +105,10 @@ def _from_tiff(path: Path, name: str, max_pixels: int, side: int | None, page: i
     elif level is not levels[0]:
         notes = (f"Pyramid of {len(levels)} levels: the one of {level.hw[1]}×{level.hw[0]} px was read.",)
     with open_level(path, name, level, max_pixels) as image:
-        return _picture(image, name, levels[0].hw, notes, pages.count, number)
+        return _picture(image, name, levels[0].hw, notes, pages.count, number, upright)
 
 
-def _from_one(path: Path, name: str, max_pixels: int, side: int | None) -> Picture:
+def _from_one(path: Path, name: str, max_pixels: int, side: int | None, upright: bool) -> Picture:
     with open_image(path, name, max_pixels=None) as image:
         full_hw = image.height, image.width
         if side is not None and isinstance(image, JpegImagePlugin.JpegImageFile) and _has_one_scan(path):
@@ -112,7 +116,7 @@ def _from_one(path: Path, name: str, max_pixels: int, side: int | None) -> Pictu
             image.draft(None, (min(side, image.width), min(side, image.height)))
         check_size(name, image.height, image.width, max_pixels)
         refuse_several(image, name)
-        return _picture(image, name, full_hw)
+        return _picture(image, name, full_hw, upright=upright)
 
 
 def _has_one_scan(path: Path) -> bool:
@@ -132,15 +136,18 @@ def _has_one_scan(path: Path) -> bool:
 
 
 def _picture(image: Image.Image, name: str, full_hw: tuple[int, int], notes: tuple[str, ...] = (), pages: int = 1,
-             page: int = 1) -> Picture:
+             page: int = 1, upright: bool = True) -> Picture:
     """Decode an opened image."""
     notes, mpp = (*notes, *_colour_notes(image)), stated_mpp(image)
     orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    rgb = _to_rgb(ImageOps.exif_transpose(image), name)
+    rgb = _to_rgb(ImageOps.exif_transpose(image) if upright else image, name)
     if orientation in range(2, 9):
-        notes = (*notes, "The file stores the picture turned or mirrored; it was set upright, and coordinates count "
-                         "pixels of the upright picture.")
-    return Picture(rgb, name, full_hw[::-1] if orientation in range(5, 9) else full_hw, mpp, orientation, pages, page, notes)
+        notes = (*notes, "The file stores the picture turned or mirrored; " + (
+            "it was set upright, and coordinates count pixels of the upright picture." if upright else
+            f"coordinates count its pixels as stored, without the camera's orientation tag ({orientation})."))
+    if upright and orientation in range(5, 9):
+        full_hw = full_hw[::-1]
+    return Picture(rgb, name, full_hw, mpp, orientation, pages, page, notes)
 
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:

@@ -9,36 +9,39 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_gland.errors import ImageError, PixelSizeError
-from hf_gland.imaging.pictures import read_rgb
+from hf_gland.errors import HfGlandError
+from hf_gland.imaging.pictures import Picture, read_picture
 
 
 @dataclass(frozen=True, eq=False)
 class ReadFile:
-    """A file's pixels, uint8 [H, W, 3], or why there are none. `small`: it fits one tile."""
+    """A file's picture, its pixels as stored, or why there is none. `small`: it fits one tile."""
 
     path: Path
     seconds: float
-    rgb: np.ndarray | None = None
+    picture: Picture | None = None
     small: bool = False
     error: str | None = None
 
     def alike(self, other: "ReadFile") -> bool:
         """Whether both can go through a network together."""
-        return (self.rgb is not None and other.rgb is not None and self.small and other.small
-                and self.rgb.shape == other.rgb.shape)
+        return (self.picture is not None and other.picture is not None and self.small and other.small
+                and self.picture.rgb.shape == other.picture.rgb.shape)
 
 
 def read_ahead(helper: Executor, paths: Iterable[str | Path], count: int,
                fits_a_tile: Callable[[Path, np.ndarray], bool]) -> Iterator[ReadFile]:
-    """The files in their order, read by the helper before they are asked for: up to `count`, but one after a large file
-    and at first, as nothing is known of the sizes then."""
+    """The files in their order, read by the helper before they are asked for.
+
+    Up to `count` of them wait in memory while the files are small (see ReadFile), and one after a file that is not, and
+    before the first, whose size is not known yet.
+    """
     def read(path: Path) -> ReadFile:
         started = time.perf_counter()
         try:
-            rgb = read_rgb(path)
-            return ReadFile(path, time.perf_counter() - started, rgb, fits_a_tile(path, rgb))
-        except (ImageError, PixelSizeError) as error:
+            picture = read_picture(path, upright=False)
+            return ReadFile(path, time.perf_counter() - started, picture, fits_a_tile(path, picture.rgb))
+        except HfGlandError as error:
             return ReadFile(path, time.perf_counter() - started, error=str(error))
 
     waiting: deque[Future[ReadFile]] = deque()
@@ -47,21 +50,25 @@ def read_ahead(helper: Executor, paths: Iterable[str | Path], count: int,
         waiting.append(helper.submit(read, path))
         while len(waiting) > (count if small else min(count, 1)):
             file = waiting.popleft().result()
-            small = file.small or file.rgb is None
+            small = file.small or file.picture is None
             yield file
     while waiting:
         yield waiting.popleft().result()
 
 
 def batches(files: Iterable[ReadFile], batch_size: int) -> Iterator[list[ReadFile]]:
-    """Neighbours that are alike, at most `batch_size` of them; every other file by itself."""
+    """Lists of up to `batch_size` files that follow one another and are alike (of one size, no larger than a tile).
+
+    A file that is not like its neighbours is a list of its own. A list is handed on as soon as it is full or its file is
+    large, without waiting for the file after it.
+    """
     batch: list[ReadFile] = []
     for file in files:
         if batch and not batch[0].alike(file):
             yield batch
             batch = []
         batch.append(file)
-        if len(batch) == batch_size or not file.small:  # nothing to wait for
+        if len(batch) == batch_size or not file.small:
             yield batch
             batch = []
     if batch:

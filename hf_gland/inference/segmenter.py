@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from hf_gland.errors import ModelError, PixelSizeError
-from hf_gland.imaging.pictures import ImageSource, read_rgb
+from hf_gland.imaging.opening import displayable
+from hf_gland.imaging.pictures import ImageSource, Picture, read_rgb
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
@@ -59,13 +60,14 @@ class Preprocessing:
 
 @dataclass(frozen=True, eq=False)
 class FileResult:
-    """One file of `predict_many`: either its `prediction`, or what went wrong.
+    """One file of `predict_many`: either its `prediction`, and the `picture` as it was read, or what went wrong.
 
     `seconds`: the work it took, a batch's share of the network's time evenly.
     """
 
     path: Path
     prediction: GlandPrediction | None = None
+    picture: Picture | None = None
     error: str | None = None
     seconds: float = 0.0
 
@@ -120,6 +122,8 @@ class GlandSegmenter:
                 name: str | None = None) -> GlandPrediction:
         """Segment one picture (see `read_rgb` for what is accepted); the result has the picture's own size.
 
+        Its pixels are taken as they are stored, without the camera's orientation tag, as QuPath shows them.
+
         `mpp`: the picture's µm per pixel. It is resampled to the pixel size the model was trained at;
         without it that same size is assumed, with a PixelSizeWarning, and sizes in µm are left out.
         `progress` is called with the share done, 0-1. `name` is what errors call the picture.
@@ -127,11 +131,11 @@ class GlandSegmenter:
         Raises ImageError, PixelSizeError, and ModelError where the model gives no probabilities.
         """
         path = Path(image) if isinstance(image, str | Path) else None
-        label = name or (str(path) if path else "image")
-        rgb = read_rgb(image, name=label)
+        label = name or (displayable(path) if path else "image")
+        rgb = read_rgb(image, name=label, upright=False)
         clean_up = self._clean_up(mpp, post, label)
         return clean_up(self.probabilities(rgb, mpp, tiling, progress=progress, name=label), rgb=rgb,
-                        name=name or (path.name if path else "image"))
+                        name=name or (displayable(path.name) if path else "image"))
 
     def probabilities(self, rgb: np.ndarray, mpp: float | None = None, tiling: Tiling = Tiling(), *,
                       progress: Callable[[float], None] | None = None, name: str = "image") -> np.ndarray:
@@ -178,7 +182,7 @@ class GlandSegmenter:
         asked for, and one of the pictures that are larger than a tile.
         """
         def fits_a_tile(path: Path, rgb: np.ndarray) -> bool:
-            return max(working_hw(rgb.shape[:2], mpp, self.mpp, str(path))) <= tiling.tile_px
+            return max(working_hw(rgb.shape[:2], mpp, self.mpp, displayable(path))) <= tiling.tile_px
 
         helper, found = ThreadPoolExecutor(1), deque[Future[list[FileResult]]]()
         try:
@@ -197,13 +201,14 @@ class GlandSegmenter:
         def failed(error: str | None) -> list[FileResult]:
             return [FileResult(f.path, error=error, seconds=f.seconds) for f in batch]
 
-        if batch[0].rgb is None:
+        if batch[0].picture is None:
             return helper.submit(failed, batch[0].error)
-        started, name = time.perf_counter(), str(batch[0].path)
+        started, name = time.perf_counter(), displayable(batch[0].path)
         shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
             clean_up = self._clean_up(mpp, post, name)
-            probabilities = self._probabilities_alike([f.rgb for f in batch if f.rgb is not None], mpp, tiling, name, shown)
+            probabilities = self._probabilities_alike([f.picture.rgb for f in batch if f.picture is not None], mpp,
+                                                      tiling, name, shown)
         except (PixelSizeError, ModelError) as error:
             if len(batch) == 1:
                 return helper.submit(failed, str(error))
@@ -213,8 +218,9 @@ class GlandSegmenter:
 
         def finish(file: ReadFile, of_file: np.ndarray) -> FileResult:
             started = time.perf_counter()
-            prediction = clean_up(of_file, rgb=file.rgb, name=file.path.name)
-            return FileResult(file.path, prediction,
+            assert file.picture is not None  # as of the whole batch
+            prediction = clean_up(of_file, rgb=file.picture.rgb, name=displayable(file.path.name))
+            return FileResult(file.path, prediction, file.picture,
                               seconds=file.seconds + each + time.perf_counter() - started)
 
         return helper.submit(lambda: [finish(*pair) for pair in zip(batch, probabilities, strict=True)])

@@ -1,6 +1,10 @@
 """scripts/predict.py, from the command line to the files it leaves."""
 
+import errno
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tiny_model import save_tiny_model
 
 from hf_gland.cli import predict as predict_command
+from hf_gland.cli.main import run_command
 from hf_gland.export.formats import FORMATS
 from hf_gland.export.geojson_masks import masks_from_geojson
 
@@ -44,12 +50,12 @@ def predict(model, monkeypatch, capsys):
     def run(*arguments, mpp="0.5"):
         defaults = ["--model", str(model), *(["--mpp", mpp] if mpp else [])]
         words = [str(arguments[0]), *defaults, *map(str, arguments[1:])]  # of an option given twice the last counts
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
         try:
-            status = predict_command.main()
+            status = run_command("predict", words)
         except SystemExit as stop:  # argparse
             status = stop.code
         return status, *capsys.readouterr()
+    run.model = model
     return run
 
 
@@ -62,7 +68,7 @@ def test_a_folder_gives_every_format_for_every_image(predict, images, tmp_path):
     status, stdout, stderr = predict(images, "--out", out, "--formats", *FORMATS, "--min-gland-um2", 0)
     assert status == 0
     assert "error" not in stderr
-    assert set(tree(out)) == {"predictions.json",
+    assert set(tree(out)) == {"predictions.json", "glands.csv",
                               *(stem + f.ending for stem in ("a", "deep/b") for f in FORMATS.values())}
     record = json.loads((out / "predictions.json").read_text("utf-8"))
     total = 0
@@ -82,6 +88,12 @@ def test_a_folder_gives_every_format_for_every_image(predict, images, tmp_path):
         assert f"{path}: glands: {len(table)}" in stdout
         total += len(table)
     assert f"segmented: 2, failed: 0, glands: {total}; written to {out}" in stdout
+    combined = pd.read_csv(out / "glands.csv")
+    assert len(combined) == total > 2
+    for path in (images / "a.png", images / "deep/b.tif"):
+        alone = pd.read_csv(f"{out / path.relative_to(images).with_suffix('')}_glands.csv")
+        rows = combined[combined["image"] == str(path)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows.drop(columns="image"), alone.drop(columns="image"))
 
 
 def test_a_bad_file_is_reported_and_the_rest_goes_on(predict, images, tmp_path):
@@ -118,6 +130,7 @@ def test_a_stopped_run_goes_on_with_what_is_missing(predict, images, tmp_path):
     assert status == 0
     assert "segmented: 1, skipped: 1" in stdout
     again = tree(out)
+    assert sorted(again.pop("glands.csv").splitlines()) == sorted(whole.pop("glands.csv").splitlines())
     for files in (whole, again):
         files.pop("predictions.json")  # it notes the seconds
     assert again == whole
@@ -134,6 +147,185 @@ def test_results_of_other_settings_are_not_mixed(predict, images, tmp_path):
     assert status == 2
     assert "other settings (mpp)" in stderr
     assert not (out / "deep").exists()
+
+
+@pytest.mark.parametrize(("option", "setting"), [
+    (["--threshold", 0.2], "post_processing.gland_threshold"), (["--flips"], "tiling.flips"),
+    (["--stride-px", 100], "tiling.stride_px"), (["--unsure-below", 0.5], "export.unsure_below")])
+def test_skipping_goes_by_the_settings(predict, images, tmp_path, option, setting):
+    out = tmp_path / "out"
+    assert predict(images, "--out", out)[0] == 0
+    status, stdout, stderr = predict(images, "--out", out, "--skip-existing", *option)
+    assert (status, stdout) == (2, "")
+    assert f"other settings ({setting})" in stderr
+    assert "nothing to do" in predict(images, "--out", out, "--skip-existing", "--batch-size", 1)[1]
+
+
+def test_skipping_goes_by_the_model(predict, images, tmp_path):
+    out = tmp_path / "out"
+    assert predict(images, "--out", out)[0] == 0
+    other = save_tiny_model(tmp_path / "other", mpp=0.5)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"confidence_temperature": 2.0}))
+    status, _, stderr = predict(images, "--out", out, "--skip-existing", "--model", other)
+    assert status == 2
+    assert "other settings (temperature" in stderr
+
+
+def test_another_picture_of_the_same_name_is_segmented_again(predict, images, tmp_path):
+    out = tmp_path / "out"
+    assert predict(images, "--out", out)[0] == 0
+    before = tree(out)
+    Image.new("RGB", (50, 40), "white").save(images / "a.png")
+    status, stdout, stderr = predict(images, "--out", out, "--skip-existing")
+    assert status == 0
+    assert "segmented: 1, skipped: 1" in stdout
+    assert "1 images are segmented again" in stderr
+    assert Image.open(out / "a_mask.png").size == (50, 40)
+    assert tree(out)["deep/b_mask.png"] == before["deep/b_mask.png"]
+    rows = pd.read_csv(out / "glands.csv")
+    record = json.loads((out / "predictions.json").read_text("utf-8"))["images"]
+    assert rows.groupby("image").size().to_dict() == {i: e["glands"] for i, e in record.items() if e["glands"]}
+    assert "nothing to do" in predict(images, "--out", out, "--skip-existing")[1]
+
+
+def test_results_that_the_record_does_not_know_are_not_taken_on_trust(predict, images, tmp_path):
+    out = tmp_path / "out"
+    assert predict(images, "--out", out)[0] == 0
+    (out / "predictions.json").unlink()
+    assert "segmented: 2, failed" in predict(images, "--out", out, "--skip-existing")[1]
+
+
+def test_a_killed_run_loses_nothing_that_was_finished(predict, images, tmp_path):
+    """Killed by the system, for which no program can prepare."""
+    out = tmp_path / "out"
+    for i in range(4):
+        shutil.copy(images / "a.png", images / f"z{i}.png")
+    words = [str(images), "--model", str(predict.model), "--mpp", "0.5", "--out", str(out)]
+    program = (
+        "import os, sys\nfrom hf_gland.cli import predict\nfrom hf_gland.cli.main import run_command\n"
+        "finish, count = predict.finish, 0\n"
+        "def dies(*arguments):\n    global count\n    finish(*arguments)\n    count += 1\n"
+        "    if count == 4: os.kill(os.getpid(), 9)\n"
+        f"predict.finish = dies\nrun_command('predict', {words})\n")
+    died = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])})
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert len((out / "predictions.jsonl").read_text().splitlines()) == 4
+    with (out / "predictions.jsonl").open("a") as journal, (out / "glands.csv").open("a") as table:
+        journal.write('{"image": "cut')
+        table.write(f"{images / 'z3.png'},1,1,gland")
+    status, stdout, _ = predict(images, "--out", out, "--skip-existing")
+    assert (status, stdout.count("skipped: 4")) == (0, 1)
+    record = json.loads((out / "predictions.json").read_text("utf-8"))
+    assert len(record["images"]) == 6
+    assert not (out / "predictions.jsonl").exists()
+    table = pd.read_csv(out / "glands.csv")
+    assert table.groupby("image").size().to_dict() == {
+        image: entry["glands"] for image, entry in record["images"].items() if entry["glands"]}
+    assert not table.isna().any().any()
+
+
+def test_a_full_disk_ends_the_run_and_what_was_finished_stays_known(predict, images, tmp_path, monkeypatch):
+    write, out = predict_command.write_outputs, tmp_path / "out"
+
+    def full(stem, *arguments):
+        if stem.name == "b":
+            raise OSError(errno.ENOSPC, "No space left on device", str(stem))
+        return write(stem, *arguments)
+
+    monkeypatch.setattr(predict_command, "write_outputs", full)
+    status, _, stderr = predict(images, "--out", out)
+    assert status == 2
+    assert "No space left on device" in stderr
+    assert set(json.loads((out / "predictions.json").read_text("utf-8"))["images"]) == {str(images / "a.png")}
+
+
+@pytest.mark.parametrize("name", [b"b\xe9.png", b"n" * 246 + b".png"])
+def test_a_strange_name_stops_nobody(predict, images, tmp_path, name):
+    path = Path(os.fsdecode(bytes(images) + b"/" + name))
+    shutil.copy(images / "a.png", path)
+    status, stdout, stderr = predict(images, "--out", tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text("utf-8"))["images"]
+    assert len(record) == 3
+    assert "segmented: 3, failed: 0" in stdout or "segmented: 2, failed: 1" in stdout
+    if name.startswith(b"b"):
+        assert status == 0
+        assert record[f"{images}/b\\xe9.png"]["glands"] == record[str(images / "a.png")]["glands"]
+    else:
+        assert status == 1
+        assert "its name is too long" in stderr
+
+
+def test_damaged_files_are_named_and_the_rest_goes_on(predict, images, tmp_path):
+    whole = (images / "a.png").read_bytes()
+    text = PngInfo()
+    text.add_text("note", "x" * 3_000_000, zip=True)
+    Image.open(images / "a.png").save(images / "bomb.png", pnginfo=text)
+    (images / "cut.png").write_bytes(whole[:len(whole) // 2])
+    Image.open(images / "a.png").save(images / "j.jpg")
+    damaged = bytearray((images / "j.jpg").read_bytes())
+    start = damaged.index(b"\xff\xc0")
+    damaged[start + 2:start + 4] = b"\0\3"  # the header of the frame is too short to hold a size
+    (images / "j.jpg").write_bytes(damaged)
+    status, stdout, stderr = predict(images, "--out", tmp_path / "out")
+    assert status == 1
+    assert "segmented: 2, failed: 3" in stdout
+    for name in ("bomb.png", "cut.png", "j.jpg"):
+        assert stderr.count(f"error: {images / name}: ") == 1
+    assert (tmp_path / "out" / "deep" / "b_mask.png").exists()
+
+
+def test_what_is_left_out_is_said(predict, images, tmp_path):
+    (images / ".cache").mkdir()
+    shutil.copy(images / "a.png", images / ".cache" / "h.png")
+    (images / "linked").symlink_to(images / "deep")
+    status, stdout, stderr = predict(images, "--out", tmp_path / "out")
+    assert status == 0
+    assert "segmented: 2," in stdout
+    for words in ("notes.txt", "hidden: ", "a link to another folder"):
+        assert words in stderr
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_results_count_the_pixels_that_the_file_stores(predict, tmp_path, orientation):
+    rgb = np.full((64, 96, 3), 250, np.uint8)
+    rgb[:20, :50] = (90, 30, 120)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(rgb).save(tmp_path / "slide.png", exif=exif)
+    out = tmp_path / "out"
+    status, stdout, _ = predict(tmp_path / "slide.png", "--threshold", 0, "--out", out, "--formats", "geojson", "mask",
+                                "overlay", "--keep-joined")
+    assert status == 0
+    assert Image.open(out / "slide_mask.png").size == Image.open(out / "slide_overlay.png").size == (96, 64)
+    features = json.loads((out / "slide.geojson").read_text())["features"]
+    (ring,) = features[0]["geometry"]["coordinates"]
+    assert np.max(ring, axis=0).tolist() == [96, 64]
+    entry = json.loads((out / "predictions.json").read_text("utf-8"))["images"][str(tmp_path / "slide.png")]
+    assert entry["orientation"] == orientation
+    assert ("as stored" in stdout) == ("as stored" in " ".join(entry["notes"])) == (orientation != 1)
+
+
+def test_what_a_large_picture_takes_is_said_before_it_starts(predict, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict_command, "LARGE_PX", 5000)
+    _, _, stderr = predict(images, "--out", tmp_path / "out", "--tile-px", 48)
+    assert "2 of the pictures are large; the largest, " in stderr
+    assert "a.png, has 96×64 px: 6 tiles, and about 0.0 GB of memory" in stderr
+    monkeypatch.setattr(predict_command, "LARGE_PX", 7000)
+    assert "are large" not in predict(images, "--out", tmp_path / "out2")[2]
+
+
+def test_a_pixel_size_that_the_file_contradicts_is_noted(predict, images, tmp_path):
+    Image.open(images / "a.png").save(images / "own.tif", dpi=(101_600, 101_600))  # 0.25 µm
+    _, stdout, _ = predict(images, "--out", tmp_path / "out")
+    assert stdout.count("The file states 0.25 µm per pixel, not 0.5.") == 1
+
+
+def test_the_stride_is_three_quarters_of_a_tile(predict, images, tmp_path):
+    assert predict(images / "a.png", "--out", tmp_path / "out", "--tile-px", "64")[0] == 0
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text("utf-8"))
+    assert (record["settings"]["tiling"]["tile_px"], record["settings"]["tiling"]["stride_px"]) == (64, 48)
 
 
 def test_its_own_output_inside_the_input_is_not_segmented(predict, images):

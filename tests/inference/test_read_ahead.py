@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from hf_gland.imaging.pictures import Picture
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 
 
@@ -26,9 +27,13 @@ class AtOnce(Executor):
         return future
 
 
+def of_size(*hw):
+    return Picture(np.zeros((*hw, 3), np.uint8), "a.png", hw)
+
+
 @given(st.lists(st.sampled_from(["small a", "small b", "large", "broken"])), st.integers(1, 4))
 def test_every_file_comes_once_in_order_and_only_small_ones_of_one_size_together(kinds, batch_size):
-    pixels = {"small a": np.zeros((4, 4, 3)), "small b": np.zeros((4, 5, 3)), "large": np.zeros((9, 9, 3)), "broken": None}
+    pixels = {"small a": of_size(4, 4), "small b": of_size(4, 5), "large": of_size(9, 9), "broken": None}
     files = [ReadFile(Path(str(i)), 0.0, pixels[kind], kind.startswith("small")) for i, kind in enumerate(kinds)]
     made = list(batches(files, batch_size))
     assert [file for batch in made for file in batch] == files
@@ -43,8 +48,8 @@ def test_every_file_comes_once_in_order_and_only_small_ones_of_one_size_together
 def test_a_batch_that_is_full_or_can_have_no_other_file_waits_for_none():
     def files():
         for i in range(2):
-            yield ReadFile(Path(str(i)), 0.0, np.zeros((4, 4, 3)), small=True)
-        yield ReadFile(Path("2"), 0.0, np.zeros((9, 9, 3)))
+            yield ReadFile(Path(str(i)), 0.0, of_size(4, 4), small=True)
+        yield ReadFile(Path("2"), 0.0, of_size(9, 9))
         raise AssertionError("asked for a file too many")
 
     made = batches(files(), 2)
@@ -60,7 +65,7 @@ def test_so_many_are_read_before_they_are_asked_for(tmp_path, count, read):
     files = read_ahead(helper, paths, count, lambda path, rgb: path.name != "5.png")
     for i, path in enumerate(paths):
         file = next(files)
-        assert (file.path, int(file.rgb[0, 0, 0]), file.error) == (path, i, None)
+        assert (file.path, int(file.picture.rgb[0, 0, 0]), file.error) == (path, i, None)
         assert file.small == (i != 5)
         assert helper.done == read[i]
 
@@ -76,5 +81,5 @@ def test_large_files_are_read_one_ahead(tmp_path):
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path):
     (file,) = read_ahead(AtOnce(), [tmp_path / "gone.png"], 2, lambda path, rgb: True)
-    assert file.rgb is None
+    assert file.picture is None
     assert "no such file" in file.error

@@ -1,0 +1,133 @@
+"""A folder of predictions: what became of each image, and the glands of all images in one table."""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hf_gland.errors import HfGlandError
+from hf_gland.export.table import COLUMNS, csv_text
+from hf_gland.files import write_atomically
+
+RECORD, JOURNAL, TABLE = "predictions.json", "predictions.jsonl", "glands.csv"
+# Of the settings, those that change no result beyond rounding: a run may go on with others.
+_FREE = {"tiling.batch_size", "tiling.precision"}  # the precision that "auto" came to is a setting of its own
+
+
+class ResultsFolder:
+    """RECORD and TABLE of one folder, never behind by more than the image in hand.
+
+    RECORD holds the model, the settings and an entry for each image. While a run goes on its entries are lines of
+    JOURNAL; `close` folds them into RECORD, and the next run does so where one was killed. TABLE grows with each image.
+    Images go by the text that `displayable` makes of their path.
+    """
+
+    def __init__(self, out: Path, model: str, settings: Mapping[str, Any], *, overwrite: bool = False):
+        """Raises HfGlandError where results of other settings would get mixed with new ones, unless `overwrite`."""
+        self.out = out
+        settings = json.loads(_json(settings))  # as it will be read back
+        self.record: dict[str, Any] = {"model": model, "settings": settings, "images": {}}
+        self._table: BinaryIO | None = None
+        self._journal: BinaryIO | None = None
+        if (out / RECORD).exists():
+            before = _read_record(out / RECORD)
+            old, new = _flat(before["settings"]), _flat(settings)
+            changed = sorted(key for key in (old.keys() | new.keys()) - _FREE if old.get(key) != new.get(key))
+            if changed and not overwrite:
+                raise HfGlandError(f"{out / RECORD}: the results there were made with other settings "
+                                   f"({', '.join(changed)}); give another --out, or --overwrite")
+            if not changed:
+                self.record["images"] = before["images"] | _read_journal(out / JOURNAL)
+
+    def holds(self, image: str, path: Path) -> bool:
+        """Whether `image` was finished without an error from the very bytes that `path` holds now."""
+        entry = self.record["images"].get(image, {})
+        return "error" not in entry and "sha256" in entry and entry["sha256"] == file_sha256(path)
+
+    def begin(self, todo: Collection[str]) -> None:
+        """Make ready for new results of the images `todo`; their old rows and entries go."""
+        kept = self.record["images"].keys() - set(todo)
+        self.record["images"] = {image: entry for image, entry in self.record["images"].items() if image in kept}
+        rows = _rows_of(self.out / TABLE, kept)
+        self._write_record()
+        write_atomically(self.out / TABLE, lambda file: file.write(csv_text(rows)))
+        self._table, self._journal = (self.out / TABLE).open("ab"), (self.out / JOURNAL).open("wb")
+
+    def add(self, image: str, entry: Mapping[str, Any], rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Note what became of an image, and its glands' rows (see `table.gland_rows`)."""
+        assert self._table is not None
+        assert self._journal is not None
+        self.record["images"][image] = dict(entry)
+        text = csv_text(({**row, "image": image} for row in rows), header=False)
+        for file, added in ((self._table, text), (self._journal, _json({"image": image, **entry}) + b"\n")):
+            file.write(added)
+            file.flush()
+
+    def close(self) -> None:
+        """Fold the journal into the record."""
+        for file in (self._table, self._journal):
+            if file is not None:
+                file.close()
+        self._write_record()
+        (self.out / JOURNAL).unlink(missing_ok=True)
+
+    def _write_record(self) -> None:
+        write_atomically(self.out / RECORD, lambda file: file.write(_json(self.record, indent=2) + b"\n"))
+
+
+def file_sha256(path: Path) -> str | None:
+    """Checksum of a file; None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _json(value: object, indent: int | None = None) -> bytes:
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of groups as `group.name`."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        if not (isinstance(record["settings"], dict) and all(isinstance(e, dict) for e in record["images"].values())):
+            raise ValueError("no settings or images")
+        return record
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HfGlandError(f"{path}: not a record of predictions ({error}); give another --out") from error
+
+
+def _read_journal(path: Path) -> dict[str, Any]:
+    """The entries that a killed run left; its last line may be cut short."""
+    entries: dict[str, Any] = {}
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            entry = json.loads(line)
+            entries[entry.pop("image")] = entry
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return entries
+
+
+def _rows_of(path: Path, images: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of a table that belong to `images`; of a killed run, the last may be cut short, and is of none of them."""
+    if not images or not os.path.exists(path):
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise HfGlandError(f"{path}: not a table of this version's predictions; move it away, or give another --out")
+        return [row for row in reader if row["image"] in images and None not in row.values()]
