@@ -117,7 +117,7 @@ def dataset_file(drawing: Drawing, class_names: Sequence[str], folder: Path) -> 
         sample = Sample(drawing.picture.rgb, None, None, drawing.image_id, drawing.patient_id, SOURCE, mpp=drawing.mpp)
         build_dataset({"train": [(sample, as_drawn(drawing.mask, None, None))]}, work / "dataset", class_names=class_names,
                       source=SOURCE, licence="unknown", annotation={"style": "as-is"}, seed=0)
-        (work / "README.txt").write_text(readme(class_names), "utf-8")
+        (work / "README.txt").write_text(readme(class_names, bool((drawing.mask == BACKGROUND).any())), "utf-8")
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(path for path in work.rglob("*") if path.is_file()):
                 archive.write(file, file.relative_to(work))
@@ -141,8 +141,10 @@ def build_command(class_names: Sequence[str]) -> str:
     return f"python scripts/build_dataset.py folder --root annotations --style as-is{names} --out data/mine"
 
 
-def readme(class_names: Sequence[str]) -> str:
+def readme(class_names: Sequence[str], has_stroma: bool) -> str:
     """What the zip holds, and the commands that train on it: indented lines that begin with `python`."""
+    assume = "" if has_stroma else " --warmup_background assume"
+    why = "" if has_stroma else "\nNo stroma is labelled: training first assumes that what is not outlined is stroma.\n"
     values = ", ".join(f"{index} {' '.join(name.split())}" for index, name in enumerate(class_names))
     return f"""Sparse gland annotations, drawn in the browser.
 
@@ -157,5 +159,5 @@ More images can be added to annotations/ (and a line for each to metadata.csv); 
 
 and train with
 
-  python scripts/train.py --config demo --dataset data/mine --out runs/mine
-"""
+  python scripts/train.py --config demo --dataset data/mine{assume} --out runs/mine
+{why}"""

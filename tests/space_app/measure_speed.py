@@ -15,12 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "space_app"))
 
+import gradio as gr
 import torch
+from gland_space.analysis import Choice
 from gland_space.demo import Demo
-from gland_space.downloads import KINDS
+from gland_space.downloads import KINDS, write_download
 from gland_space.limits import Limits
 from gland_space.model_source import load_model, parse_source
-from gland_space.segment_tab import SegmentHandlers
+from gland_space.runner import Job
+from gland_space.segment_tab import SegmentTab
 from PIL import Image
 
 from hf_gland.data.sources.synthetic.images import iter_synthetic
@@ -75,24 +78,28 @@ def main():
         path = Path(place) / "picture.png"
         Image.fromarray(sample.image).save(path)
         demo = Demo(load_model(parse_source(arguments.model)), None, Path(place) / "files", Limits())
-        handlers = SegmentHandlers(demo)
+        with gr.Blocks():
+            tab = SegmentTab(demo, [])
         key = ""
 
         def answer(mpp):
             """Everything between the upload and the finished view: read, segment, measure, draw."""
             nonlocal key
-            start, _ = handlers.load(path)
-            *_, (key, _, _) = handlers.segment(start, mpp)
-            handlers.choose(key, 75, 200)
-            handlers.view(key)
+            start, _ = demo.load(path)
+            *_, (_, (_, _, key, *_)) = tab.answer(Job(), start, str(mpp))
+            tab.slide(key, 75, 200)
+            tab.view(key)
+
+        def write(kind):
+            write_download(kind, tab.analysed(key), Choice(0.8, 300), "model", demo.out_folder())
 
         for mpp in arguments.mpp:
             model, tiles = bare_model(demo.model.segmenter, sample.image, mpp)
             bare, whole = timed([model, lambda mpp=mpp: answer(mpp)], arguments.repeats)
             print(f"775×522 px at {mpp} µm per pixel, {tiles} tile(s), {arguments.threads} threads: bare model "
                   f"{bare:.3f} s, whole answer {whole:.3f} s; allowed {1.5 * bare + 0.5:.3f} s; ratio {whole / bare:.2f}")
-            slider, *files = timed([lambda: handlers.choose(key, 80, 300),
-                                    *(lambda kind=kind: handlers.download(kind, key, 80, 300) for kind in KINDS)], 5)
+            slider, *files = timed([lambda: tab.slide(key, 80, 300),
+                                    *(lambda kind=kind: write(kind) for kind in KINDS)], 5)
             print(f"  slider {1000 * slider:.1f} ms; files " + ", ".join(
                 f"{kind} {1000 * seconds:.0f} ms" for kind, seconds in zip(KINDS, files, strict=True)))
         demo.runner.close()

@@ -1,6 +1,8 @@
 import base64
 import io
+import runpy
 import shlex
+import sys
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -18,8 +20,9 @@ from gland_space.annotation import (
 )
 from PIL import Image
 from space_tools import discs
+from training import forget_accelerator
 
-from hf_gland.cli import build_dataset
+from hf_gland.cli.main import run_command
 from hf_gland.data.build import load_local, load_provenance
 from hf_gland.errors import PixelSizeError
 from hf_gland.imaging.pictures import Picture
@@ -45,6 +48,20 @@ def uri(mask, kind="PNG"):
     buffer = io.BytesIO()
     Image.fromarray(np.repeat(mask[..., None], 3, 2)).save(buffer, kind)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def run_script(command, monkeypatch):
+    """Run `python scripts/…` in this process; returns its exit status."""
+    python, script, *words = shlex.split(command)
+    assert python == "python"
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    forget_accelerator()
+    try:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    finally:
+        forget_accelerator()
 
 
 def test_the_drawing_comes_through_exactly():
@@ -90,10 +107,8 @@ def test_what_is_downloaded_is_what_build_dataset_takes(tmp_path):
         archive.extractall(tmp_path / "unpacked")
     assert (tmp_path / "unpacked" / "README.txt").read_text().count(build_command(("background", "gland"))) == 1
 
-    script = build_dataset
-    code = script.main(["folder", "--root", str(tmp_path / "unpacked" / "annotations"), "--style", "as-is",
-                        "--out", str(tmp_path / "built")])
-    assert code == 0
+    assert run_command("build_dataset", ["folder", "--root", str(tmp_path / "unpacked" / "annotations"), "--style", "as-is",
+                                         "--out", str(tmp_path / "built")]) == 0
     for folder in (tmp_path / "built", tmp_path / "unpacked" / "dataset"):
         (row,) = load_local(folder)["train"]
         assert np.array_equal(np.asarray(row["image"]), discs(2))
@@ -103,6 +118,20 @@ def test_what_is_downloaded_is_what_build_dataset_takes(tmp_path):
         assert row["mpp"] == pytest.approx(0.5)  # of the reduced picture
         assert row["labelled_fraction"] == pytest.approx(float((drawn() != 255).mean()))
         assert load_provenance(folder)["class_names"] == ["background", "gland"]
+
+
+@pytest.mark.parametrize(("stroma", "mpp"), [(True, None), (False, 0.5)])
+def test_the_commands_of_the_readme_in_the_zip_train_a_model(tmp_path, monkeypatch, stroma, mpp):
+    mask = drawn() if stroma else np.where(drawn() == 0, 255, drawn()).astype(np.uint8)
+    drawing = make_drawing(picture(), mask, "", "", mpp)
+    with zipfile.ZipFile(dataset_file(drawing, ("background", "gland"), tmp_path)) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    monkeypatch.chdir(tmp_path / "unpacked")
+    commands = [line for line in Path("README.txt").read_text().splitlines() if line.startswith("  python")]
+    assert len(commands) == 2
+    for command, quickly in zip(commands, ("", " --steps 2 --batch_size 2 --crop_px 64"), strict=True):
+        assert run_script(command + quickly, monkeypatch) == 0
+    assert Path("runs/mine/model/model.safetensors").is_file()
 
 
 def test_several_classes_go_into_the_file_and_hostile_names_stay_words_of_the_command(tmp_path):
@@ -135,8 +164,8 @@ def test_ids_stay_the_text_that_was_typed(tmp_path, identifier):
     drawing = make_drawing(picture(), drawn(), identifier, identifier, None)
     with zipfile.ZipFile(dataset_file(drawing, ("background", "gland"), tmp_path)) as archive:
         archive.extractall(tmp_path)
-    assert build_dataset.main(["folder", "--root", str(tmp_path / "annotations"), "--style", "as-is",
-                               "--out", str(tmp_path / "built")]) == 0
+    assert run_command("build_dataset", ["folder", "--root", str(tmp_path / "annotations"), "--style", "as-is",
+                                         "--out", str(tmp_path / "built")]) == 0
     for folder in ("built", "dataset"):
         (row,) = load_local(tmp_path / folder)["train"]
         assert row["image_id"] == row["patient_id"] == unicodedata.normalize("NFC", identifier)

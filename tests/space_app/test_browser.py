@@ -12,9 +12,9 @@ from browser_tools import browser, visit
 from gland_space.pictures import safe_name
 from PIL import Image
 from space_tools import Server, discs, free_port
-from test_annotation import build_dataset
 from test_pictures import bad_files
 
+from hf_gland.cli.main import run_command
 from hf_gland.data.build import load_local
 
 pytestmark = pytest.mark.browser
@@ -211,8 +211,8 @@ def test_annotating_ends_in_a_row_that_build_dataset_accepts(chromium, server, p
         archive = saved(page, "#annotate-save-rows", tmp_path)
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path / "row")
-    assert build_dataset.main(["folder", "--root", str(tmp_path / "row" / "annotations"), "--style", "as-is",
-                                        "--out", str(tmp_path / "built")]) == 0
+    assert run_command("build_dataset", ["folder", "--root", str(tmp_path / "row" / "annotations"), "--style", "as-is",
+                                         "--out", str(tmp_path / "built")]) == 0
     (row,) = load_local(tmp_path / "built")["train"]
     sparse = np.asarray(row["sparse_mask"])
     assert np.array_equal(sparse, mask)
