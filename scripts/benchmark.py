@@ -52,7 +52,8 @@ from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.student import IMAGENET_MEAN, IMAGENET_STD, load_network
 from hf_gland.options import PostProcessing
 from hf_gland.train import loop
-from hf_gland.train.loop import Training, make_accelerator
+from hf_gland.train.accelerator import make_accelerator
+from hf_gland.train.loop import Training
 
 BLOCKS, BLOCK_STEPS, REFRESH_REPEATS, STAGE_REPEATS = 8, 5, 3, 20
 TRAINING_STAGES = {"crops of images, labels and bank": (CropDataset, "__getitem__"),

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from hf_gland.config import make_config
 from hf_gland.train import loop, step
-from hf_gland.train.loop import Training, make_accelerator, train
+from hf_gland.train.accelerator import make_accelerator
+from hf_gland.train.loop import Training, train
 
 
 def forget_accelerator() -> None:

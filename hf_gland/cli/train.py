@@ -19,8 +19,9 @@ from hf_gland.hub.errors import HubError
 from hf_gland.hub.pusher import CheckpointPusher
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.precision import precision_in_words
+from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.checkpoint import CheckpointError
-from hf_gland.train.loop import Interrupted, make_accelerator, train
+from hf_gland.train.loop import Interrupted, train
 
 
 def main() -> int:

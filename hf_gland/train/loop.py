@@ -2,20 +2,17 @@
 
 import json
 import math
-import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,11 +21,13 @@ from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
 from hf_gland.data.store import FlatArrays, TrainingStore, build_store, check_labels
 from hf_gland.data.training_data import TrainingData, open_training_data
 from hf_gland.environment import git_commit, hardware, versions
+from hf_gland.errors import HfGlandError
 from hf_gland.labels import IGNORE_INDEX
+from hf_gland.locks import only_writer
 from hf_gland.method import schedules
 from hf_gland.method.bank import dequantise
 from hf_gland.method.losses import balancing_weights
-from hf_gland.model.precision import mixed_precision_name, precision_name, resolve_precision
+from hf_gland.model.precision import precision_name, resolve_precision
 from hf_gland.model.student import (
     SIDE_MULTIPLE_PX,
     class_probabilities,
@@ -40,36 +39,24 @@ from hf_gland.model.student import (
 )
 from hf_gland.model.sync_norm import synchronise_norms
 from hf_gland.model.teacher import make_teacher, update_teacher
+from hf_gland.train.accelerator import on_main_process
 from hf_gland.train.checkpoint import (
     CheckpointError,
     TrainingState,
-    check_same_config,
     checkpoint_paths,
+    choose_checkpoint,
     link_or_copy,
     load_checkpoint,
     save_checkpoint,
 )
 from hf_gland.train.refresh import check_rows, refresh_bank, validate
 from hf_gland.train.step import StepValues, step_loss, step_values, supervision
+from hf_gland.train.stop import StopRequests
 from hf_gland.train.tracking import append_metrics, cut_metrics, panel, save_panel
 
 
 class Interrupted(Exception):
     """The run was asked to stop; its state is saved."""
-
-
-def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
-    """The accelerator for a run: precision, accumulation, trackers and process group (PrecisionError)."""
-    precision = resolve_precision(torch.accelerator.current_accelerator() or "cpu", config.mixed_precision)
-    return Accelerator(
-        # Said outright: left to find out, accelerate takes every process that torchrun starts on a CPU for the only one.
-        cpu=not torch.accelerator.is_available(),
-        # The setting decides, never a flag or a saved default of `accelerate launch`.
-        mixed_precision=mixed_precision_name(precision), gradient_accumulation_steps=config.gradient_accumulation,
-        log_with=None if config.tracker == "none" else config.tracker,
-        project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "tracking")),
-        # Synchronised norms keep buffers equal, so there is nothing to broadcast.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
 
 
 def train(config: TrainConfig, run: Path, accelerator: Accelerator, *, resume: bool = False,
@@ -82,15 +69,30 @@ def train(config: TrainConfig, run: Path, accelerator: Accelerator, *, resume: b
     Raises CheckpointError, ValueError with a message for the user, or Interrupted when a signal asked the
     run to stop and a checkpoint was saved.
     """
-    checkpoints = checkpoint_paths(run)
-    if resume and not checkpoints:
-        raise CheckpointError(f"{run}: has no checkpoint to resume from; start without --resume")
-    if not resume and checkpoints:
-        raise CheckpointError(f"{run}: already holds a run; continue it with --resume or give another --out")
-    if resume:
-        check_same_config(checkpoints[-1], config)
-    run.mkdir(parents=True, exist_ok=True)
-    return Training(config, run, accelerator, note or {}, on_checkpoint).fit(checkpoints[-1] if resume else None)
+    with ExitStack() as stack:
+        def begin() -> Path | None:
+            """Take hold of the folder; the checkpoint to go on from."""
+            if not resume:
+                run.mkdir(parents=True, exist_ok=True)
+            elif not checkpoint_paths(run):
+                raise CheckpointError(f"{run}: has no checkpoint to resume from; start without --resume")
+            stack.enter_context(only_writer(run))
+            if not resume and checkpoint_paths(run):
+                raise CheckpointError(f"{run}: already holds a run; continue it with --resume or give another --out")
+            return _checkpoint_to_resume(run, config) if resume else None
+
+        checkpoint = on_main_process(accelerator, begin)
+        return Training(config, run, accelerator, note or {}, on_checkpoint).fit(checkpoint)
+
+
+def _checkpoint_to_resume(run: Path, config: TrainConfig) -> Path:
+    """The last whole checkpoint; says which were passed over."""
+    checkpoint, damaged = choose_checkpoint(run, config)
+    for name, wrong in damaged.items():
+        tqdm.write(f"warning: {name} is damaged and was set aside as damaged-{name}: {wrong}", file=sys.stderr)
+    if damaged:
+        tqdm.write(f"resuming from {checkpoint.name}, the last whole checkpoint", file=sys.stderr)
+    return checkpoint
 
 
 class Training:
@@ -99,7 +101,7 @@ class Training:
     def __init__(self, config: TrainConfig, run: Path, accelerator: Accelerator, note: Mapping[str, Any],
                  on_checkpoint: Callable[[Path], None] | None = None):
         self.config, self.run, self.accelerator = config, run, accelerator
-        self.on_checkpoint = on_checkpoint
+        self.on_checkpoint, self.stop = on_checkpoint, StopRequests()
         data = open_training_data(config)
         self.note = {**note, "variant": config.variant, "backbone": first_backbone(config.backbone), "data": data.provenance,
                      "commit": git_commit(), "hardware": hardware(str(accelerator.device)), "versions": versions(),
@@ -125,18 +127,15 @@ class Training:
             lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)  # one pass over the parameters
         self.teacher = make_teacher(student).to(accelerator.device)
         self.wrapped, self.prepared_optimizer = accelerator.prepare(student, self.optimizer)
-        self.state = TrainingState(accelerator.unwrap_model(self.wrapped), self.teacher, self.optimizer, step=0)
+        self.state = TrainingState(accelerator.unwrap_model(self.wrapped), self.teacher, self.optimizer, step=0,
+                                   scaler=accelerator.scaler)
         self.metrics_path = run / "metrics.jsonl"
-        self.latest: dict[str, Any] = {}
 
     def fit(self, checkpoint: Path | None) -> Path:
         """Run to the end, from `checkpoint` where given."""
         config, accelerator, state = self.config, self.accelerator, self.state
         if checkpoint is not None:
-            scaler = load_checkpoint(checkpoint, state, config)
-            self.latest = json.loads((checkpoint / "metrics.json").read_text())
-            if accelerator.scaler is not None and scaler:
-                accelerator.scaler.load_state_dict(scaler)
+            load_checkpoint(checkpoint, state, config)
             if state.bank is not None:
                 self._adopt_bank(state.bank)
         if accelerator.is_main_process:
@@ -151,16 +150,16 @@ class Training:
                      if config.mode == "refined" and config.refresh == "bank" else ())
         bar = tqdm(total=config.steps, initial=state.step, desc="training", unit="step",
                    disable=not accelerator.is_local_main_process)
-        with bar, _stop_requests() as stop:
+        with bar, self.stop:
             for end in [*refreshes, config.steps]:
                 if state.step > end or state.step == config.steps:
                     continue
-                self._run_until(end, bar, stop)
+                self._run_until(end, bar)
                 if end in refreshes and state.step == end:
                     self.refresh()
         return self._finish()
 
-    def _run_until(self, end: int, bar: tqdm, stop: list[int]) -> None:
+    def _run_until(self, end: int, bar: tqdm) -> None:
         """Steps up to (not including) step `end`, all with the same bank."""
         config, state = self.config, self.state
         batches = self.batches(end)
@@ -174,9 +173,9 @@ class Training:
                 self._validate()
             if config.save_every and state.step % config.save_every == 0 and not finished:
                 self._save()
-            if self._asked_to_stop(stop):
+            if self._asked_to_stop():
                 self._save()
-                raise Interrupted(f"stopped at step {state.step}; continue with --resume")
+                raise Interrupted(f"stopped at step {state.step}{self.stop.reason}; continue with --resume")
 
     def batches(self, end: int) -> Iterator[dict[str, Tensor]]:
         """This process's micro-batches from the present step up to (not including) step `end`, from the present bank."""
@@ -245,14 +244,14 @@ class Training:
         pixels, confident, known, right = (seen.pop(k) for k in ("pixels", "confident", "known", "right"))
         means = {k: v / self.config.gradient_accumulation for k, v in seen.items()}
         if not math.isfinite(means["loss"]):
-            raise ValueError(f"the loss of step {self.state.step} is {means['loss']}: training has diverged. Start again "
+            raise HfGlandError(f"the loss of step {self.state.step} is {means['loss']}: training has diverged. Start again "
                              f"with a learning_rate below {self.config.learning_rate:g}")
         record = {"step": self.state.step, **means, "thresholds": values.thresholds, "ema_decay": values.ema_decay,
                   "pseudo_weight": values.pseudo_weight, "assumed_weight": values.assumed_weight,
                   "balance": values.balance,
                   "learning_rate": self.config.learning_rate * values.learning_rate_factor,
                   "coverage": confident / pixels, "pseudo_accuracy": right / known if known else None}
-        self.latest.update(record)
+        self.state.latest.update(record)
         if self.accelerator.is_main_process:
             append_metrics(self.metrics_path, record)
         scalars = {k: v for k, v in record.items() if isinstance(v, float)}
@@ -272,6 +271,10 @@ class Training:
 
     def _adopt_bank(self, checkpointed: Path) -> None:
         """Take the bank out of the checkpoint, which is dropped in time, into the run."""
+        expected = self.num_classes * sum(h * w for h, w in self.store.sizes)
+        if checkpointed.stat().st_size != expected:
+            raise CheckpointError(f"{checkpointed}: is not the bank of this dataset ({checkpointed.stat().st_size} bytes "
+                                  f"instead of {expected}); is {self.config.dataset} as it was?")
         path = self.run / "bank" / "resumed.u8"
         if self.accelerator.is_main_process:
             path.parent.mkdir(exist_ok=True)
@@ -286,7 +289,7 @@ class Training:
         scores = validate(self.validation, self.teacher, self.num_classes, self.accelerator, self.mpp,
                           self.config.missing_mpp or None)
         record = {"step": self.state.step, **{f"validation_{k}": v for k, v in scores.items()}}
-        self.latest.update(record, validation_step=self.state.step)
+        self.state.latest.update(record, validation_step=self.state.step)
         if self.accelerator.is_main_process:
             append_metrics(self.metrics_path, record)
         self.accelerator.log({k: v for k, v in record.items() if isinstance(v, float)}, step=self.state.step)
@@ -294,8 +297,7 @@ class Training:
     def _save(self) -> None:
         self.state.seconds = time.perf_counter() - self.started
         if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
-            checkpoint = save_checkpoint(self.run, self.state, self.config, scaler, self.latest)
+            checkpoint = save_checkpoint(self.run, self.state, self.config)
             if self.on_checkpoint is not None:
                 self.on_checkpoint(checkpoint)
         self.accelerator.wait_for_everyone()
@@ -303,7 +305,7 @@ class Training:
     def _finish(self) -> Path:
         """Validate, save the last checkpoint and the model folder."""
         seconds = time.perf_counter() - self.started
-        if self.latest.get("validation_step") != self.state.step:  # else resumed after the last validation
+        if self.state.latest.get("validation_step") != self.state.step:  # else resumed after the last validation
             self._validate()
         self._save()
         folder = self.run / "model"
@@ -312,7 +314,7 @@ class Training:
             shutil.copy(self.run / "training_config.json", folder / "training_config.json")
             shutil.copy(self.metrics_path, folder / "training_log.jsonl")
             (folder / "training_metrics.json").write_text(
-                json.dumps({**self.latest, "train_seconds": round(seconds, 1), **self.note}, indent=2) + "\n")
+                json.dumps({**self.state.latest, "train_seconds": round(seconds, 1), **self.note}, indent=2) + "\n")
             shutil.rmtree(self.run / "store")
             shutil.rmtree(self.run / "bank", ignore_errors=True)
         if self.config.tracker != "none":
@@ -323,15 +325,18 @@ class Training:
     def _build_store(self, data: TrainingData) -> TrainingStore:
         """Decode the training split into RUN/store, once for all processes of a machine; check the validation split."""
         config, folder = self.config, self.run / "store" / "train"
-        if self.accelerator.is_main_process:
+
+        def decode() -> None:
             check_rows(data.validation or (), self.num_classes, data.mpp, config.missing_mpp or None)
             build_store(data.train, folder, self.num_classes, data.mpp, config.missing_mpp or None,
                         dense_as_labels=config.mode == "full", unlabelled=data.target or ())
-        self.accelerator.wait_for_everyone()
+
+        on_main_process(self.accelerator, decode)
         return TrainingStore(folder)
 
-    def _asked_to_stop(self, stop: list[int]) -> bool:
-        return bool(self._total(torch.tensor(float(len(stop)), device=self.accelerator.device)).item())
+    def _asked_to_stop(self) -> bool:
+        """Whether any of the processes is to stop."""
+        return bool(self._total(torch.tensor(float(self.stop.due), device=self.accelerator.device)).item())
 
     def _panel_due(self, values: StepValues) -> bool:
         every = self.config.panels_every
@@ -367,21 +372,3 @@ def _typical_size(store: TrainingStore) -> tuple[int, int]:
     height, width = (max(round(side / SIDE_MULTIPLE_PX), 1) * SIDE_MULTIPLE_PX
                      for side in np.median(np.array(store.sizes), axis=0))
     return height, width
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM instead of dying of them in the middle of a step; a second one kills."""
-    received: list[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
-        os.write(2, b"\nfinishing the step, then saving (again to stop at once)\n")
-
-    previous = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,31 +1,33 @@
 """What a run leaves behind to look at: metrics.jsonl (every step), trackers, and panels."""
 
 import json
-import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
 from PIL import Image
+from tqdm import tqdm
 
+from hf_gland.files import write_atomically
 from hf_gland.labels import IGNORE_INDEX, class_colour
 
 
 def cut_metrics(path: Path, step: int) -> None:
-    """Drop what a run recorded after `step`, so that a resumed run records it once."""
+    """Drop what a run recorded after `step`, so that a resumed run records it once; and what cannot be read, with a
+    warning: all but a last line that a kill cut short."""
     if not path.exists():
         return
-    lines = []
-    for line in path.read_text().splitlines():
+    kept, lines = [], path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
         try:
             if json.loads(line)["step"] <= step:
-                lines.append(line)
-        except json.JSONDecodeError:
-            continue  # the line that a kill cut short
-    part = path.with_suffix(".part")
-    part.write_text("".join(f"{line}\n" for line in lines))
-    os.replace(part, path)
+                kept.append(line.rstrip(b"\n") + b"\n")
+        except (ValueError, TypeError, KeyError):
+            if line.endswith(b"\n"):
+                tqdm.write(f"warning: {path}: line {number} cannot be read and is dropped", file=sys.stderr)
+    write_atomically(path, lambda file: file.writelines(kept))
 
 
 def append_metrics(path: Path, record: dict[str, Any]) -> None:

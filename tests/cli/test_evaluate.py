@@ -10,7 +10,8 @@ from training import forget_accelerator
 from hf_gland.cli.main import run_command
 from hf_gland.config import make_config
 from hf_gland.inference.segmenter import GlandSegmenter
-from hf_gland.train.loop import make_accelerator, train
+from hf_gland.train.accelerator import make_accelerator
+from hf_gland.train.loop import train
 
 
 @pytest.fixture(scope="module")

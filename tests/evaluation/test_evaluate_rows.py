@@ -21,7 +21,8 @@ from hf_gland.evaluation.split import (
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.options import Tiling
-from hf_gland.train.loop import make_accelerator, train
+from hf_gland.train.accelerator import make_accelerator
+from hf_gland.train.loop import train
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,8 @@
+import contextlib
+import hashlib
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +18,8 @@ from hf_gland.train.checkpoint import (
     TrainingState,
     check_same_config,
     checkpoint_paths,
+    choose_checkpoint,
+    damage,
     load_checkpoint,
     save_checkpoint,
 )
@@ -31,11 +37,20 @@ def make_state(seed=0, steps=0, bank=None):
         optimizer.zero_grad()
         student(pixel_values=torch.randn(2, 3, 32, 32)).logits.square().mean().backward()
         optimizer.step()
-    return TrainingState(student, teacher, optimizer, steps, bank, HISTOGRAMS if bank else None, 12.5)
+    scaler = SimpleNamespace(loaded=None, state_dict=lambda: {"scale": 2.0})
+    scaler.load_state_dict = lambda values: vars(scaler).update(loaded=values)
+    return TrainingState(student, teacher, optimizer, steps, bank, HISTOGRAMS if bank else None, 12.5, scaler)
 
 
 def save(run, state, metrics=None, **settings):
-    return save_checkpoint(run, state, make_config(settings), {"scale": 2.0}, metrics or {})
+    state.latest = metrics or {}
+    return save_checkpoint(run, state, make_config(settings))
+
+
+def without_checksums(path):
+    """As earlier versions wrote it."""
+    (path / "SHA256SUMS").unlink()
+    return path
 
 
 def take_a_step(state):
@@ -49,9 +64,11 @@ def take_a_step(state):
 def test_everything_comes_back_and_training_goes_on_bit_by_bit(tmp_path):
     (tmp_path / "bank.u8").write_bytes(b"teacher")
     state = make_state(steps=3, bank=tmp_path / "bank.u8")
-    path = save(tmp_path / "run", state)
+    path = save(tmp_path / "run", state, {"loss": 0.25})
     other = make_state(seed=7)
-    assert load_checkpoint(path, other, make_config({})) == {"scale": 2.0}
+    load_checkpoint(path, other, make_config({}))
+    assert other.scaler.loaded == {"scale": 2.0}
+    assert other.latest == {"loss": 0.25}
     assert (other.step, other.histograms, other.seconds) == (3, HISTOGRAMS, 12.5)
     assert other.bank is not None
     assert other.bank.read_bytes() == b"teacher"
@@ -67,7 +84,7 @@ def test_a_checkpoint_is_safetensors_json_and_the_bank(tmp_path):
     state = make_state(steps=1, bank=tmp_path / "bank.u8")
     path = save(tmp_path / "run", state, {"loss": 0.5}, seed=4)
     assert set(tree(path)) == {"student.safetensors", "teacher.safetensors", "optimizer.safetensors", "bank.u8",
-                               "state.json", "training_config.json", "metrics.json"}
+                               "state.json", "training_config.json", "metrics.json", "SHA256SUMS"}
     assert path.name == "step-000001"
     assert json.loads((path / "metrics.json").read_text()) == {"loss": 0.5}
     assert json.loads((path / "training_config.json").read_text())["seed"] == 4
@@ -162,13 +179,160 @@ def test_what_a_kill_left_half_written_is_no_checkpoint_and_does_not_hinder_the_
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [first.name, second.name]
 
 
-@pytest.mark.parametrize("name", ["student.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("name", ["student.safetensors", "optimizer.safetensors", "state.json", "metrics.json"])
 def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(tmp_path, name):
     path = save(tmp_path, make_state(steps=1))
     content = (path / name).read_bytes()
     (path / name).write_bytes(content[:len(content) // 2])
     with pytest.raises(CheckpointError, match=r"step-000001: cannot be read .*delete this folder"):
         load_checkpoint(path, make_state(), make_config({}))
+
+
+def test_a_checkpoint_beyond_the_end_of_the_run_is_refused(tmp_path):
+    state = make_state(steps=1)
+    state.step = 700
+    with pytest.raises(CheckpointError, match=r"step-000700: .*it counts 700 steps, the run has 600"):
+        load_checkpoint(save(tmp_path, state, steps=600), make_state(), make_config({"steps": 600}))
+
+
+class TestTheLastWholeOne:
+    """Of three checkpoints; what is wrong with the last is told, and it is out of the way."""
+
+    @pytest.fixture(scope="class")
+    def three(self, tmp_path_factory):
+        run = tmp_path_factory.mktemp("run")
+        (run / "bank.u8").write_bytes(b"teacher")
+        state = make_state(steps=1, bank=run / "bank.u8")
+        for state.step in (8, 10, 12):
+            save(run, state, {"step": state.step}, keep_last=3)
+        return run
+
+    @pytest.fixture
+    def run(self, three, tmp_path):
+        return shutil.copytree(three, tmp_path / "run")
+
+    def chosen(self, run):
+        path, damaged = choose_checkpoint(run, make_config({}))
+        assert not damage(path)
+        return path.name, damaged
+
+    def test_whole_checkpoints_are_found_whole_and_their_checksums_are_those_of_the_files(self, run):
+        assert self.chosen(run) == ("step-000012", {})
+        lines = (run / "checkpoints" / "step-000010" / "SHA256SUMS").read_text().splitlines()
+        files = tree(run / "checkpoints" / "step-000010")
+        assert dict(reversed(line.split("  ")) for line in lines) == {
+            name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != "SHA256SUMS"}
+        assert len(lines) == 7
+
+    @pytest.mark.parametrize("name", ["student.safetensors", "teacher.safetensors", "optimizer.safetensors", "bank.u8",
+                                      "state.json", "training_config.json", "metrics.json", "SHA256SUMS"])
+    def test_one_flipped_bit_is_seen(self, run, name):
+        file = run / "checkpoints" / "step-000012" / name
+        content = bytearray(file.read_bytes())
+        content[len(content) // 3] ^= 1
+        file.unlink()  # the bank is a link
+        file.write_bytes(content)
+        chosen, damaged = self.chosen(run)
+        assert chosen == "step-000010"
+        assert damaged.keys() == {"step-000012"}
+        assert name == "SHA256SUMS" or name in damaged["step-000012"]
+        names = [p.name for p in sorted((run / "checkpoints").iterdir())]
+        assert names == ["damaged-step-000012", "step-000008", "step-000010"]
+
+    @pytest.mark.parametrize("old", [False, True], ids=["checksums", "no checksums"])
+    @pytest.mark.parametrize("name", ["student.safetensors", "teacher.safetensors", "optimizer.safetensors", "bank.u8",
+                                      "state.json", "training_config.json", "metrics.json"])
+    def test_a_missing_file_is_named(self, run, name, old):
+        path = run / "checkpoints" / "step-000012"
+        (path / name).unlink()
+        if old:
+            without_checksums(path)
+        assert self.chosen(run) == ("step-000010", {"step-000012": f"{name} is missing"})
+
+    @pytest.mark.parametrize("name", ["student.safetensors", "optimizer.safetensors", "state.json", "metrics.json"])
+    def test_a_file_cut_short_is_seen_without_checksums_too(self, run, name):
+        path = without_checksums(run / "checkpoints" / "step-000012")
+        (path / name).write_bytes((path / name).read_bytes()[:-9])
+        chosen, damaged = self.chosen(run)
+        assert chosen == "step-000010"
+        assert damaged["step-000012"].startswith(f"{name} cannot be read")
+
+    def test_old_checkpoints_without_checksums_are_taken(self, run):
+        without_checksums(run / "checkpoints" / "step-000012")
+        assert self.chosen(run) == ("step-000012", {})
+
+    def test_a_checkpoint_under_the_name_of_another_step_is_none(self, run):
+        shutil.copytree(run / "checkpoints" / "step-000010", run / "checkpoints" / "step-000099")
+        chosen, damaged = self.chosen(run)
+        assert chosen == "step-000012"
+        assert "state.json counts 10 steps" in damaged["step-000099"]
+
+    def test_what_only_looks_like_one_is_passed_over(self, run):
+        shutil.copytree(run / "checkpoints" / "step-000010", run / "checkpoints" / "step-zzz")
+        (run / "checkpoints" / "step-000013").write_text("a file")
+        assert self.chosen(run) == ("step-000012", {})
+        assert [p.name for p in checkpoint_paths(run)] == ["step-000008", "step-000010", "step-000012"]
+
+    def test_several_damaged_ones_are_told_and_do_not_count_among_the_last(self, run):
+        for step in (10, 12):
+            (run / "checkpoints" / f"step-{step:06d}" / "bank.u8").unlink()
+        assert self.chosen(run) == ("step-000008", dict.fromkeys(["step-000010", "step-000012"], "bank.u8 is missing"))
+        state = make_state(steps=1)
+        state.step = 9
+        save(run, state, keep_last=1)
+        assert [p.name for p in checkpoint_paths(run)] == ["step-000009"]
+
+    def test_where_none_is_whole_all_are_told_and_nothing_moves(self, run):
+        for path in checkpoint_paths(run):
+            (path / "teacher.safetensors").unlink()
+        before = tree(run)
+        with pytest.raises(CheckpointError, match=r"no checkpoint is whole.*step-000012: teacher.safetensors is missing.*"
+                                                  r"step-000008: .*another --out"):
+            choose_checkpoint(run, make_config({}))
+        assert tree(run) == before
+
+    def test_other_settings_are_an_error_and_nothing_moves(self, run):
+        (run / "checkpoints" / "step-000012" / "bank.u8").unlink()
+        before = tree(run)
+        with pytest.raises(CheckpointError, match=r"step-000010: was made with other settings"):
+            choose_checkpoint(run, make_config({"seed": 5}))
+        assert tree(run) == before
+
+
+class TestKilledWhileSaving:
+    """At any moment there is a whole checkpoint, even if one is kept and it is written again."""
+
+    @pytest.mark.parametrize("step", [2, 3], ids=["the same step again", "the next step"])
+    @pytest.mark.parametrize("where", [("replace", n) for n in (1, 2, 3, 4)] + [("rmtree", 1), ("rmtree", 2)], ids=str)
+    def test_one_is_left(self, tmp_path, monkeypatch, step, where):
+        class Killed(BaseException):
+            pass
+
+        state = make_state(steps=2)
+        save(tmp_path, state, {"loss": 1.0}, keep_last=1)
+        state.step = step
+        name, last_call = where
+        owner, calls = (checkpoint.os if name == "replace" else checkpoint.shutil), iter(range(1, 100))
+        original = getattr(owner, name)
+
+        def die(*arguments, **options):
+            if next(calls) == last_call:
+                raise Killed
+            return original(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, die)
+            with contextlib.suppress(Killed):
+                save(tmp_path, state, {"loss": 2.0}, keep_last=1)
+        path, damaged = choose_checkpoint(tmp_path, make_config({"keep_last": 1}))
+        assert not damaged
+        other = make_state(seed=3)
+        load_checkpoint(path, other, make_config({}))
+        assert other.step in (2, step)
+        assert all(torch.equal(a, b) for a, b in zip(state.student.parameters(), other.student.parameters(), strict=True))
+        save(tmp_path, state, {"loss": 2.0}, keep_last=1)
+        assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [f"step-{step:06d}"]
+        assert json.loads((tmp_path / "checkpoints" / f"step-{step:06d}" / "metrics.json").read_text()) == {"loss": 2.0}
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from hf_gland.config import make_config
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.train import loop
+from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.checkpoint import CheckpointError, checkpoint_paths
 
 
@@ -135,6 +136,12 @@ class TestData:
         with pytest.raises(ValueError, match=r"data: no training image has a labelled gland"):
             run_training(tmp_path / "run", tiny_settings(dataset))
 
+    @pytest.mark.parametrize(("everywhere", "lacking"), [(0, "a labelled gland pixel"), (1, "labelled as background")])
+    def test_masks_with_one_class_alone_are_refused_in_mode_full_too(self, tmp_path, everywhere, lacking):
+        dataset = write_dataset(tmp_path / "data", dense=lambda mask, _: np.full_like(mask, everywhere), splits=("train",))
+        with pytest.raises(ValueError, match=rf"data: no .*{lacking}.*[mM]ode full needs masks with"):
+            run_training(tmp_path / "run", tiny_settings(dataset, mode="full"))
+
     def test_images_without_labels_and_images_without_glands_do_no_harm(self, tmp_path):
         """The first image is labelled, the next has background alone, the others nothing at all."""
         images = iter(range(6))
@@ -253,7 +260,7 @@ class TestMachinery:
         handed, run = [], tmp_path / "run"
         config = make_config(tiny_settings(tiny_dataset, steps=4, save_every=2, keep_last=1))
         forget_accelerator()
-        loop.train(config, run, loop.make_accelerator(config, run), note={"recipe": "mine"},
+        loop.train(config, run, make_accelerator(config, run), note={"recipe": "mine"},
                    on_checkpoint=lambda path: handed.append((path.name, (path / "student.safetensors").exists())))
         assert handed == [("step-000002", True), ("step-000004", True)]
         assert [p.name for p in checkpoint_paths(run)] == ["step-000004"]
@@ -301,6 +308,17 @@ class TestMachinery:
             run_training(run, tiny_settings(tiny_dataset), resume=True)
         run_training(run, tiny_settings(tiny_dataset))
         assert (run / "metrics.jsonl").read_bytes() == (refined.run / "metrics.jsonl").read_bytes()
+
+
+    def test_a_bank_of_other_images_is_refused(self, tiny_dataset, tmp_path):
+        settings, run = tiny_settings(tiny_dataset, steps=6, save_every=4), tmp_path / "run"
+        run_training(run, settings)
+        last = checkpoint_paths(run)[-1]
+        (last / "SHA256SUMS").unlink()
+        (last / "bank.u8").unlink()
+        (last / "bank.u8").write_bytes(b"short")
+        with pytest.raises(CheckpointError, match=r"bank.u8: is not the bank of this dataset \(5 bytes instead of"):
+            run_training(run, settings, resume=True)
 
 
 class TestAdaptation:

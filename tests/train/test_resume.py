@@ -5,6 +5,9 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +31,16 @@ def arguments(run, settings, *more):
 
 def train_once(run, settings, *more, processes=1):
     """A run to its end in one or more processes; returns its folder."""
+    stderr_of(run, settings, *more, processes=processes)
+    return run
+
+
+def stderr_of(run, settings, *more, processes=1):
+    """A run to its end; returns what its first process said."""
     together = start_together(processes, run_script, "train.py", arguments(run, settings, *more))
     for process in together:
         assert process.wait() == 0, process.stderr
-    return run
+    return together[0].stderr
 
 
 def signal_at(module, name, call, number):
@@ -47,10 +56,10 @@ def signal_at(module, name, call, number):
     setattr(target, name, signal_or_call)
 
 
-def run_until(run, settings, more, where, number=signal.SIGKILL):
-    """What a process does that is to be struck by a signal; in a run of several, only the first is."""
+def run_until(run, settings, more, where, number=signal.SIGKILL, struck="0"):
+    """What a process does that is to be struck by a signal; in a run of several, only one is."""
     def prepare():
-        if os.environ.get("RANK", "0") == "0":
+        if os.environ.get("RANK", "0") == struck:
             signal_at(*where, number)
 
     run_script("train.py", arguments(run, settings, *more), prepare)
@@ -69,7 +78,7 @@ def kill_somewhere(run, settings, more, where, processes=1):
 def whole_state(run):
     """Every byte that training left, but for the time it took."""
     last = checkpoint_paths(run)[-1]
-    files = {name: content for name, content in tree(last).items() if name != "state.json"}
+    files = {name: content for name, content in tree(last).items() if name not in ("state.json", "SHA256SUMS")}
     state = json.loads((last / "state.json").read_text())
     del state["seconds"]
     model = {f"model/{name}": content for name, content in tree(run / "model").items() if name.endswith(".safetensors")}
@@ -89,7 +98,9 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(tiny_dataset, tmp_path
     """Without warning, at a random call of something that every run does: mid-epoch, mid-bank, mid-checkpoint."""
     threshold = "adaptive" if processes == 1 else "cosine"
     settings = tiny_settings(tiny_dataset, threshold=threshold, **EVENTFUL)
-    run, random_call = tmp_path / "run", random.SystemRandom()
+    seed = os.environ.get("HF_GLAND_TEST_SEED") or str(random.SystemRandom().randrange(10**6))
+    print(f"to replay: HF_GLAND_TEST_SEED={seed}")
+    run, random_call = tmp_path / "run", random.Random(f"{seed} {processes}")
     reference = train_once(tmp_path / "reference", settings, processes=processes)
     where = random_call.choice([
         ("hf_gland.train.loop", "append_metrics", random_call.randint(4, STEPS)),
@@ -123,6 +134,104 @@ def test_a_run_killed_while_it_writes_goes_on(tiny_dataset, uninterrupted, tmp_p
     train_once(run, settings, "--resume")
     assert_same(run, uninterrupted, where)
     assert not [name for name in tree(run) if ".part" in name]
+
+
+@pytest.mark.parametrize("struck", [0, 1], ids=["the main process first", "the other first"])
+def test_two_processes_killed_while_they_refresh_the_bank(tiny_dataset, tmp_path, struck):
+    """One dies half-way through its share; the other, at the latest when it waits for that share. The bank gets its name
+    only once all shares are in it, so what they leave is no bank, and the run ends as if nothing had been."""
+    settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
+    reference = train_once(tmp_path / "reference", settings, processes=2)
+    where = ("hf_gland.method.bank", "quantise", 5)  # of 3 images a refresh: in the second refresh
+    together = start_together(2, run_until, run, settings, [], where, signal.SIGKILL, str(struck))
+    assert together[struck].wait() == -signal.SIGKILL
+    together[1 - struck].process.kill()
+    together[1 - struck].wait()
+    assert [p.name for p in sorted((run / "bank").iterdir())] == ["step-000004.u8", "step-000005.part"]
+    train_once(run, settings, "--resume", processes=2)
+    assert_same(run, reference, where)
+    assert not [name for name in tree(run) if ".part" in name or ".lock" in name]
+
+
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.unlink()
+    file.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_the_run_ends_the_same(tiny_dataset, uninterrupted, tmp_path):
+    settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
+    kill_somewhere(run, settings, [], ("hf_gland.train.loop", "append_metrics", 12))
+    older, newer = checkpoint_paths(run)
+    flip_a_bit(newer / "bank.u8")
+    (run / "checkpoints" / "step-zzz").mkdir()
+    (run / "checkpoints" / "step-zzz" / "state.json").write_text("{")
+    said = stderr_of(run, settings, "--resume")
+    assert (f"warning: {newer.name} is damaged and was set aside as damaged-{newer.name}: bank.u8 is not as it was "
+            "written: its SHA-256 differs") in said
+    assert f"resuming from {older.name}, the last whole checkpoint" in said
+    assert_same(run, uninterrupted, newer.name)
+
+
+def test_checkpoints_without_checksums_are_taken_up_and_the_time_goes_on(tiny_dataset, uninterrupted, tmp_path):
+    """As versions without them wrote them; and a thousand seconds had been spent."""
+    settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
+    kill_somewhere(run, settings, [], ("hf_gland.train.loop", "append_metrics", 12))
+    last = checkpoint_paths(run)[-1]
+    (last / "SHA256SUMS").unlink()
+    state = json.loads((last / "state.json").read_text())
+    assert 0 < state["seconds"] < 500
+    (last / "state.json").write_text(json.dumps(state | {"seconds": state["seconds"] + 1000}))
+    train_once(run, settings, "--resume")
+    assert_same(run, uninterrupted, last.name)
+    spent = json.loads((run / "model" / "training_metrics.json").read_text())["train_seconds"]
+    assert 1000 + state["seconds"] < spent < 1500
+
+
+def test_a_second_training_on_the_same_folder_is_refused_and_told_of_the_first(tiny_dataset, tmp_path):
+    settings, run = tiny_settings(tiny_dataset, steps=2), tmp_path / "run"
+    first = start(run_until, run, settings, [], ("hf_gland.train.loop", "step_loss", 2), signal.SIGSTOP)
+    while not (run / "metrics.jsonl").exists():
+        assert first.process.is_alive(), first.stderr
+        time.sleep(0.05)
+    before = tree(run)
+    for more in ([], ["--resume"]):
+        second = start(run_script, "train.py", arguments(run, settings, *more))
+        assert second.wait() == 2
+        assert "Traceback" not in second.stderr
+    assert f"{run}: process {first.process.pid} on " in start_and_read(run, settings)
+    assert tree(run).keys() >= before.keys()
+    first.process.kill()
+    first.wait()
+    train_once(run, settings)  # nothing to wait for, nothing to delete
+    assert not (run / ".lock").exists()
+
+
+def start_and_read(run, settings):
+    process = start(run_script, "train.py", arguments(run, settings))
+    assert process.wait() == 2
+    return process.stderr.splitlines()[-1]
+
+
+def test_a_run_whose_launcher_is_gone_saves_and_ends(tiny_dataset, tmp_path):
+    """As after SIGTERM to `accelerate launch`, which dies and tells nobody."""
+    settings, run = tiny_settings(tiny_dataset, steps=100_000, save_every=0), tmp_path / "run"
+    training = [sys.executable, "-c", "import os, sys, subprocess; subprocess.Popen(sys.argv[1:]).wait()",
+                sys.executable, "scripts/train.py", *arguments(run, settings)]
+    environment = os.environ | {"ACCELERATE_MIXED_PRECISION": "no", "HF_GLAND_THREADS": "1"}
+    with open(tmp_path / "log", "w") as log:
+        launcher = subprocess.Popen(training, env=environment, stderr=log, cwd=Path(__file__).parents[2])
+    while not (run / "metrics.jsonl").exists():
+        assert launcher.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.1)
+    launcher.terminate()
+    launcher.wait()
+    while (run / ".lock").exists():  # the training itself is no child of ours
+        time.sleep(0.1)
+    (last,) = checkpoint_paths(run)
+    assert f"stopped at step {int(last.name[5:])}, as its launcher is gone; continue with --resume" in (
+        tmp_path / "log").read_text()
 
 
 def test_resuming_a_finished_run_changes_nothing(tiny_dataset, tmp_path):

@@ -31,6 +31,16 @@ def test_cutting_drops_what_came_after_the_checkpoint_and_half_a_line(tmp_path):
     assert path.read_text() == ""
 
 
+def test_lines_that_cannot_be_read_are_dropped_with_a_warning_that_names_the_file(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    good = b'{"step": 1, "loss": 0.5}\n', b'{"step": 2, "loss": 0.25}\n'
+    path.write_bytes(good[0] + b'{"loss": 1}\n' + b"\xff\xfe\n" + b"[3]\n" + good[1].rstrip())
+    cut_metrics(path, 9)
+    assert path.read_bytes() == b"".join(good)
+    assert [line.split(": ")[1:3] for line in capsys.readouterr().err.splitlines()] == [
+        [str(path), f"line {n} cannot be read and is dropped"] for n in (2, 3, 4)]
+
+
 def test_nothing_to_cut_where_nothing_was_recorded(tmp_path):
     cut_metrics(tmp_path / "metrics.jsonl", 3)
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,43 @@
+"""The processes of one run: how they are set up, and how one of them acts for all."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, broadcast_object_list
+
+from hf_gland.config import TrainConfig
+from hf_gland.model.precision import mixed_precision_name, resolve_precision
+
+T = TypeVar("T")
+
+
+def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
+    """The accelerator for a run: precision, accumulation, trackers and process group (PrecisionError)."""
+    precision = resolve_precision(torch.accelerator.current_accelerator() or "cpu", config.mixed_precision)
+    return Accelerator(
+        # Said outright: left to find out, accelerate takes every process that torchrun starts on a CPU for the only one.
+        cpu=not torch.accelerator.is_available(),
+        # The setting decides, never a flag or a saved default of `accelerate launch`.
+        mixed_precision=mixed_precision_name(precision), gradient_accumulation_steps=config.gradient_accumulation,
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "tracking")),
+        # Synchronised norms keep buffers equal, so there is nothing to broadcast.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+
+
+def on_main_process(accelerator: Accelerator, action: Callable[[], T]) -> T:
+    """Do something on the main process alone; every process gets what it returns, or raises what it raised."""
+    outcome: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            outcome[0] = action()
+        except Exception as error:
+            outcome[1] = error
+    if accelerator.num_processes > 1:
+        broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
