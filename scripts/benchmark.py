@@ -8,8 +8,9 @@ step: a refined training step (fusion with the pseudo-mask bank, teacher update)
 loop: alone, with the recipe's bank refreshes shared out over the refined steps, and over a whole run, warm-up included.
 training: a supervised step of this project's loop, its data included, against the loop of transformers' example for
 semantic segmentation (run_semantic_segmentation_no_trainer.py) on the same crops' size, network and precision.
-inference: a folder of images through GlandSegmenter.predict_many (glands found and measured, confidence and all) against
-transformers' pipeline("image-segmentation"), from files to class maps at full size; and how far the class maps agree.
+inference: a folder of images, all at the model's pixel size, through GlandSegmenter.predict_many (glands found and measured,
+confidence and all) against transformers' pipeline("image-segmentation"), from files to class maps at full size; and how far
+the class maps agree. Both sides always compute in the same precision, which is written down.
 Blocks of both alternate; each ratio is the median over pairs of blocks, with the lowest and the highest beside it.
 """
 
@@ -41,31 +42,33 @@ from transformers import get_scheduler, pipeline
 from hf_gland.config import TrainConfig, add_settings, config_from_arguments
 from hf_gland.data.loading import CropDataset
 from hf_gland.data.training_data import open_training_data
-from hf_gland.environment import git_commit, hardware
+from hf_gland.environment import git_commit, hardware, versions
+from hf_gland.files import write_atomically
+from hf_gland.imaging.opening import SUFFIXES
+from hf_gland.imaging.pictures import read_picture, read_rgb
 from hf_gland.imaging.pixel_size import working_hw
-from hf_gland.inference import read_ahead as read_ahead_module
-from hf_gland.inference import segmenter as segmenter_module
+from hf_gland.imaging.resample import resample_image, resample_probabilities
+from hf_gland.inference.glands import glands_from_probabilities
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method import schedules
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
-from hf_gland.model.student import IMAGENET_MEAN, IMAGENET_STD, load_network
-from hf_gland.options import PostProcessing
-from hf_gland.train import loop
+from hf_gland.model.precision import PRECISION, autocast, precision_name, resolve_precision
+from hf_gland.model.student import IMAGENET_MEAN, IMAGENET_STD, class_probabilities, full_size_logits, load_network
+from hf_gland.model.teacher import update_teacher
+from hf_gland.options import PostProcessing, Tiling
 from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.loop import Training
+from hf_gland.train.step import step_loss, supervision
 
 BLOCKS, BLOCK_STEPS, REFRESH_REPEATS, STAGE_REPEATS = 8, 5, 3, 20
-TRAINING_STAGES = {"crops of images, labels and bank": (CropDataset, "__getitem__"),
-                   "student forward": (loop, "full_size_logits"), "threshold and fusion": (loop, "supervision"),
-                   "loss": (loop, "step_loss"), "backward": (Accelerator, "backward"),
-                   "gradient clipping": (Accelerator, "clip_grad_norm_"), "optimiser": (AcceleratedOptimizer, "step"),
-                   "teacher update": (loop, "update_teacher")}
-INFERENCE_STAGES = {"decoding files": (read_ahead_module, "read_picture"),
-                    "resampling to the model's pixel size": (segmenter_module, "resample_image"),
-                    "network": (segmenter_module, "class_probabilities"),
-                    "resampling probabilities": (segmenter_module, "resample_probabilities"),
-                    "finding and measuring glands": (segmenter_module, "glands_from_probabilities")}
+TRAINING_STAGES = {"crops of images, labels and bank": CropDataset.__getitem__, "student forward": full_size_logits,
+                   "threshold and fusion": supervision, "loss": step_loss, "backward": Accelerator.backward,
+                   "gradient clipping": Accelerator.clip_grad_norm_, "optimiser": AcceleratedOptimizer.step,
+                   "teacher update": update_teacher}
+INFERENCE_STAGES = {"decoding files": read_picture, "resampling to the model's pixel size": resample_image,
+                    "network": class_probabilities, "resampling probabilities": resample_probabilities,
+                    "finding and measuring glands": glands_from_probabilities}
 
 
 def main() -> int:
@@ -85,6 +88,7 @@ def main() -> int:
     inference.add_argument("--model", required=True, help="model folder or Hub id")
     inference.add_argument("--images", type=Path, required=True, help="folder of pictures")
     inference.add_argument("--mpp", type=float, help="µm per pixel of the pictures")
+    inference.add_argument("--precision", default="auto", choices=("auto", *PRECISION), help="of both sides [%(default)s]")
     inference.add_argument("--out", type=Path, required=True, help="JSON to write")
     inference.set_defaults(measure=inference_ratio)
     arguments = parser.parse_args()
@@ -96,10 +100,10 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     figures |= {"command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "hardware": hardware(),
-                "threads": torch.get_num_threads()}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(figures, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
+                "versions": versions(), "threads": torch.get_num_threads()}
+    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
+    write_atomically(arguments.out, lambda file: file.write(text.encode()))
+    print(text)
     return 0
 
 
@@ -124,8 +128,9 @@ def step_ratio(config: TrainConfig) -> dict:
     pairs = list(zip(blocks["refined"], blocks["supervised"], strict=True))
     per_run = [(warmup * s + (config.steps - warmup) * r + refreshing) / (config.steps * s) for r, s in pairs]
     per_step = [(r + refreshing / (config.steps - warmup)) / s for r, s in pairs]
-    return {"benchmark": "refined step against supervised step", "dataset": runs["refined"].note["data"]["source"],
-            "data_sha256": runs["refined"].note["data"]["data_sha256"], "steps": config.steps,
+    note = runs["refined"].note
+    return {"benchmark": "refined step against supervised step", "precision": f"{note['precision']} for both",
+            "dataset": note["data"]["source"], "data_sha256": note["data"]["data_sha256"], "steps": config.steps,
             "refined_steps": config.steps - warmup, "refreshes": refreshes,
             "supervised_step_s": blocks["supervised"], "refined_step_s": blocks["refined"],
             "refresh_s": refresh_seconds, "stages_ms": per_stage(stages, whole, STAGE_REPEATS),
@@ -144,7 +149,8 @@ def training_ratio(config: TrainConfig) -> dict:
         example = example_loop(settings, accelerator)
         blocks = alternate({"ours": lambda: ours.step(batches), "example": lambda: next(example)})
     rates = {name: [config.batch_size / s for s in took] for name, took in blocks.items()}
-    return {"benchmark": "training against transformers' example loop", "dataset": ours.note["data"]["source"],
+    return {"benchmark": "training against transformers' example loop", "precision": f"{ours.note['precision']} for both",
+            "dataset": ours.note["data"]["source"],
             "data_sha256": ours.note["data"]["data_sha256"], "images_per_s": rates,
             "ratios": {"supervised training, images per second / those of transformers' example loop": spread(
                 [a / b for a, b in zip(rates["ours"], rates["example"], strict=True)])}}
@@ -193,36 +199,51 @@ def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None
 
 def inference_ratio(arguments: argparse.Namespace) -> dict:
     """Images per second of GlandSegmenter and of the plain pipeline, and the agreement of their class maps."""
-    paths = sorted(p for p in arguments.images.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".bmp"))
-    if not paths:
-        raise ValueError(f"{arguments.images}: holds no pictures")
     segmenter = GlandSegmenter.from_pretrained(arguments.model)
+    precision = resolve_precision(segmenter.device, arguments.precision)
     plain = pipeline("image-segmentation", arguments.model, device=segmenter.device)
     classes = {name: index for index, name in segmenter.id2label.items()}
+    tiling, untouched = Tiling(precision=precision_name(precision)), PostProcessing(min_gland_area_px=0, max_hole_area_px=0)
 
     def ours() -> list[np.ndarray]:
-        return [result.prediction.class_map for result in segmenter.predict_many(
-            paths, arguments.mpp, post=PostProcessing(min_gland_area_px=0, max_hole_area_px=0))
-            if result.prediction is not None]
+        return [result.prediction.class_map for result in segmenter.predict_many(paths, segmenter.mpp, tiling, untouched)
+                if result.prediction is not None]
 
     def theirs() -> list[np.ndarray]:
         class_maps = []
-        for found in plain([str(path) for path in paths]):
+        with autocast(segmenter.device, precision):
+            answers = plain([str(path) for path in paths])
+        for found in answers:
             class_maps.append(np.zeros(np.asarray(found[0]["mask"]).shape, np.uint8))
             for segment in found:
                 class_maps[-1][np.asarray(segment["mask"]) > 0] = classes[segment["label"]]
         return class_maps
 
-    agreement = [float((mine == other).mean()) for mine, other in zip(ours(), theirs(), strict=True)]
-    blocks = alternate({"ours": ours, "pipeline": theirs}, repeats=1)
-    with stage_clock(INFERENCE_STAGES) as stages:
-        whole = seconds(ours)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = at_the_models_size(arguments.images, arguments.mpp, segmenter.mpp, Path(folder))
+        agreement = [float((mine == other).mean()) for mine, other in zip(ours(), theirs(), strict=True)]
+        blocks = alternate({"ours": ours, "pipeline": theirs}, repeats=1)
+        with stage_clock(INFERENCE_STAGES) as stages:
+            whole = seconds(ours)
     rates = {name: [len(paths) / s for s in took] for name, took in blocks.items()}
-    return {"benchmark": "inference against transformers' pipeline", "images": len(paths), "images_per_s": rates,
+    return {"benchmark": "inference against transformers' pipeline", "precision": f"{tiling.precision} for both",
+            "images": len(paths), "images_per_s": rates,
             "stages_ms": per_stage(stages, whole, len(paths), "all else, less what is done at the same time"),
             "ratios": {"a folder of images, images per second / those of transformers' pipeline": spread(
                 [a / b for a, b in zip(rates["ours"], rates["pipeline"], strict=True)])},
             "pixels_that_agree": spread(agreement)}
+
+
+def at_the_models_size(images: Path, mpp: float | None, model_mpp: float | None, out: Path) -> list[Path]:
+    """The pictures of a folder as PNG in `out`, at the pixel size that the model expects: the pipeline knows no other."""
+    paths = []
+    for path in sorted(p for p in images.iterdir() if p.suffix.lower() in SUFFIXES):
+        rgb = read_rgb(path)
+        paths.append(out / f"{path.stem}.png")
+        Image.fromarray(resample_image(rgb, working_hw(rgb.shape[:2], mpp, model_mpp, path.name))).save(paths[-1])
+    if not paths:
+        raise ValueError(f"{images}: holds no pictures ({', '.join(SUFFIXES)})")
+    return paths
 
 
 def alternate(actions: dict[str, Callable[[], object]], repeats: int = BLOCK_STEPS) -> dict[str, list[float]]:
@@ -237,8 +258,8 @@ def alternate(actions: dict[str, Callable[[], object]], repeats: int = BLOCK_STE
 
 
 @contextmanager
-def stage_clock(stages: Mapping[str, tuple[object, str]]) -> Iterator[dict[str, float]]:
-    """Seconds spent in each of `stages` (name: the object and its attribute that is the stage's function) meanwhile."""
+def stage_clock(stages: Mapping[str, Callable]) -> Iterator[dict[str, float]]:
+    """Seconds spent in each of `stages` (name: the stage's function or method) meanwhile, whichever module calls it."""
     took = dict.fromkeys(stages, 0.0)
 
     def timed(name: str, function: Callable) -> Callable:
@@ -249,8 +270,12 @@ def stage_clock(stages: Mapping[str, tuple[object, str]]) -> Iterator[dict[str, 
         return call
 
     with ExitStack() as undo:
-        for name, (owner, attribute) in stages.items():
-            undo.enter_context(patch.object(owner, attribute, timed(name, getattr(owner, attribute))))
+        for name, function in stages.items():
+            *classes, attribute = function.__qualname__.split(".")
+            owners = ([getattr(sys.modules[function.__module__], classes[0])] if classes else
+                      [m for n, m in sys.modules.items() if n.startswith("hf_gland") and vars(m).get(attribute) is function])
+            for owner in owners:
+                undo.enter_context(patch.object(owner, attribute, timed(name, function)))
         yield took
 
 
