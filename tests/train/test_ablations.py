@@ -28,7 +28,7 @@ class TestWhatTheStudentMayLearnFrom:
 
     @pytest.fixture(scope="class")
     def other_truth(self, tmp_path_factory):
-        return write_dataset(tmp_path_factory.mktemp("truth") / "data", dense=lambda mask, _: np.zeros_like(mask))
+        return write_dataset(tmp_path_factory.mktemp("truth") / "data", dense=lambda mask, _: np.flipud(mask))
 
     def differ(self, folder, first, second, **settings):
         runs = [run_training(folder / f"{i}", tiny_settings(data, steps=6, refreshes=2, **settings))

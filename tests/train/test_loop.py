@@ -228,7 +228,7 @@ class TestMachinery:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
         forget_accelerator()
-        accelerator = loop.make_accelerator(make_config({"tracker": "none"}), tmp_path)
+        accelerator = make_accelerator(make_config({"tracker": "none"}), tmp_path)
         assert accelerator.mixed_precision == chosen
 
     @pytest.mark.parametrize("precision", ["bf16"])
