@@ -136,12 +136,6 @@ class TestData:
         with pytest.raises(ValueError, match=r"data: no training image has a labelled gland"):
             run_training(tmp_path / "run", tiny_settings(dataset))
 
-    @pytest.mark.parametrize(("everywhere", "lacking"), [(0, "a labelled gland pixel"), (1, "labelled as background")])
-    def test_masks_with_one_class_alone_are_refused_in_mode_full_too(self, tmp_path, everywhere, lacking):
-        dataset = write_dataset(tmp_path / "data", dense=lambda mask, _: np.full_like(mask, everywhere), splits=("train",))
-        with pytest.raises(ValueError, match=rf"data: no .*{lacking}.*[mM]ode full needs masks with"):
-            run_training(tmp_path / "run", tiny_settings(dataset, mode="full"))
-
     def test_images_without_labels_and_images_without_glands_do_no_harm(self, tmp_path):
         """The first image is labelled, the next has background alone, the others nothing at all."""
         images = iter(range(6))
