@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_gland.data.build import build_dataset
+from hf_gland.data.build import About, build_dataset
 from hf_gland.data.sample import Sample
 from hf_gland.data.sparsify import SparseAnnotation
 
@@ -62,8 +62,8 @@ def write_dataset(out: Path, num_classes: int = 2, sparse: Masks = one_gland_and
                             f"patient-{split}-{i}", "tiny", mpp=mpp)
             yield sample, SparseAnnotation(drawn, 1, 2, float((drawn != 255).mean()), 2)
 
-    build_dataset({split: rows(split) for split in splits}, out, class_names=CLASS_NAMES[:num_classes],
-                  source="tiny", licence="mit", annotation={"style": "glands"}, seed=0)
+    build_dataset({split: rows(split) for split in splits}, out,
+                  About(CLASS_NAMES[:num_classes], "tiny", "mit", {"style": "glands"}))
     return out
 
 

@@ -26,6 +26,7 @@ from hf_gland.data.sparsify import BACKGROUNDS, STYLES, SparseAnnotation, Sparsi
 from hf_gland.data.split import hold_out
 from hf_gland.data.stain import shift_stain
 from hf_gland.errors import DatasetError
+from hf_gland.files import write_atomically
 
 # What reads and writes Parquet is imported where it is needed: `datasets` takes seconds, and --help needs none of it.
 
@@ -86,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def build(arguments: argparse.Namespace) -> None:
-    from hf_gland.data.build import annotated, build_dataset
+    from hf_gland.data.build import About, annotated, build_dataset
 
     if arguments.contact_sheet is not None and not arguments.contact_sheet.absolute().parent.is_dir():
         raise DatasetError(f"{arguments.contact_sheet}: there is no such folder to draw the contact sheet in")
@@ -102,11 +103,10 @@ def build(arguments: argparse.Namespace) -> None:
         drawn = read if config is None else annotated((sample for sample, _ in read), config, arguments.seed)
         return restained(drawn, arguments.stain_shift) if arguments.stain_shift else drawn
 
-    record = dict(offer.record) | ({"stain_shift": arguments.stain_shift} if arguments.stain_shift else {})
-    provenance = build_dataset(
-        {split: pairs(split, items) for split, items in plan.items()}, arguments.out, class_names=offer.class_names,
-        source=offer.title, licence=offer.licence, annotation=config or {"style": "as-is"}, seed=arguments.seed,
-        sources=record, overwrite=arguments.overwrite)
+    about = About(offer.class_names, offer.title, offer.licence, config or {"style": "as-is"}, arguments.seed,
+                  dict(offer.record) | ({"stain_shift": arguments.stain_shift} if arguments.stain_shift else {}))
+    provenance = build_dataset({split: pairs(split, items) for split, items in plan.items()}, arguments.out, about,
+                               overwrite=arguments.overwrite)
     report(provenance)
     print(f"written to {arguments.out}")
     if arguments.contact_sheet is not None:
@@ -129,7 +129,8 @@ def draw_sheet(arguments: argparse.Namespace, config: SparsifyConfig | None) -> 
 
     rows = next(iter(load_local(arguments.out).values()))
     chosen = [rows[i * len(rows) // SHEET_IMAGES] for i in range(SHEET_IMAGES)] if len(rows) > SHEET_IMAGES else list(rows)
-    style_sheet(chosen, config, arguments.seed).save(arguments.contact_sheet)
+    sheet = style_sheet(chosen, config, arguments.seed)
+    write_atomically(arguments.contact_sheet, lambda file: sheet.save(file, "PNG"))
     print(f"contact sheet written to {arguments.contact_sheet}")
 
 

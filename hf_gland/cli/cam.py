@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
     from tqdm import tqdm
 
-    from hf_gland.data.build import build_dataset
+    from hf_gland.data.build import About, build_dataset
     from hf_gland.data.sample import Sample
     from hf_gland.data.sparsify import SparseAnnotation
     from hf_gland.data.store import build_store
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = dataclasses.replace(config, mpp=data.mpp or 0.0)
     with tempfile.TemporaryDirectory() as folder:
         store = build_store(data.train, Path(folder) / "store", len(data.class_names), data.mpp,
-                            config.missing_mpp or None, dense_as_labels=True)
+                            config.missing_mpp or None, truth_as_labels=True)
         model = train_tagger(config, store, data.class_names)
         save_model_folder(Path(folder) / "model", model, model, (256, 256))
         segmenter = GlandSegmenter.from_pretrained(Path(folder) / "model")
@@ -70,8 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
             yield Sample(image, truth, instances, *about), SparseAnnotation(class_map, 0, row["total_glands"], 1.0, 0)
 
     provenance = data.provenance
-    built = build_dataset({config.train_split: pairs()}, arguments.out, class_names=data.class_names,
-                          source=provenance["source"], licence=provenance["licence"],
-                          annotation={"style": "cam", "background": "all", "budget": None}, seed=config.seed,
-                          sources={"from_data_sha256": provenance["data_sha256"]}, overwrite=arguments.overwrite)
+    about = About(data.class_names, provenance["source"], provenance["licence"],
+                  {"style": "cam", "background": "all", "budget": None}, config.seed,
+                  {"from_data_sha256": provenance["data_sha256"]})
+    built = build_dataset({config.train_split: pairs()}, arguments.out, about, overwrite=arguments.overwrite)
     print(f"data sha256 {built['data_sha256']}\nwritten to {arguments.out}")

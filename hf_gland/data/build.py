@@ -82,17 +82,37 @@ def annotated(samples: Iterable[Sample], config: SparsifyConfig, seed: int,
     return map_in_order(draw, samples, lambda sample: sample.image.size)
 
 
-def build_dataset(splits: Mapping[str, Iterable[tuple[Sample, SparseAnnotation]]], out: str | Path, *,
-                  class_names: Sequence[str], source: str, licence: str, annotation: Mapping[str, Any] | SparsifyConfig,
-                  seed: int, sources: Mapping[str, Any] | None = None, overwrite: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True)
+class About:
+    """What a dataset says of itself, beside its rows.
+
+    `source`: name of the data; `licence` of the images; `annotation` and `seed`: how they were annotated; `sources`: what
+    they were made from (checksums).
+    """
+
+    class_names: Sequence[str]
+    source: str
+    licence: str
+    annotation: Mapping[str, Any] | SparsifyConfig
+    seed: int = 0
+    sources: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """Its part of provenance.json."""
+        drawn = asdict(self.annotation) if isinstance(self.annotation, SparsifyConfig) else dict(self.annotation)
+        return {"source": self.source, "sources": dict(self.sources), "seed": self.seed, "licence": self.licence,
+                "sparsify": drawn}
+
+
+def build_dataset(splits: Mapping[str, Iterable[tuple[Sample, SparseAnnotation]]], out: str | Path, about: About, *,
+                  overwrite: bool = False) -> dict[str, Any]:
     """Write the folder `out` and return its provenance. Unless everything was written, `out` is left as it was.
 
-    `splits`: annotated samples by split, each read once and never held all at once; `annotation` and `seed`: how
-    they were annotated, for the record; `sources`: what they were made from (checksums).
-    Raises DatasetError when `out` exists and `overwrite` is false, or is not a dataset folder; when a split is
-    empty, two images share an id, or the disk is full; MaskError for a mask that breaks the label convention.
+    `splits`: annotated samples by split, each read once and never held all at once. Raises DatasetError when `out` exists
+    and `overwrite` is false, or is not a dataset folder; when a split is empty, two images share an id, or the disk is
+    full; MaskError for a mask that breaks the label convention.
     """
-    names, out = check_class_names(class_names), Path(out).absolute()
+    names, out = check_class_names(about.class_names), Path(out).absolute()
     _check_target(out, overwrite)
     for split in splits:
         if not re.fullmatch(r"\w+", split) or split == "all":
@@ -101,9 +121,7 @@ def build_dataset(splits: Mapping[str, Iterable[tuple[Sample, SparseAnnotation]]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}-unfinished-", dir=out.parent))
-        provenance = _write(work, splits, names, {
-            "source": source, "sources": dict(sources or {}), "seed": seed, "licence": licence,
-            "sparsify": asdict(annotation) if isinstance(annotation, SparsifyConfig) else dict(annotation)})
+        provenance = _write(work, splits, names, about.record())
         work.chmod(0o755)  # mkdtemp makes folders for one user only
         _swap(work, out)
     except OSError as error:

@@ -13,6 +13,7 @@ from hf_gland.labels import IGNORE_INDEX, class_colour
 
 DIM = 0.62  # how far an unlabelled pixel fades to white
 TINT = 0.45
+CELL_PX = 320
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -31,19 +32,19 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def contact_sheet(rows: Sequence[tuple[str, np.ndarray, Sequence[np.ndarray]]], titles: Sequence[str],
-                  cell_px: int = 320) -> Image.Image:
-    """Draw rows of (image id, image, one mask per title) as a grid; each cell is at most `cell_px` on its long side."""
+                  ) -> Image.Image:
+    """Draw rows of (image id, image, one mask per title) as a grid; each cell is at most `CELL_PX` on its long side."""
     line_px, gap = 18, 6
-    scales = [cell_px / max(image.shape[:2]) for _, image, _ in rows]
+    scales = [CELL_PX / max(image.shape[:2]) for _, image, _ in rows]
     heights = [max(round(image.shape[0] * s), 1) + line_px + gap for (_, image, _), s in zip(rows, scales, strict=True)]
-    sheet = Image.new("RGB", (len(titles) * (cell_px + gap) + gap, line_px + gap + sum(heights)), "white")
+    sheet = Image.new("RGB", (len(titles) * (CELL_PX + gap) + gap, line_px + gap + sum(heights)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for column, title in enumerate(titles):
-        draw.text((gap + column * (cell_px + gap), gap // 2), title, "black", font)
+        draw.text((gap + column * (CELL_PX + gap), gap // 2), title, "black", font)
     top = line_px + gap
     for (image_id, image, masks), scale, height in zip(rows, scales, heights, strict=True):
         for column, mask in enumerate(masks):
-            left = gap + column * (cell_px + gap)
+            left = gap + column * (CELL_PX + gap)
             share = 100 * float((mask != IGNORE_INDEX).mean())
             draw.text((left, top), f"{image_id}  {share:.1f} % labelled", "black", font)
             cell = Image.fromarray(overlay(image, mask))

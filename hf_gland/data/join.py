@@ -14,7 +14,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from hf_gland.data.build import PROVENANCE_FILE, build_dataset, dataset_card
+from hf_gland.data.build import PROVENANCE_FILE, About, build_dataset, dataset_card
 from hf_gland.data.sample import Sample
 from hf_gland.data.schema import FEATURES, check_images
 from hf_gland.data.sources import source_of
@@ -51,8 +51,7 @@ def join_archive(masks: Mapping[str, datasets.Dataset], provenance: Mapping[str,
     try:
         made = build_dataset(
             {split: _join_split(rows, source.read_again, archive, verify, progress) for split, rows in masks.items()}, part,
-            class_names=provenance["class_names"], source=provenance["source"], licence=provenance["licence"],
-            annotation=provenance["sparsify"], seed=provenance["seed"])
+            About(*(provenance[key] for key in ("class_names", "source", "licence", "sparsify", "seed"))))
         if made["data_sha256"] != provenance["data_sha256"]:
             raise DatasetError(f"{archive}: joined with the published masks gives other data (SHA-256 "
                                f"{made['data_sha256']}) than were annotated ({provenance['data_sha256']}); use the official "

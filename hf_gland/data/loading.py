@@ -112,7 +112,7 @@ class CropDataset(Dataset):
         """One view of image `index`: `image`, `sparse`, `dense` and, with a bank, `bank`, without photometric changes."""
         view = random_view(rng, self.store.sizes[index], self.crop_px, self.scale_min, self.scale_max)
         crop = {"image": apply_view(self.store.images[index], view, self.crop_px, labels=False)}
-        for name, mask in (("sparse", self.store.sparse(index)), ("dense", self.store.dense(index))):
+        for name, mask in (("sparse", self.store.sparse(index)), ("truth", self.store.truth(index))):
             crop[name] = apply_view(mask, view, self.crop_px, labels=True, fill=IGNORE_INDEX)
         if self.bank is not None:
             # Outside the image the teacher has no opinion: 0 for every class passes no threshold.

@@ -22,8 +22,8 @@ class SplitWriter:
     disk is full; what was written until then stays under a working name.
     """
 
-    def __init__(self, folder: Path, split: str, *, shard_bytes: int = SHARD_BYTES) -> None:
-        self._folder, self._split, self._shard_bytes = folder, split, shard_bytes
+    def __init__(self, folder: Path, split: str) -> None:
+        self._folder, self._split = folder, split
         self._schema = FEATURES.arrow_schema  # carries the feature types in its metadata
         self._rows: list[dict[str, Any]] = []
         self._pending_bytes = self._file_bytes = 0
@@ -48,7 +48,7 @@ class SplitWriter:
         self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._file_bytes += self._pending_bytes
         self._rows, self._pending_bytes = [], 0
-        if self._file_bytes >= self._shard_bytes:
+        if self._file_bytes >= SHARD_BYTES:
             self._close()
 
     def _close(self) -> None:

@@ -151,7 +151,7 @@ def _stroma_marks(stroma: np.ndarray, ids: np.ndarray, chosen: np.ndarray, confi
     if config.background == "none" or not stroma.any():
         return drawn, marks
     if config.style == "glands" and "rim" in config.background and len(chosen):
-        drawn |= stroma & (ndimage.distance_transform_edt(~np.isin(ids, chosen)) <= config.rim_px)
+        drawn |= stroma & _within(config.rim_px, np.isin(ids, chosen))
         if "scribble" not in config.background:
             return drawn, marks
     room = _room(stroma)
@@ -163,14 +163,22 @@ def _stroma_marks(stroma: np.ndarray, ids: np.ndarray, chosen: np.ndarray, confi
     strokes = np.zeros(stroma.shape, bool)
     for _ in range(config.strokes):
         # An annotator spreads strokes out: keep clear of those drawn, while that leaves anywhere to go.
-        free = room
-        if strokes.any():
-            free = np.where(ndimage.distance_transform_edt(~strokes) > SPREAD * config.stroke_px, room, 0)
+        free = np.where(_within(SPREAD * config.stroke_px, strokes), 0, room)
         if free.max() < min(config.stroke_px, room.max()):
             free = room
         path = free_path(free, config.stroke_px, config.stroke_length * min(stroma.shape), rng)
         strokes |= thicken(path, stroma, config.stroke_px)
     return drawn | strokes, config.strokes
+
+
+def _within(reach_px: float, marks: np.ndarray) -> np.ndarray:
+    """bool [H, W]: the pixels within `reach_px` of a marked one. Only the box around the marks is gone through."""
+    near = np.zeros(marks.shape, bool)
+    if marks.any():
+        margin = math.ceil(reach_px)
+        box = tuple(slice(max(int(found.min()) - margin, 0), int(found.max()) + margin + 1) for found in marks.nonzero())
+        near[box] = ndimage.distance_transform_edt(~marks[box]) <= reach_px
+    return near
 
 
 def _room(region: np.ndarray) -> np.ndarray:

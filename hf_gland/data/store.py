@@ -39,20 +39,21 @@ class FlatArrays:
 
 
 class TrainingStore:
-    """images uint8 [3, H, W]; sparse and dense masks uint8 [H, W] (dense: 255 where there is no truth).
+    """The decoded images: `images[i]` uint8 [3, H, W], `sparse(i)` and `truth(i)` uint8 [H, W] of classes and 255.
 
-    `annotated` is false for images that were taken in without their labels.
+    `sparse` is what the run learns from: what an annotator drew, or in mode full the dense mask. `truth` is the dense mask,
+    255 throughout where none is known (`truth_known` false). `annotated` is false for images whose labels do not count.
     """
 
     def __init__(self, folder: Path):
         index = json.loads((folder / "index.json").read_text())
         self.sizes = [(h, w) for h, w in index["sizes"]]
         self.image_ids: list[str] = index["image_ids"]
-        self.dense_known: list[bool] = index["dense_known"]
+        self.truth_known: list[bool] = index["truth_known"]
         self.annotated: list[bool] = index["annotated"]
         self.images = FlatArrays(folder / "images.u8", 3, self.sizes)
         self._sparse = FlatArrays(folder / "sparse.u8", 1, self.sizes)
-        self._dense = FlatArrays(folder / "dense.u8", 1, self.sizes)
+        self._truth = FlatArrays(folder / "truth.u8", 1, self.sizes)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -60,8 +61,8 @@ class TrainingStore:
     def sparse(self, index: int) -> np.ndarray:
         return self._sparse[index][0]
 
-    def dense(self, index: int) -> np.ndarray:
-        return self._dense[index][0]
+    def truth(self, index: int) -> np.ndarray:
+        return self._truth[index][0]
 
     def label_counts(self) -> np.ndarray:
         """int64 [256]: pixels of all images by their label, IGNORE_INDEX the unlabelled ones."""
@@ -69,19 +70,19 @@ class TrainingStore:
                    start=np.zeros(IGNORE_INDEX + 1, np.int64))
 
 
-def check_labels(label_counts: np.ndarray, dataset: str, *, dense: bool, assume_background: bool) -> None:
+def check_labels(label_counts: np.ndarray, dataset: str, *, truth_as_labels: bool, assume_background: bool) -> None:
     """Raise DatasetError unless there is something to learn: a gland pixel, and what tells it from the rest.
 
-    `label_counts`: of a store; `dense`: the labels are the dense masks; `assume_background`: unlabelled pixels count as
+    `label_counts`: of a store; `truth_as_labels`: they are the dense masks; `assume_background`: unlabelled pixels count as
     background. Training without one negative pixel calls everything a gland.
     """
     if label_counts[1:IGNORE_INDEX].sum() == 0:
         raise DatasetError(f"{dataset}: no training image has a labelled gland pixel; " + (
-            "check the masks, and how their numbers were read (build_dataset --mask-values)" if dense
+            "check the masks, and how their numbers were read (build_dataset --mask-values)" if truth_as_labels
             else "outline some glands"))
     if label_counts[BACKGROUND] == 0 and not assume_background:
         raise DatasetError(f"{dataset}: no pixel is labelled as background, so nothing tells a gland from the rest. " + (
-            "The dense masks call every pixel a gland; check them" if dense else
+            "The dense masks call every pixel a gland; check them" if truth_as_labels else
             "Rebuild it with --background rim+scribble, or train with --warmup_background assume"))
 
 
@@ -98,20 +99,22 @@ def working_size(image_hw: tuple[int, int], image_mpp: float | None, target_mpp:
 
 
 def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: int, mpp: float | None,
-                missing_mpp: float | None, *, dense_as_labels: bool = False, unlabelled: Iterable[Mapping[str, Any]] = (),
-                progress: bool = True) -> TrainingStore:
-    """Decode dataset rows into `folder`. With `dense_as_labels` the dense mask is the supervision ("full"). Of the
-    `unlabelled` rows, which follow, no label is used: their sparse masks are 255 throughout.
+                missing_mpp: float | None, *, truth_as_labels: bool = False, unlabelled: Iterable[Mapping[str, Any]] = (),
+                ) -> TrainingStore:
+    """Decode dataset rows into `folder`, resampled to `mpp` µm per pixel (None: each image's own pixels).
 
-    Masks are checked; MaskError / ValueError name the image, OSError the folder. `index.json` is written last:
-    without it the store is not there.
+    `missing_mpp`: pixel size of rows that state none. `truth_as_labels`: learn from the dense masks (mode full). No label
+    of the `unlabelled` rows, which follow the others, is used: their sparse masks are 255 throughout. Raises an
+    HfGlandError that names the image, or OSError that names the folder. `index.json` is written last: without it the
+    store is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
     try:
         both = itertools.chain(zip(rows, itertools.repeat(True)), zip(unlabelled, itertools.repeat(False)))
-        index = _decode(both, folder, num_classes, mpp, missing_mpp, dense_as_labels,
-                        progress_total=operator.length_hint(rows) + operator.length_hint(unlabelled) if progress else None)
+        shown = tqdm(both, desc="decoding images", unit="image", leave=False, disable=None,
+                     total=operator.length_hint(rows) + operator.length_hint(unlabelled) or None)
+        index = _decode(shown, folder, num_classes, mpp, missing_mpp, truth_as_labels)
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise  # not about these files
@@ -123,24 +126,23 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
 
 
 def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_classes: int, mpp: float | None,
-            missing_mpp: float | None, dense_as_labels: bool, progress_total: int | None) -> dict[str, list]:
+            missing_mpp: float | None, truth_as_labels: bool) -> dict[str, list]:
     """Write the pixels of `rows` (each with whether its labels count) one after the other; returns what `index.json`
     is to hold."""
-    sizes, image_ids, dense_known, annotated = [], [], [], []
+    sizes, image_ids, truth_known, annotated = [], [], [], []
     with (open(folder / "images.u8", "wb") as images, open(folder / "sparse.u8", "wb") as sparse,
-          open(folder / "dense.u8", "wb") as dense):
-        for row, counts in tqdm(rows, desc="decoding images", unit="image", total=progress_total or None, leave=False,
-                                disable=progress_total is None):
+          open(folder / "truth.u8", "wb") as truth):
+        for row, counts in rows:
             name = row["image_id"]
             image = row["image"].convert("RGB")
             hw = working_size((image.height, image.width), missing_mpp if row["mpp"] is None else row["mpp"], mpp, name)
             masks = []
-            labels = row["mask"] if dense_as_labels else row["sparse_mask"]
+            labels = row["mask"] if truth_as_labels else row["sparse_mask"]
             if not counts:
                 labels = Image.new("L", image.size, IGNORE_INDEX)
             elif labels is None:
-                raise DatasetError(f"{name}: has no {'dense' if dense_as_labels else 'sparse'} mask to learn from; "
-                                 + ("use sparse labels (mode refined or sparse-only)" if dense_as_labels
+                raise DatasetError(f"{name}: has no {'dense' if truth_as_labels else 'sparse'} mask to learn from; "
+                                 + ("use sparse labels (mode refined or sparse-only)" if truth_as_labels
                                     else "rebuild the dataset with masks"))
             for mask in (labels, row["mask"]):
                 if mask is not None:
@@ -150,9 +152,9 @@ def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_cl
             pixels = resample_image(np.asarray(image), hw)
             images.write(np.ascontiguousarray(pixels.transpose(2, 0, 1)).tobytes())
             sparse.write(masks[0].tobytes())
-            dense.write(masks[1].tobytes())
+            truth.write(masks[1].tobytes())
             sizes.append(hw)
             image_ids.append(name)
-            dense_known.append(row["mask"] is not None)
+            truth_known.append(row["mask"] is not None)
             annotated.append(counts)
-    return {"sizes": sizes, "image_ids": image_ids, "dense_known": dense_known, "annotated": annotated}
+    return {"sizes": sizes, "image_ids": image_ids, "truth_known": truth_known, "annotated": annotated}

@@ -112,7 +112,7 @@ class Training:
             print(f"note: {told}", file=sys.stderr)
         self.store, self.validation = self._build_store(data), data.validation
         labelled_px = self.store.label_counts()
-        check_labels(labelled_px, config.dataset, dense=config.mode == "full",
+        check_labels(labelled_px, config.dataset, truth_as_labels=config.mode == "full",
                      assume_background=config.mode != "full" and config.warmup_background == "assume")
         weights = balancing_weights(labelled_px[:self.num_classes].tolist())
         self.class_weights = weights.to(accelerator.device)
@@ -329,7 +329,7 @@ class Training:
         def decode() -> None:
             check_rows(data.validation or (), self.num_classes, data.mpp, config.missing_mpp or None)
             build_store(data.train, folder, self.num_classes, data.mpp, config.missing_mpp or None,
-                        dense_as_labels=config.mode == "full", unlabelled=data.target or ())
+                        truth_as_labels=config.mode == "full", unlabelled=data.target or ())
 
         on_main_process(self.accelerator, decode)
         return TrainingStore(folder)
@@ -355,7 +355,7 @@ class Training:
 
 def _coverage(pseudo: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Pixel counts: all, with a pseudo-label, of those with dense truth, and of those right (for the record only)."""
-    dense = batch["dense"].long()
+    dense = batch["truth"].long()
     confident, known = pseudo != IGNORE_INDEX, dense != IGNORE_INDEX
     return {"pixels": torch.tensor(float(pseudo.numel()), device=pseudo.device), "confident": confident.sum(),
             "known": (confident & known).sum(), "right": (confident & known & (pseudo == dense)).sum()}

@@ -61,7 +61,7 @@ def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[s
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * schedules.learning_rate_factor(step, config.steps, config.lr_warmup_fraction)
         items = [crops[key] for key in draw_keys(config.seed, len(crops), step * config.batch_size, config.batch_size)]
-        images, dense = (torch.stack([item[name] for item in items]).to(device) for name in ("strong", "dense"))
+        images, dense = (torch.stack([item[name] for item in items]).to(device) for name in ("strong", "truth"))
         tags = patch_tags(dense, len(class_names))
         with autocast(device, precision):
             logits = full_size_logits(model, normalise(images)).mean(dim=(2, 3))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hf_gland.data.build import build_dataset
+from hf_gland.data.build import About, build_dataset
 from hf_gland.data.sample import Sample
 from hf_gland.data.sources.metadata import COLUMNS
 from hf_gland.data.sparsify import as_drawn
@@ -115,8 +115,8 @@ def dataset_file(drawing: Drawing, class_names: Sequence[str], folder: Path) -> 
         work = Path(place)
         _write_folder(drawing, work / "annotations")
         sample = Sample(drawing.picture.rgb, None, None, drawing.image_id, drawing.patient_id, SOURCE, mpp=drawing.mpp)
-        build_dataset({"train": [(sample, as_drawn(drawing.mask, None, None))]}, work / "dataset", class_names=class_names,
-                      source=SOURCE, licence="unknown", annotation={"style": "as-is"}, seed=0)
+        build_dataset({"train": [(sample, as_drawn(drawing.mask, None, None))]}, work / "dataset",
+                      About(class_names, SOURCE, "unknown", {"style": "as-is"}))
         (work / "README.txt").write_text(readme(class_names, bool((drawing.mask == BACKGROUND).any())), "utf-8")
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(path for path in work.rglob("*") if path.is_file()):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from hf_gland.data import build, parquet
-from hf_gland.data.build import annotated, build_dataset, dataset_card, load_local, load_provenance, shared_patients
+from hf_gland.data.build import About, annotated, build_dataset, dataset_card, load_local, load_provenance, shared_patients
 from hf_gland.data.digest import dataset_digest
 from hf_gland.data.parquet import SplitWriter
 from hf_gland.data.sample import Sample
@@ -34,10 +34,11 @@ def make_sample(index: int, split: str = "train", **changes: object) -> Sample:
     return Sample(**(fields | changes))
 
 
-def build_to(out: Path, splits: dict[str, list[Sample]], **changes: object) -> dict:
-    settings = {"class_names": ("background", "gland"), "source": "made up", "licence": "mit", "annotation": CONFIG,
-                "seed": 3} | changes
-    return build_dataset({name: annotated(samples, CONFIG, 3) for name, samples in splits.items()}, out, **settings)
+def build_to(out: Path, splits: dict[str, list[Sample]], overwrite: bool = False, **changes: object) -> dict:
+    about = About(**{"class_names": ("background", "gland"), "source": "made up", "licence": "mit", "annotation": CONFIG,
+                     "seed": 3} | changes)
+    return build_dataset({name: annotated(samples, CONFIG, 3) for name, samples in splits.items()}, out, about,
+                         overwrite=overwrite)
 
 
 @pytest.fixture
@@ -118,9 +119,10 @@ def test_missing_truth_survives(tmp_path: Path) -> None:
     assert "unknown" in (tmp_path / "set" / "README.md").read_text("utf-8")
 
 
-def test_large_splits_become_several_files(tmp_path: Path, splits: dict) -> None:
+def test_large_splits_become_several_files(tmp_path: Path, splits: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "SHARD_BYTES", 1)
     rows = [build.make_row(s, d) for s, d in annotated(splits["train"], CONFIG, 3)]
-    with SplitWriter(tmp_path, "train", shard_bytes=1) as writer:
+    with SplitWriter(tmp_path, "train") as writer:
         for row in rows * 50:
             writer.write(row | {column: build._png(row[column]) for column in build.PIXEL_COLUMNS})
     names = sorted(file.name for file in tmp_path.iterdir())
@@ -220,8 +222,7 @@ def test_unusable_samples_are_refused(tmp_path: Path, splits: dict, error: type,
 def test_a_sparse_mask_of_the_wrong_classes_is_refused(tmp_path: Path) -> None:
     pairs = [(s, d.__class__(np.full_like(d.mask, 9), 0, 0, 0.0, 0)) for s, d in annotated([make_sample(0)], CONFIG, 3)]
     with pytest.raises(MaskError, match="train_0: mask values 9"):
-        build_dataset({"train": pairs}, tmp_path / "set", class_names=("a", "b"), source="x", licence="x",
-                      annotation=CONFIG, seed=0)
+        build_dataset({"train": pairs}, tmp_path / "set", About(("a", "b"), "x", "x", CONFIG))
 
 
 @pytest.mark.parametrize(("licence", "shown"), [("mit", "mit"), ("GlaS: research only", "other")])

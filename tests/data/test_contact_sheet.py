@@ -19,10 +19,10 @@ def test_an_overlay_shows_classes_and_fades_the_unlabelled() -> None:
 
 def test_a_sheet_has_a_row_per_image_and_a_column_per_title() -> None:
     image, mask = np.full((50, 100, 3), 100, np.uint8), np.zeros((50, 100), np.uint8)
-    small = contact_sheet([("a", image, [mask])], ["one"], cell_px=100)
-    large = contact_sheet([("a", image, [mask] * 3), ("b", image, [mask] * 3)], ["one", "two", "three"], cell_px=100)
-    assert large.width - small.width == 2 * 106
-    assert large.height > small.height + 50
+    small = contact_sheet([("a", image, [mask])], ["one"])
+    large = contact_sheet([("a", image, [mask] * 3), ("b", image, [mask] * 3)], ["one", "two", "three"])
+    assert large.width - small.width == 2 * 326
+    assert large.height > small.height + 150
 
 
 @pytest.mark.parametrize(("config", "dense", "columns"), [

@@ -17,7 +17,7 @@ SEEDS = st.integers(0, 10**6)
 
 @pytest.fixture(scope="module")
 def store(tiny_dataset, tmp_path_factory):
-    return build_store(load_local(tiny_dataset)["train"], tmp_path_factory.mktemp("store"), 2, None, None, progress=False)
+    return build_store(load_local(tiny_dataset)["train"], tmp_path_factory.mktemp("store"), 2, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +108,9 @@ def test_what_a_crop_holds(store, bank):
     item = crops(store, bank=bank, weak=True)[(0, 1)]
     assert {k: (v.dtype, tuple(v.shape)) for k, v in item.items() if k not in ("index", "annotated")} == {
         "strong": (torch.uint8, (3, 32, 32)), "weak": (torch.uint8, (3, 32, 32)), "sparse": (torch.uint8, (32, 32)),
-        "dense": (torch.uint8, (32, 32)), "bank": (torch.uint8, (2, 32, 32))}
+        "truth": (torch.uint8, (32, 32)), "bank": (torch.uint8, (2, 32, 32))}
     assert item["index"] == 1
-    assert set(crops(store)[(0, 1)]) == {"index", "annotated", "strong", "sparse", "dense"}
+    assert set(crops(store)[(0, 1)]) == {"index", "annotated", "strong", "sparse", "truth"}
 
 
 def test_image_truth_and_bank_go_through_one_geometry(store, bank):
@@ -119,9 +119,9 @@ def test_image_truth_and_bank_go_through_one_geometry(store, bank):
         assert torch.equal(item["bank"][1], item["weak"][0])
         assert torch.equal(item["bank"][0], 255 - item["weak"][0])
         # The image's colour is a function of its class, so the truth must sit on the colour it was drawn from.
-        assert ((item["weak"][0] < 165) == (item["dense"] == 1)).float().mean() > 0.99
+        assert ((item["weak"][0] < 165) == (item["truth"] == 1)).float().mean() > 0.99
         labelled = item["sparse"] != 255
-        assert torch.equal(item["sparse"][labelled], item["dense"][labelled])
+        assert torch.equal(item["sparse"][labelled], item["truth"][labelled])
 
 
 def test_strong_and_weak_differ_in_colour_only(store):
@@ -136,7 +136,7 @@ def test_strong_and_weak_differ_in_colour_only(store):
 def test_beyond_the_image_nothing_is_labelled_and_the_teacher_is_silent(store, bank):
     item = crops(store, crop_px=128, scale_min=1.0, scale_max=1.0, bank=bank, weak=True)[(0, 0)]
     height, width = store.sizes[0]
-    beyond = item["dense"] == 255
+    beyond = item["truth"] == 255
     assert int((~beyond).sum()) == height * width
     assert (item["sparse"][beyond] == 255).all()
     assert (item["bank"][:, beyond] == 0).all()
@@ -162,7 +162,7 @@ def test_starting_a_loader_does_not_disturb_the_random_state(store):
 
 def test_images_without_labels_come_up_as_often_as_annotated_ones(tiny_dataset, tmp_path):
     splits = load_local(tiny_dataset)
-    both = build_store(splits["train"], tmp_path, 2, None, None, unlabelled=splits["validation"], progress=False)
+    both = build_store(splits["train"], tmp_path, 2, None, None, unlabelled=splits["validation"])
     assert both.annotated == [True] * 6 + [False] * 2
     items = [crops(both)[0, position] for position in range(len(crops(both)))]
     assert sorted(item["index"] for item in items) == [0, 1, 2, 3, 4, 5, 6, 6, 6, 7, 7, 7]
@@ -185,7 +185,7 @@ class TestCutMix:
             assert 0.05 <= height * width / 32**2 <= 0.55
             outside = torch.ones(32, 32, dtype=torch.bool)
             outside[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1] = False
-            for name in ("sparse", "dense", "bank"):
+            for name in ("sparse", "truth", "bank"):
                 assert torch.equal(old[name][..., outside], new[name][..., outside])
             inside = ~outside & (new["bank"].sum(0) == 255)
             assert torch.equal(new["bank"][1][inside], new["strong"][0][inside])  # the bank holds the image's red
@@ -214,7 +214,7 @@ class TestCutMix:
 
     def test_images_without_labels_are_mixed_among_themselves(self, tiny_dataset, tmp_path):
         splits = load_local(tiny_dataset)
-        both = build_store(splits["train"], tmp_path, 2, None, None, unlabelled=splits["validation"], progress=False)
+        both = build_store(splits["train"], tmp_path, 2, None, None, unlabelled=splits["validation"])
         mixed = crops(both, cutmix=1.0)
         for position in range(len(mixed)):
             item = mixed[0, position]

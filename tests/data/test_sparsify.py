@@ -101,6 +101,39 @@ def test_a_larger_budget_labels_all_that_a_smaller_one_does(style: str) -> None:
         assert small.sum() < large.sum()
 
 
+def test_a_share_is_rounded_up_but_not_by_what_floating_point_adds() -> None:
+    """0.07 × 100 is 7.000000000000001; 0.071 × 100 is 8 glands."""
+    ids = np.zeros((210, 210), np.uint16)
+    for number in range(100):
+        top, left = 1 + 21 * (number // 10), 1 + 21 * (number % 10)
+        ids[top:top + 8, left:left + 8] = number + 1
+    for share, glands in ((0.07, 7), (0.071, 8), (1.0, 100)):
+        config = SparsifyConfig(budget=share, background="none")
+        drawn = sparsify((ids > 0).astype(np.uint8), ids, config, annotation_rng(0, "a"))
+        assert drawn.annotated_glands == glands
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_strokes_in_stroma_keep_six_widths_apart_where_there_is_room(seed: int) -> None:
+    config = SparsifyConfig(background="scribble", stroke_px=5.0, strokes=7, stroke_length=0.1)
+    drawn = sparsify(np.zeros((300, 400), np.uint8), None, config, annotation_rng(seed, "stroma"))
+    strokes, count = ndimage.label(drawn.mask == 0, np.ones((3, 3)))
+    assert count == 7
+    for number in range(1, 8):
+        away = ndimage.distance_transform_edt(strokes != number)
+        assert away[(strokes > 0) & (strokes != number)].min() > 6 * 5 - 5 / 2 - 1
+
+
+@pytest.mark.parametrize("reach", [1.0, 4.0, 9.5])
+def test_a_rim_is_as_wide_at_the_edge_of_the_image(reach: float) -> None:
+    """Against the distance transform of the whole image."""
+    mask, instances = tissue(5, glands=6)
+    drawn = sparsify(mask, instances, SparsifyConfig(budget=3, background="rim", rim_px=reach, min_gland_px=4),
+                     annotation_rng(1, "a"))
+    glands = drawn.mask == 1
+    np.testing.assert_array_equal(drawn.mask == 0, (ndimage.distance_transform_edt(~glands) <= reach) & (mask == 0))
+
+
 def test_a_whole_budget_outlines_every_gland() -> None:
     mask, instances = tissue(3)
     result = sparsify(mask, instances, SparsifyConfig(budget=1.0, min_gland_px=1), annotation_rng(0, "a"))

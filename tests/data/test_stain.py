@@ -58,3 +58,19 @@ def test_a_shift_tints_bare_glass_the_more_the_stronger_and_never_when_negative(
     means = [shift_stain(glass, strength).mean() for strength in (-1.0, 0.5, 1.0, 2.0)]
     assert means[0] == 255
     assert 255 > means[1] > means[2] > means[3] > 200
+
+
+def test_stain_jitter_shifts_each_stain_by_a_tenth_of_its_spread():
+    """Two greys, the second of twice the first's optical density: gain and offset of each stain follow from both."""
+    hed = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
+    image = np.array([[[180] * 3, [127] * 3]], np.uint8)
+    density = -np.log(image / 255)
+    offsets, gains = [], []
+    for seed in range(300):
+        out = -np.log(jitter_stain(image, np.random.default_rng(seed), 0.3) / 255) @ np.linalg.inv(hed)
+        before = density @ np.linalg.inv(hed)
+        gain = (out[0, 1] - out[0, 0]) / (before[0, 1] - before[0, 0])
+        gains.append(gain)
+        offsets.append(out[0, 0] - gain * before[0, 0])
+    assert np.std(np.array(gains), axis=0) == pytest.approx([0.3] * 3, rel=0.35)
+    assert np.std(np.array(offsets), axis=0) == pytest.approx([0.03] * 3, rel=0.35)

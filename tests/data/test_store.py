@@ -24,7 +24,7 @@ def row(image_id="a", size=(20, 30), mpp=0.5, **changes):
 
 
 def build(rows, folder, **options):
-    return build_store(rows, folder, 2, options.pop("mpp", None), options.pop("missing_mpp", None), progress=False,
+    return build_store(rows, folder, 2, options.pop("mpp", None), options.pop("missing_mpp", None),
                        **options)
 
 
@@ -35,26 +35,26 @@ def test_a_dataset_on_disk_comes_back_pixel_by_pixel(tiny_dataset, tmp_path):
     for i in range(6):
         image, mask, instances = picture(i, 2)
         assert np.array_equal(store.images[i], image.transpose(2, 0, 1))
-        assert np.array_equal(store.dense(i), mask)
+        assert np.array_equal(store.truth(i), mask)
         assert np.array_equal(store.sparse(i), one_gland_and_a_strip(mask, instances))
     assert store.sizes == [picture(i, 2)[1].shape for i in range(6)]
     assert len(set(store.sizes)) > 1
-    assert store.dense_known == [True] * 6
+    assert store.truth_known == [True] * 6
 
 
 def test_images_without_truth_are_kept_and_marked(tmp_path):
     dataset = write_dataset(tmp_path / "data", dense=no_truth, splits=("train",))
     store = build(load_local(dataset)["train"], tmp_path / "store")
-    assert store.dense_known == [False] * 6
-    assert (store.dense(0) == 255).all()
+    assert store.truth_known == [False] * 6
+    assert (store.truth(0) == 255).all()
     assert (store.sparse(0) != 255).any()
     with pytest.raises(ValueError, match=r"train-0.*no dense mask"):
-        build(load_local(dataset)["train"], tmp_path / "other", dense_as_labels=True)
+        build(load_local(dataset)["train"], tmp_path / "other", truth_as_labels=True)
 
 
 def test_full_supervision_puts_the_dense_mask_in_the_place_of_the_sparse_one(tiny_dataset, tmp_path):
-    store = build(load_local(tiny_dataset)["train"], tmp_path, dense_as_labels=True)
-    assert all(np.array_equal(store.sparse(i), store.dense(i)) for i in range(6))
+    store = build(load_local(tiny_dataset)["train"], tmp_path, truth_as_labels=True)
+    assert all(np.array_equal(store.sparse(i), store.truth(i)) for i in range(6))
     assert (store.sparse(0) != 255).all()
 
 
@@ -74,7 +74,7 @@ def test_masks_keep_their_place_when_resampled(tmp_path):
     expected = np.zeros((20, 30), np.uint8)
     expected[5:15, 10:25] = 1
     assert np.array_equal(store.sparse(0), expected)
-    assert np.array_equal(store.dense(0), expected)
+    assert np.array_equal(store.truth(0), expected)
 
 
 def test_an_image_of_unknown_pixel_size_is_an_error_unless_one_is_assumed(tmp_path):
@@ -93,10 +93,10 @@ def test_an_implausible_pixel_size_is_refused_by_name(tmp_path, mpp):
 
 @pytest.mark.parametrize(("stroma", "gland", "options", "message"), [
     (7, 0, {}, "mine: no training image has a labelled gland pixel; outline"),
-    (7, 0, {"dense": True}, "mine: no training image has a labelled gland pixel; check the masks"),
+    (7, 0, {"truth_as_labels": True}, "mine: no training image has a labelled gland pixel; check the masks"),
     (0, 9, {}, "mine: no pixel is labelled as background.*--warmup_background assume"),
-    (0, 9, {"dense": True}, "mine: no pixel is labelled as background.*call every pixel a gland"),
-    (0, 9, {"assume_background": True}, None), (1, 1, {}, None), (1, 1, {"dense": True}, None)])
+    (0, 9, {"truth_as_labels": True}, "mine: no pixel is labelled as background.*call every pixel a gland"),
+    (0, 9, {"assume_background": True}, None), (1, 1, {}, None), (1, 1, {"truth_as_labels": True}, None)])
 def test_labels_without_a_gland_or_without_stroma_teach_nothing(tmp_path, stroma, gland, options, message):
     labels = np.full((20, 30), 255, np.uint8)
     labels.flat[:stroma], labels.flat[100:100 + gland] = 0, 1
@@ -104,7 +104,7 @@ def test_labels_without_a_gland_or_without_stroma_teach_nothing(tmp_path, stroma
     counts = store.label_counts()
     assert (counts[0], counts[1], counts[255], counts.sum()) == (stroma, gland, 1200 - stroma - gland, 1200)
     with nullcontext() if message is None else pytest.raises(DatasetError, match=message):
-        check_labels(counts, "mine", **{"dense": False, "assume_background": False} | options)
+        check_labels(counts, "mine", **{"truth_as_labels": False, "assume_background": False} | options)
 
 
 @pytest.mark.parametrize("column", ["mask", "sparse_mask"])
@@ -184,11 +184,11 @@ def test_progress_bars_of_datasets_do_not_matter(tiny_dataset, tmp_path):
 
 def test_rows_taken_in_without_labels_keep_their_truth_for_the_record_alone(tmp_path):
     labelled, other, bare = row("a"), row("b", (24, 18)), row("c", mask=None, sparse_mask=None)
-    store = build([labelled], tmp_path, unlabelled=[other, bare], dense_as_labels=True)
+    store = build([labelled], tmp_path, unlabelled=[other, bare], truth_as_labels=True)
     assert store.image_ids == ["a", "b", "c"]
     assert store.annotated == [True, False, False]
     assert (store.sparse(1) == 255).all()
     assert (store.sparse(2) == 255).all()
-    assert np.array_equal(store.dense(1), np.asarray(other["mask"]))
+    assert np.array_equal(store.truth(1), np.asarray(other["mask"]))
     assert np.array_equal(store.sparse(0), np.asarray(labelled["mask"]))
-    assert store.dense_known == [True, True, False]
+    assert store.truth_known == [True, True, False]

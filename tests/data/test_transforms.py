@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_gland.data.transforms import View, apply_view, photometric, random_view
+from hf_gland.data.transforms import View, apply_view, is_blank, photometric, random_view
 from hf_gland.labels import IGNORE_INDEX
 
 
@@ -146,3 +146,11 @@ class TestPhotometric:
         before = self.image.clone()
         photometric(self.image, np.random.default_rng(0), 0.2, 0.2, 1.0)
         assert torch.equal(self.image, before)
+
+
+def test_blank_is_near_white_in_every_channel():
+    """Pale eosin is bright on average, and tissue all the same."""
+    pixels = {(255, 255, 255): True, (211, 211, 211): True, (210, 255, 255): False, (255, 255, 200): False,
+              (255, 150, 255): False, (250, 230, 240): True}
+    image = torch.tensor(list(pixels), dtype=torch.uint8).T[:, None]
+    assert is_blank(image)[0].tolist() == list(pixels.values())

@@ -13,7 +13,7 @@ from tiny import NETWORK, tiny_settings
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from hf_gland.config import make_config
-from hf_gland.data.build import annotated, build_dataset, load_local, load_provenance
+from hf_gland.data.build import About, annotated, build_dataset, load_local, load_provenance
 from hf_gland.data.sources.glas import plan_glas, read_glas
 from hf_gland.data.sparsify import SparsifyConfig
 from hf_gland.evaluation.split import Measurement, evaluate_rows, result_record
@@ -82,6 +82,5 @@ def write_glas_dataset(archive: Path, out: Path, style: str = "glands") -> Path:
     plan = {split: [item.image_id for item in items] for split, items in plan_glas(archive, verify=False).items()}
     config = SparsifyConfig(style=style)
     build_dataset({split: annotated(read_glas(archive, ids, verify=False), config, 0) for split, ids in plan.items()}, out,
-                  class_names=("background", "gland"), source="GlaS", annotation=config, seed=0,
-                  licence="GlaS (Warwick-QU): research only, no commercial use")
+                  About(("background", "gland"), "GlaS", "GlaS (Warwick-QU): research only, no commercial use", config))
     return out

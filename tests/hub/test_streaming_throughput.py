@@ -3,7 +3,7 @@
 import pytest
 
 from hf_gland.config import read_config_file, recipe_names
-from hf_gland.data.build import annotated, build_dataset
+from hf_gland.data.build import About, annotated, build_dataset
 from hf_gland.data.sources.synthetic.images import iter_synthetic
 from hf_gland.data.sparsify import SparsifyConfig
 
@@ -12,8 +12,8 @@ from hf_gland.data.sparsify import SparsifyConfig
 def test_streaming_reaches_nine_tenths_of_the_local_throughput(hub, client, tmp_path):
     """Over the steps of the shortest recipe; the best round of each counts, as other work on the machine only slows one."""
     config = SparsifyConfig()
-    build_dataset({"train": annotated(iter_synthetic("train"), config, 0)}, tmp_path / "data", annotation=config, seed=0,
-                  class_names=("background", "gland"), source="synthetic", licence="cc0-1.0")
+    build_dataset({"train": annotated(iter_synthetic("train"), config, 0)}, tmp_path / "data",
+                  About(("background", "gland"), "synthetic", "cc0-1.0", config))
     assert client.publish("dataset", tmp_path / "data", "--repo", "me/synthetic").status == 0
     hub.requests()
     steps = min(read_config_file(name)["steps"] for name in recipe_names())

@@ -43,7 +43,7 @@ class TestWhatTheStudentMayLearnFrom:
         for scored, folder in ((run, other_truth), (refined, tiny_dataset)):
             batches = prepare_training(tmp_path / folder.name, tiny_settings(folder)).batches(12)
             for record, pseudo, batch in zip(scored.records, scored.pseudo, batches, strict=True):
-                right = (pseudo == batch["dense"])[pseudo != IGNORE_INDEX].float()
+                right = (pseudo == batch["truth"])[pseudo != IGNORE_INDEX].float()
                 expected = pytest.approx(right.mean().item(), abs=1e-6) if len(right) else None
                 assert record["pseudo_accuracy"] == expected
         assert any(0 < (r["pseudo_accuracy"] or 0) < 1 for r in refined.records)

@@ -37,7 +37,7 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def store(tiny_dataset, tmp_path_factory):
-    return build_store(load_local(tiny_dataset)["train"], tmp_path_factory.mktemp("store"), 2, None, None, progress=False)
+    return build_store(load_local(tiny_dataset)["train"], tmp_path_factory.mktemp("store"), 2, None, None)
 
 
 def by_hand(teacher, image, flips=True):

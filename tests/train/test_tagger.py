@@ -39,7 +39,7 @@ def test_rare_tags_count_as_much_as_common_ones():
 
 @pytest.mark.parametrize("seed", [0])
 def test_the_tagger_learns_the_tags_from_the_pixels(tiny_dataset, tmp_path, seed):
-    store = build_store(load_local(tiny_dataset)["train"], tmp_path, 2, None, None, dense_as_labels=True, progress=False)
+    store = build_store(load_local(tiny_dataset)["train"], tmp_path, 2, None, None, truth_as_labels=True)
     config = make_config(tiny_settings(tiny_dataset, steps=60, crop_px=32, seed=seed))
     model = train_tagger(config, store, ("background", "gland"))
     again = train_tagger(config, store, ("background", "gland"))
@@ -49,7 +49,7 @@ def test_the_tagger_learns_the_tags_from_the_pixels(tiny_dataset, tmp_path, seed
         with torch.no_grad():
             logits = full_size_logits(model, normalise(torch.from_numpy(store.images[i].copy())[None]))[0]
         sure = logits[1] - logits[0]
-        truth = torch.from_numpy(store.dense(i).copy())
+        truth = torch.from_numpy(store.truth(i).copy())
         gland.append(sure[truth == 1].mean())
         background.append(sure[truth == 0].mean())
     assert torch.stack(gland).mean() > torch.stack(background).mean() + 0.5

@@ -24,7 +24,7 @@ def crops_per_second(source: str, steps: int) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         rows = load_dataset(source, split="train", streaming=True)
-        store = build_store(rows, Path(folder), 2, None, None, progress=False)
+        store = build_store(rows, Path(folder), 2, None, None)
         crops = CropDataset(store, seed=0, crop_px=256, scale_min=0.75, scale_max=1.33, stain_jitter=0.15,
                             brightness_jitter=0.15, blur_px=1.0)
         seen, checksum = 0, 0
