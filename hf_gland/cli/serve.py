@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from hf_gland.errors import HfGlandError
 from hf_gland.shipped import shipped
 
-NEEDED = ("gradio", "tifffile")
+NEEDED = ("gradio",)
 
 
 def build_parser() -> argparse.ArgumentParser:

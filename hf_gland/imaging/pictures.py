@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin, TiffImagePlugin
 
 from hf_gland.errors import ImageError
 from hf_gland.imaging.opening import (
@@ -140,7 +140,13 @@ def _picture(image: Image.Image, name: str, full_hw: tuple[int, int], notes: tup
     """Decode an opened image."""
     notes, mpp = (*notes, *_colour_notes(image)), stated_mpp(image)
     orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    rgb = _to_rgb(ImageOps.exif_transpose(image) if upright else image, name)
+    if not upright and isinstance(image, TiffImagePlugin.TiffImageFile):
+        image.load()  # which turns a TIFF upright, and forgets the tag: turned back by the opposite one
+        image.getexif()[ORIENTATION_TAG] = {6: 8, 8: 6}.get(orientation, orientation)
+        ImageOps.exif_transpose(image, in_place=True)
+    elif upright:
+        ImageOps.exif_transpose(image, in_place=True)
+    rgb = _to_rgb(image, name)
     if orientation in range(2, 9):
         notes = (*notes, "The file stores the picture turned or mirrored; " + (
             "it was set upright, and coordinates count pixels of the upright picture." if upright else
@@ -161,7 +167,7 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
         image = Image.alpha_composite(white, image)
     image.load()  # so that what the conversion raises is about the conversion
     try:
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except ValueError as error:
         raise ImageError(f"{name}: {image.mode} pixels cannot be converted to RGB; save it as RGB first") from error
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hf_gland.errors import ImageError
-from hf_gland.imaging.pictures import read_rgb
+from hf_gland.imaging.pictures import read_picture, read_rgb
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -71,15 +71,23 @@ def test_extreme_shapes_are_kept(hw):
     assert read_rgb(np.zeros((*hw, 3), np.uint8)).shape == (*hw, 3)
 
 
+UNDO = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2), 8: lambda a: np.rot90(a, -1)}
+
+
+@pytest.mark.parametrize(("name", "how"), [("a.png", {}), ("a.tif", {}), ("a.tif", {"compression": "tiff_lzw"})])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_cameras_orientation_is_applied(tmp_path, orientation):
-    undo = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
-            5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, 1),
-            7: lambda a: a[::-1, ::-1].transpose(1, 0, 2), 8: lambda a: np.rot90(a, -1)}
+def test_the_cameras_orientation_is_applied_or_pixels_lie_as_stored(tmp_path, orientation, name, how):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(undo[orientation](RGB))).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(read_rgb(tmp_path / "a.png"), RGB)
+    stored = np.ascontiguousarray(UNDO[orientation](RGB))
+    Image.fromarray(stored).save(tmp_path / name, exif=exif, **how)
+    assert np.array_equal(read_rgb(tmp_path / name), RGB)
+    upright, as_stored = (read_picture(tmp_path / name, upright=upright) for upright in (True, False))
+    assert (upright.full_hw, upright.orientation, as_stored.full_hw) == (RGB.shape[:2], orientation, stored.shape[:2])
+    assert np.array_equal(as_stored.rgb, stored)
+    assert any("turned or mirrored" in note for note in upright.notes) == (orientation != 1)
 
 
 def test_a_pyramid_gives_its_full_size_and_a_stack_is_refused(tmp_path):
