@@ -15,7 +15,6 @@ Blocks of both alternate; each ratio is the median over pairs of blocks, with th
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import shlex
@@ -39,7 +38,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import get_scheduler, pipeline
 
-from hf_gland.config import TrainConfig, add_settings, config_from_arguments
+from hf_gland.config import Parser, TrainConfig, add_settings, config_from_arguments
 from hf_gland.data.loading import CropDataset
 from hf_gland.data.training_data import open_training_data
 from hf_gland.environment import git_commit, hardware, versions
@@ -72,17 +71,17 @@ INFERENCE_STAGES = {"decoding files": read_picture, "resampling to the model's p
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     step = commands.add_parser("step", help="refined against supervised training step")
     step.add_argument("--config", help="recipe or settings file")
     step.add_argument("--out", type=Path, required=True, help="JSON to write")
-    add_settings(step.add_argument_group("settings [default]"))
+    add_settings(step)
     step.set_defaults(measure=lambda a: step_ratio(config_from_arguments(a, a.config)))
     training = commands.add_parser("training", help="supervised step against transformers' example loop")
     training.add_argument("--config", help="recipe or settings file")
     training.add_argument("--out", type=Path, required=True, help="JSON to write")
-    add_settings(training.add_argument_group("settings [default]"))
+    add_settings(training)
     training.set_defaults(measure=lambda a: training_ratio(config_from_arguments(a, a.config)))
     inference = commands.add_parser("inference", help="GlandSegmenter against transformers' pipeline")
     inference.add_argument("--model", required=True, help="model folder or Hub id")
@@ -110,28 +109,29 @@ def main() -> int:
 def step_ratio(config: TrainConfig) -> dict:
     """Seconds of a supervised and of a refined step, of a refresh, and the amortised ratio with its spread."""
     # All steps after warm-up; the supervised run takes the same crops with the sparse labels alone.
-    refined = dataclasses.replace(config, mode="refined", tracker="none", save_every=0, warmup_fraction=0.0)
-    supervised = dataclasses.replace(refined, mode="sparse-only")
+    refined = config.changed(mode="refined", tracker="none", save_every=0, warmup_fraction=0.0)
+    supervised = refined.changed(mode="sparse-only")
     with tempfile.TemporaryDirectory() as folder:
         runs = {}
         for name, settings in (("supervised", supervised), ("refined", refined)):
             run = Path(folder) / name
             runs[name] = Training(settings, run, make_accelerator(settings, run), {"recipe": "benchmark"})
         refresh_seconds = [seconds(runs["refined"].refresh) for _ in range(REFRESH_REPEATS + 1)][1:]
-        batches = {name: run.batches(config.steps) for name, run in runs.items()}
+        batches = {name: run.batches(config.optim.steps) for name, run in runs.items()}
         blocks = alternate({name: lambda name=name: runs[name].step(batches[name]) for name in runs})
         with stage_clock(TRAINING_STAGES) as stages:
             whole = seconds(lambda: [runs["refined"].step(batches["refined"]) for _ in range(STAGE_REPEATS)])
-    warmup = schedules.warmup_steps(config.steps, config.warmup_fraction)
-    refreshes = len(schedules.refresh_steps(warmup, config.steps, config.refreshes, config.refresh_growth))
+    warmup = schedules.warmup_steps(config.optim.steps, config.method.warmup_fraction)
+    again = config.method.refresh
+    refreshes = len(schedules.refresh_steps(warmup, config.optim.steps, again.count, again.growth))
     refreshing = refreshes * statistics.median(refresh_seconds)
     pairs = list(zip(blocks["refined"], blocks["supervised"], strict=True))
-    per_run = [(warmup * s + (config.steps - warmup) * r + refreshing) / (config.steps * s) for r, s in pairs]
-    per_step = [(r + refreshing / (config.steps - warmup)) / s for r, s in pairs]
+    per_run = [(warmup * s + (config.optim.steps - warmup) * r + refreshing) / (config.optim.steps * s) for r, s in pairs]
+    per_step = [(r + refreshing / (config.optim.steps - warmup)) / s for r, s in pairs]
     note = runs["refined"].note
     return {"benchmark": "refined step against supervised step", "precision": f"{note['precision']} for both",
-            "dataset": note["data"]["source"], "data_sha256": note["data"]["data_sha256"], "steps": config.steps,
-            "refined_steps": config.steps - warmup, "refreshes": refreshes,
+            "dataset": note["data"]["source"], "data_sha256": note["data"]["data_sha256"], "steps": config.optim.steps,
+            "refined_steps": config.optim.steps - warmup, "refreshes": refreshes,
             "supervised_step_s": blocks["supervised"], "refined_step_s": blocks["refined"],
             "refresh_s": refresh_seconds, "stages_ms": per_stage(stages, whole, STAGE_REPEATS),
             "ratios": {"seconds of a refined step / of a supervised step": spread([r / s for r, s in pairs]),
@@ -141,14 +141,14 @@ def step_ratio(config: TrainConfig) -> dict:
 
 def training_ratio(config: TrainConfig) -> dict:
     """Images per second of a supervised step and of transformers' example loop."""
-    settings = dataclasses.replace(config, mode="full", tracker="none", save_every=0)
+    settings = config.changed(mode="full", tracker="none", save_every=0)
     with tempfile.TemporaryDirectory() as folder:
         accelerator = make_accelerator(settings, Path(folder) / "ours")
         ours = Training(settings, Path(folder) / "ours", accelerator, {"recipe": "benchmark"})
-        batches = ours.batches(config.steps)
+        batches = ours.batches(config.optim.steps)
         example = example_loop(settings, accelerator)
         blocks = alternate({"ours": lambda: ours.step(batches), "example": lambda: next(example)})
-    rates = {name: [config.batch_size / s for s in took] for name, took in blocks.items()}
+    rates = {name: [config.optim.batch_size / s for s in took] for name, took in blocks.items()}
     return {"benchmark": "training against transformers' example loop", "precision": f"{ours.note['precision']} for both",
             "dataset": ours.note["data"]["source"],
             "data_sha256": ours.note["data"]["data_sha256"], "images_per_s": rates,
@@ -159,7 +159,7 @@ def training_ratio(config: TrainConfig) -> dict:
 def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None]:
     """One optimiser step per `next`, as transformers' run_semantic_segmentation_no_trainer.py takes it."""
     data = open_training_data(config)
-    model = load_network(config.backbone, data.class_names, data.mpp, config.model_overrides())
+    model = load_network(config.model.backbone, data.class_names, data.mpp, config.model_overrides())
     mean, std = (np.array(v, np.float32) for v in (IMAGENET_MEAN, IMAGENET_STD))
 
     def transformed(rows: dict) -> dict:
@@ -169,10 +169,10 @@ def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None
             hw = working_hw((image.height, image.width), mpp, data.mpp)
             picture = np.asarray(image.convert("RGB").resize(hw[::-1]))
             truth = np.asarray(mask.resize(hw[::-1], Image.Resampling.NEAREST))
-            pad = [(0, max(config.crop_px - side, 0)) for side in hw]
+            pad = [(0, max(config.augment.crop_px - side, 0)) for side in hw]
             picture, truth = np.pad(picture, (*pad, (0, 0))), np.pad(truth, pad, constant_values=IGNORE_INDEX)
-            y, x = (int(rng.integers(side - config.crop_px + 1)) for side in truth.shape)
-            window = slice(y, y + config.crop_px), slice(x, x + config.crop_px)
+            y, x = (int(rng.integers(side - config.augment.crop_px + 1)) for side in truth.shape)
+            window = slice(y, y + config.augment.crop_px), slice(x, x + config.augment.crop_px)
             picture, truth = picture[window], truth[window]
             if rng.random() < 0.5:
                 picture, truth = picture[:, ::-1], truth[:, ::-1]
@@ -180,10 +180,10 @@ def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None
             labels.append(torch.from_numpy(truth.astype(np.int64)))
         return {"pixel_values": pixels, "labels": labels}
 
-    loader = DataLoader(data.train.with_transform(transformed), batch_size=config.batch_size, shuffle=True,
-                        num_workers=config.num_workers, drop_last=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
-    scheduler = get_scheduler("polynomial", optimizer, num_warmup_steps=0, num_training_steps=config.steps)
+    loader = DataLoader(data.train.with_transform(transformed), batch_size=config.optim.batch_size, shuffle=True,
+                        num_workers=config.run.num_workers, drop_last=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.optim.learning_rate)
+    scheduler = get_scheduler("polynomial", optimizer, num_warmup_steps=0, num_training_steps=config.optim.steps)
     model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
     model.train()
     while True:

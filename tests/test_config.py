@@ -1,4 +1,3 @@
-import argparse
 import dataclasses
 import json
 import re
@@ -7,27 +6,36 @@ import pytest
 
 from hf_gland.config import (
     ConfigError,
+    Parser,
     TrainConfig,
     add_settings,
+    all_settings,
     config_from_arguments,
     make_config,
     read_config_file,
+    read_saved_config,
     recipe_names,
 )
-from hf_gland.config.settings import setting_fields
 
-FIELDS = {f.name: f for f in setting_fields()}
+SETTINGS = all_settings()
 
 
 def parse(*arguments, config_file=None):
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_settings(parser)
     return config_from_arguments(parser.parse_args([str(a) for a in arguments]), config_file)
 
 
+def value_of(config, name):
+    """The value of a setting by its short name, read where it stands."""
+    for part in SETTINGS[name].path:
+        config = getattr(config, part)
+    return config
+
+
 def other_value(name):
     """A valid value of a setting that is not its default."""
-    default, choices = FIELDS[name].default, FIELDS[name].metadata["choices"]
+    default, choices = SETTINGS[name].default, SETTINGS[name].about["choices"]
     if choices:
         return next(c for c in choices if c != default)
     if isinstance(default, bool):
@@ -41,45 +49,128 @@ def other_value(name):
     return default + 64 if isinstance(default, int) else default / 2 + 0.01
 
 
-@pytest.mark.parametrize("name", FIELDS)
+# What must be set for another setting to have an effect, where the defaults do not.
+NEEDED = {"refresh": {"threshold": "cosine"}, "threshold_start": {"threshold": "cosine"},
+          "threshold_end": {"threshold": "cosine"}, "adapt_split": {"adapt_dataset": "theirs"}, "missing_mpp": {"mpp": 0.5},
+          "assumed_weight": {"warmup_background": "assume"}, "assumed_weight_end": {"warmup_background": "assume"}}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_can_be_given_on_the_command_line_in_a_file_and_read_back(name, tmp_path):
-    value = other_value(name)
-    assert getattr(TrainConfig(), name) != value
-    needed = {"threshold": "cosine"} if name == "refresh" else {}
-    spellings = [name, name.replace("_", "-")]
-    for spelling in spellings:
+    value, needed, place = other_value(name), NEEDED.get(name, {}), ".".join(SETTINGS[name].path)
+    assert value_of(TrainConfig(), name) != value
+    others = [w for k, v in needed.items() for w in (f"--{k}", v)]
+    for spelling in {name, name.replace("_", "-"), place, place.replace("_", "-")}:
         arguments = [f"--{'' if value else 'no-'}{spelling}"] if isinstance(value, bool) else [f"--{spelling}", value]
-        assert getattr(parse(*arguments, *(w for k, v in needed.items() for w in (f"--{k}", v))), name) == value
-    saved = tmp_path / "config.json"
-    saved.write_text(make_config({name: value, **needed}).to_json())
-    assert make_config(read_config_file(saved)) == dataclasses.replace(TrainConfig(), **{name: value, **needed})
+        assert value_of(parse(*arguments, *others), name) == value
+    config = make_config({name: value, **needed})
+    assert value_of(config, name) == value
+    assert make_config({place: value, **needed}) == config
+    *sections, leaf = SETTINGS[name].path
+    (tmp_path / "mine.toml").write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in needed.items())
+                                        + f"[{'.'.join(sections)}]\n{leaf} = {json.dumps(value)}\n")
+    assert make_config(read_config_file(tmp_path / "mine.toml")) == config
+    (tmp_path / "training_config.json").write_text(config.to_json())
+    assert read_saved_config(tmp_path) == config
+    changed = {k for k, v in config.by_short_name().items() if v != TrainConfig().by_short_name()[k]}
+    assert changed == {name, *needed}
 
 
-@pytest.mark.parametrize("name", FIELDS)
-def test_every_setting_is_explained_with_its_default(name):
-    parser = argparse.ArgumentParser()
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_explained_with_its_range_and_default(name):
+    parser = Parser()
     add_settings(parser)
     explained = " ".join(parser.format_help().split())  # formatting also fails on a stray % sign
-    text = re.split(rf" --{name}[ ,]", explained[explained.index("options:"):])[1].partition("]")[0]
+    text = re.split(rf" --{name.replace('_', '-')}[ ,]", explained[explained.index("options:"):])[1].partition("]")[0]
     assert len(text.split()) > 3
-    assert text.endswith(f"[{FIELDS[name].default}")
+    assert text.endswith(f"{SETTINGS[name].default}")
+    assert SETTINGS[name].range in text
+
+
+def test_help_is_by_section():
+    parser = Parser()
+    add_settings(parser)
+    explained = parser.format_help()
+    for section in ("data", "model", "method", "method.threshold", "method.refresh", "optim", "augment", "run"):
+        assert f"settings [{section}]:\n" in explained
+    assert "0.5 to 1; 0.9]" in " ".join(explained.split())
+
+
+def test_short_names_are_unique():
+    assert len({".".join(s.path) for s in SETTINGS.values()}) == len(SETTINGS) > 55
+
+
+def test_what_runs_saved_before_there_were_sections_is_read(tmp_path):
+    saved = {"dataset": "glas", "mpp": 1.24, "threshold": "cosine", "threshold_start": 0.95, "threshold_end": 0.6,
+             "ema": False, "ema_start": 0.9, "refreshes": 3, "balance": "none", "warmup_background": "assume",
+             "assumed_weight": 0.2, "mode": "sparse-only", "mixed_precision": "bf16"}
+    (tmp_path / "training_config.json").write_text(json.dumps(saved))
+    config = read_saved_config(tmp_path)
+    assert {name: value_of(config, name) for name in saved} == saved
+    assert config.method.threshold.start == 0.95
+    assert config.method.class_weighting == "none"
+    assert config.optim.steps == 600
+
+
+@pytest.mark.parametrize(("settings", "idle", "reason"), [
+    ({"threshold_start": 0.9}, "threshold_start", "threshold cosine or linear"),
+    ({"threshold": "cosine", "adaptive_share_start": 0.3}, "adaptive_share_start", "threshold adaptive"),
+    ({"threshold": "cosine", "progressive": False, "threshold_end": 0.7}, "threshold_end", "progressive on"),
+    ({"confidence_filter": False, "threshold": "linear"}, "threshold", "confidence_filter on"),
+    ({"ema": False, "ema_start": 0.9}, "ema_start", "ema on"),
+    ({"assumed_weight": 0.3}, "assumed_weight", "warmup_background assume"),
+    ({"mode": "full", "warmup_background": "assume"}, "warmup_background", "mode refined or sparse-only"),
+    ({"refresh": "every_step", "threshold": "cosine", "refreshes": 5}, "refreshes", "refresh bank"),
+    ({"progressive": False, "refresh_growth": 2.0}, "refresh_growth", "progressive on"),
+    ({"loss": "joint", "pseudo_weight": 0.5}, "pseudo_weight", "loss separate or consistency"),
+    ({"fusion": False, "veto": True}, "veto", "fusion on"),
+    ({"mode": "sparse-only", "refreshes": 2}, "refreshes", "mode refined"),
+    ({"mode": "sparse-only", "warmup_fraction": 0.5}, "warmup_fraction", "mode refined, or warmup_background assume"),
+    ({"mode": "full", "loss": "joint"}, "loss", "mode refined"),
+    ({"adapt_split": "train"}, "adapt_split", "adapt_dataset set"),
+    ({"missing_mpp": 0.5}, "missing_mpp", "mpp set"),
+    ({"validation_split": "", "validate_every": 10}, "validate_every", "validation_split set"),
+])
+def test_a_setting_that_can_have_no_effect_is_an_error_that_says_why(settings, idle, reason):
+    with pytest.raises(ConfigError, match=f"{idle} has no effect here: it applies only with .*{reason}"):
+        make_config(settings)
+
+
+def test_only_what_is_given_beside_it_makes_a_setting_a_mistake(tmp_path):
+    """Defaults and recipes may well be overruled."""
+    assert parse("--mode", "full", config_file="demo").method.threshold.start == 0.95
+    assert parse("--threshold", "adaptive", config_file="demo").method.threshold.kind == "adaptive"
+    assert parse("--mode", "sparse-only", "--warmup_background", "assume", "--warmup_fraction", 0.1).method.veto
+    assert parse("--threshold", "cosine", "--no-progressive", "--threshold_start", 0.7).method.threshold.start == 0.7
+    with pytest.raises(ConfigError, match="threshold_start has no effect"):
+        parse("--threshold", "adaptive", "--threshold_start", 0.9, config_file="demo")
+    file = tmp_path / "training_config.json"  # what a run saved says everything, that without effect too
+    file.write_text(make_config({"ema": False, "mode": "full"}).to_json())
+    assert parse("--steps", 5, config_file=str(file)).optim.steps == 5
+    with pytest.raises(ConfigError, match="ema_end has no effect"):
+        parse("--ema_end", 0.9, config_file=str(file))
+
+
+def test_a_setting_given_twice_in_one_file_is_an_error():
+    with pytest.raises(ConfigError, match="threshold_start is given twice"):
+        make_config({"threshold_start": 0.9, "method": {"threshold": {"start": 0.8, "kind": "cosine"}}})
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("steps = 7\nbatch_size = 2\nlearning_rate = 1\n")
     config = parse("--steps", 9, config_file=str(file))
-    assert (config.steps, config.batch_size, config.learning_rate) == (9, 2, 1.0)
-    assert config.crop_px == TrainConfig().crop_px
+    assert (config.optim.steps, config.optim.batch_size, config.optim.learning_rate) == (9, 2, 1.0)
+    assert config.augment == TrainConfig().augment
     assert parse() == TrainConfig()
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_the_recipes_that_ship_are_valid_and_carry_their_reason(name):
     config = make_config(read_config_file(name))
-    assert config.steps > 0
-    assert not config.dataset  # given by the user
-    assert parse("--seed", 3, config_file=name) == dataclasses.replace(config, seed=3)
+    assert config.optim.steps > 0
+    assert not config.data.dataset  # given by the user
+    assert parse("--seed", 3, config_file=name) == config.changed(seed=3)
 
 
 def test_there_is_a_recipe_for_the_tables():
@@ -87,9 +178,10 @@ def test_there_is_a_recipe_for_the_tables():
 
 
 @pytest.mark.parametrize(("key", "suggestion"), [("step", "steps"), ("threshold_strat", "threshold_start"),
-                                                 ("confidence-filter", "confidence_filter")])
+                                                 ("method.threshold.strat", "method.threshold.start"),
+                                                 ("confidence-filtre", "confidence_filter")])
 def test_an_unknown_setting_is_an_error_that_suggests_the_nearest(key, suggestion):
-    with pytest.raises(ConfigError, match=f"unknown setting '{key}'; did you mean '{suggestion}'"):
+    with pytest.raises(ConfigError, match=f"unknown setting '{key.replace('-', '_')}'; did you mean '{suggestion}'"):
         make_config({key: 1})
 
 
@@ -117,7 +209,7 @@ def test_a_value_of_the_wrong_type_is_an_error_that_names_setting_and_value(key,
 ])
 def test_a_value_out_of_range_is_an_error_that_names_the_setting(key, value):
     with pytest.raises(ConfigError, match=key):
-        make_config({key: value})
+        make_config({key: value}, {"threshold": "cosine"} if "threshold_" in key else {})
 
 
 def test_settings_that_contradict_each_other_are_refused():
@@ -143,9 +235,9 @@ def test_files_that_cannot_be_read_are_errors_that_name_them(tmp_path):
 def test_settings_are_frozen_and_saved_as_plain_json():
     config = make_config({"dataset": "glas", "mpp": 1})
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.steps = 3
+        config.optim.steps = 3
     assert json.loads(config.to_json()) == dataclasses.asdict(config)
-    assert json.loads(config.to_json())["mpp"] == 1.0
+    assert json.loads(config.to_json())["data"]["mpp"] == 1.0
 
 
 def test_model_overrides():

@@ -1,19 +1,18 @@
 """The method variants that ship: what each changes, and what a run is called."""
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
-from hf_gland.config import ConfigError, add_settings, all_variants, config_from_arguments, make_config
+from hf_gland.config import ConfigError, Parser, add_settings, all_variants, config_from_arguments, make_config
 
 ROOT = Path(__file__).parents[1]
 
 
 def started(*arguments, config="bench"):
     """The settings of `train.py --config CONFIG ARGUMENTS`."""
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_settings(parser)
     return config_from_arguments(parser.parse_args([str(a) for a in arguments]), config)
 
@@ -44,7 +43,7 @@ def test_published_figures_that_variants_name_are_there():
 def test_every_variant_applies_to_every_recipe_and_names_the_run(name, recipe):
     config = started("--variant", name, "--dataset", "data", "--seed", 3, "--num_workers", 2, config=recipe)
     assert config.variant == name
-    assert {key: getattr(config, key) for key in all_variants()[name].settings} == all_variants()[name].settings
+    assert {key: config.by_short_name()[key] for key in all_variants()[name].settings} == all_variants()[name].settings
 
 
 @pytest.mark.parametrize(("arguments", "name"), [

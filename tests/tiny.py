@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_gland.config import all_settings
 from hf_gland.data.build import About, build_dataset
 from hf_gland.data.sample import Sample
 from hf_gland.data.sparsify import SparseAnnotation
@@ -70,7 +71,8 @@ def write_dataset(out: Path, num_classes: int = 2, sparse: Masks = one_gland_and
 def tiny_settings(dataset: Path, network: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """Settings of a run of about a second; no setting of the method is left to its default, which may change.
 
-    The teacher follows fast and the thresholds are low, so that there are pseudo-labels at all.
+    What has no effect beside the `changes` is left out. The teacher follows fast and the thresholds are low, so that
+    there are pseudo-labels at all.
     """
     usual = {
         "backbone": "random:segformer", "model_kwargs": json.dumps(NETWORK | (network or {})), "mpp": 0.0,
@@ -80,7 +82,9 @@ def tiny_settings(dataset: Path, network: dict[str, Any] | None = None, **change
         "loss": "separate", "pseudo_weight": 0.5, "pseudo_ramp": 0.2, "dice_weight": 1.0, "warmup_background": "none",
         "ema_start": 0.5, "ema_end": 0.9, "threshold": "cosine", "threshold_start": 0.7, "threshold_end": 0.5,
         "tracker": "none", "validation_split": "", "validate_every": 0, "panels_every": 0, "save_every": 0}
-    return {"dataset": str(dataset)} | usual | changes
+    values = {name: s.default for name, s in all_settings().items()} | usual | changes
+    with_effect = {name: value for name, value in usual.items() if not all_settings()[name].why_idle(values)}
+    return {"dataset": str(dataset)} | with_effect | changes
 
 
 def tree(folder: Path) -> dict[str, bytes]:

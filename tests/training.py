@@ -22,10 +22,10 @@ def forget_accelerator() -> None:
     GradientState._reset_state()
 
 
-def run_training(run: Path, settings: dict[str, Any], resume: bool = False) -> Path:
+def run_training(run: Path, settings: dict[str, Any], resume: bool = False, variant: str = "") -> Path:
     """A whole run with these settings; returns its folder."""
     forget_accelerator()
-    config = make_config(settings)
+    config = make_config(settings, variant=variant)
     train(config, run, make_accelerator(config, run), resume=resume)
     return run
 

@@ -9,25 +9,24 @@ the training images carries the class that the classifier's activation map gives
 """
 
 import argparse
-import dataclasses
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from hf_gland.config import add_settings, config_from_arguments
+from hf_gland.config import Parser, add_settings, config_from_arguments
 
 PATCH_PX = 64  # small enough that many patches hold no gland
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="recipe or settings file")
     parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it is a dataset folder already")
     parser.add_argument("--patch-px", type=int, default=PATCH_PX, help="side of a patch at the training pixel size "
                         f"[{PATCH_PX}]")
-    add_settings(parser.add_argument_group("settings [default]"))
+    add_settings(parser)
     return parser
 
 
@@ -48,15 +47,15 @@ def run(arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     use_all_cores()
     config = config_from_arguments(arguments, arguments.config)
-    config = dataclasses.replace(config, crop_px=arguments.patch_px,
-                                 batch_size=config.batch_size * max(config.crop_px // arguments.patch_px, 1))
-    data = open_training_data(dataclasses.replace(config, validation_split=""))
+    config = config.changed(crop_px=arguments.patch_px,
+                            batch_size=config.optim.batch_size * max(config.augment.crop_px // arguments.patch_px, 1))
+    data = open_training_data(config.changed(validation_split=""))
     for note in data.notes:
         print(f"note: {note}", file=sys.stderr)
-    config = dataclasses.replace(config, mpp=data.mpp or 0.0)
+    config = config.changed(mpp=data.mpp or 0.0)
     with tempfile.TemporaryDirectory() as folder:
         store = build_store(data.train, Path(folder) / "store", len(data.class_names), data.mpp,
-                            config.missing_mpp or None, truth_as_labels=True)
+                            config.data.missing_mpp or None, truth_as_labels=True)
         model = train_tagger(config, store, data.class_names)
         save_model_folder(Path(folder) / "model", model, model, (256, 256))
         segmenter = GlandSegmenter.from_pretrained(Path(folder) / "model")
@@ -71,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     provenance = data.provenance
     about = About(data.class_names, provenance["source"], provenance["licence"],
-                  {"style": "cam", "background": "all", "budget": None}, config.seed,
+                  {"style": "cam", "background": "all", "budget": None}, config.optim.seed,
                   {"from_data_sha256": provenance["data_sha256"]})
-    built = build_dataset({config.train_split: pairs()}, arguments.out, about, overwrite=arguments.overwrite)
+    built = build_dataset({config.data.train_split: pairs()}, arguments.out, about, overwrite=arguments.overwrite)
     print(f"data sha256 {built['data_sha256']}\nwritten to {arguments.out}")

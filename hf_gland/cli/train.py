@@ -5,7 +5,8 @@
   torchrun --nproc-per-node 2 scripts/train.py --config bench --dataset DATASET --out runs/two
 
 --config names a .toml or .json file of settings, or a recipe that ships with the package; every setting can be given
-as --key value as well, and wins over the file. RUN/model is a plain transformers repository when it is done.
+as --key value as well, by its short name or its place, with dashes or underscores (--threshold_start, --threshold-start,
+--method.threshold.start), and wins over the file. RUN/model is a plain transformers repository when it is done.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from hf_gland.config import add_settings, config_from_arguments, recipe_name, recipe_names
+from hf_gland.config import Parser, add_settings, config_from_arguments, recipe_name, recipe_names
 from hf_gland.environment import hardware
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.pusher import CheckpointPusher
@@ -25,7 +26,7 @@ from hf_gland.train.loop import Interrupted, train
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE_OR_RECIPE",
                         help=f"settings to start from ({', '.join(recipe_names())})")
     parser.add_argument("--out", required=True, metavar="RUN", type=Path,
@@ -35,7 +36,7 @@ def main() -> int:
                         help="send checkpoints and the model to this Hub repository while training goes on; a slow or "
                         "absent Hub never stops a run")
     parser.add_argument("--private", action="store_true", help="make that repository private")
-    add_settings(parser.add_argument_group("settings [default]"))
+    add_settings(parser)
     arguments = parser.parse_args()
     pusher: CheckpointPusher | None = None
     try:
@@ -45,7 +46,7 @@ def main() -> int:
         accelerator = make_accelerator(config, arguments.out)
         if accelerator.is_main_process:
             print(f"training on {hardware(str(accelerator.device))}, in "
-                  f"{precision_in_words(accelerator.device, config.mixed_precision)}", flush=True)
+                  f"{precision_in_words(accelerator.device, config.optim.mixed_precision)}", flush=True)
         note = {"command": shlex.join(["accelerate", "launch", *sys.argv]),
                 "recipe": recipe_name(arguments.config)}
         if arguments.push_to_hub and accelerator.is_main_process:

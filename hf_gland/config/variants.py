@@ -20,13 +20,13 @@ from importlib import resources
 from typing import Any
 
 from hf_gland.config.errors import ConfigError
+from hf_gland.config.settings import all_settings, by_short_name
 
 OURS = "ours"
-# Settings that are not part of a method: data and network have their own place in a record's name, the rest says how a
-# run is carried out.
+# What is not part of a method: data and network have their own place in a record's name, and `run` says how it is done.
 NOT_OF_THE_METHOD = {"dataset", "dataset_config", "dataset_revision", "train_split", "validation_split", "adapt_split",
-                     "missing_mpp", "backbone", "seed", "mixed_precision", "num_workers", "validate_every", "panels_every",
-                     "save_every", "keep_last", "tracker", "variant"}
+                     "missing_mpp", "backbone", "seed", "mixed_precision",
+                     *(name for name, s in all_settings().items() if s.path[0] == "run")}
 LONGEST_NAME = 80  # characters; record files are named after it
 
 
@@ -53,6 +53,7 @@ def all_variants() -> dict[str, Variant]:
         if path.name.endswith(".toml"):
             about = tomllib.loads(path.read_text("utf-8"))
             about |= {key: tuple(about[key]) for key in ("groups", "needs") if key in about}
+            about["settings"] = by_short_name(about.get("settings", {}))
             found.append(Variant(name=path.name.removesuffix(".toml"), **about))
     return {v.name: v for v in sorted(found, key=lambda v: v.place)}
 

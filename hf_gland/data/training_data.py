@@ -109,41 +109,42 @@ def pick_split(splits: datasets.DatasetDict, split: str, source: str) -> dataset
 def open_training_data(config: TrainConfig) -> TrainingData:
     """What `config` names. A dataset without the default validation split is trained on without one; a missing split of
     any other name is an error. Raises DatasetError, PixelSizeError."""
-    splits, provenance = open_dataset(config.dataset, config.dataset_config, config.dataset_revision)
-    train, validation, target, notes = pick_split(splits, config.train_split, config.dataset), None, None, []
-    if config.validation_split == DEFAULT_VALIDATION and DEFAULT_VALIDATION not in splits:
-        notes.append(f"{config.dataset} has no split '{DEFAULT_VALIDATION}': it trains on all of '{config.train_split}', "
+    wanted = config.data
+    splits, provenance = open_dataset(wanted.dataset, wanted.configuration, wanted.revision)
+    train, validation, target, notes = pick_split(splits, wanted.train_split, wanted.dataset), None, None, []
+    if wanted.validation_split == DEFAULT_VALIDATION and DEFAULT_VALIDATION not in splits:
+        notes.append(f"{wanted.dataset} has no split '{DEFAULT_VALIDATION}': it trains on all of '{wanted.train_split}', "
                      "nothing tells how it does on other patients (build_dataset --val-fraction holds some out)")
-    elif config.validation_split:
-        validation = pick_split(splits, config.validation_split, config.dataset)
-    if config.adapt_dataset:
-        targets, about = open_dataset(config.adapt_dataset)
-        target = pick_split(targets, config.adapt_split, config.adapt_dataset)
-        provenance = {**provenance, "adapted_to": {"split": config.adapt_split, **{
+    elif wanted.validation_split:
+        validation = pick_split(splits, wanted.validation_split, wanted.dataset)
+    if wanted.adapt_dataset:
+        targets, about = open_dataset(wanted.adapt_dataset)
+        target = pick_split(targets, wanted.adapt_split, wanted.adapt_dataset)
+        provenance = {**provenance, "adapted_to": {"split": wanted.adapt_split, **{
             key: about.get(key) for key in ("source", "sources", "data_sha256")}}}
     mpp = training_mpp(config, [rows for rows in (train, validation, target) if rows is not None])
-    if config.mpp and mpp is None:
-        notes.append(f"no image of {config.dataset} states its pixel size, so training is at the images' own pixels instead "
-                     f"of at {config.mpp:g} µm, and the model's pixel size is recorded as unknown. That is right for images "
+    if wanted.mpp and mpp is None:
+        notes.append(f"no image of {wanted.dataset} states its pixel size, so training is at the images' own pixels instead "
+                     f"of at {wanted.mpp:g} µm, and the model's pixel size is recorded as unknown. That is right for images "
                      "of one magnification; otherwise give it (build_dataset --mpp, or --missing_mpp here)")
     return TrainingData(provenance, train, validation, target, mpp, tuple(notes))
 
 
 def training_mpp(config: TrainConfig, parts: Sequence[datasets.Dataset]) -> float | None:
-    """The pixel size to train at, µm: `config.mpp`, or None (own pixels) where it is 0 or no image states its own.
+    """The pixel size to train at, µm: `config.data.mpp`, or None (own pixels) where it is 0 or no image states its own.
 
     Raises DatasetError where some images state one and others do not; PixelSizeError for an implausible setting.
     """
-    if not config.mpp:
+    if not config.data.mpp:
         return None
-    check_mpp(config.mpp, "mpp")
-    if config.missing_mpp:
-        check_mpp(config.missing_mpp, "missing_mpp")
-        return config.mpp
+    check_mpp(config.data.mpp, "mpp")
+    if config.data.missing_mpp:
+        check_mpp(config.data.missing_mpp, "missing_mpp")
+        return config.data.mpp
     unknown = [image_id for rows in parts for image_id, mpp in zip(rows["image_id"], rows["mpp"], strict=True)
                if mpp is None]
     if 0 < len(unknown) < sum(map(len, parts)):
         raise DatasetError(f"{unknown[0]}: the pixel size is unknown, as that of {len(unknown) - 1} more images, while "
-                           f"others state theirs and training is at {config.mpp:g} µm per pixel. Set missing_mpp to the µm "
-                           "per pixel of such images, or mpp to 0 to use all pixels as they are")
-    return None if unknown else config.mpp
+                           f"others state theirs and training is at {config.data.mpp:g} µm per pixel. Set missing_mpp to "
+                           "the µm per pixel of such images, or mpp to 0 to use all pixels as they are")
+    return None if unknown else config.data.mpp

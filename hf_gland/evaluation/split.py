@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from hf_gland.config import read_saved_config
 from hf_gland.environment import git_commit
 from hf_gland.errors import HfGlandError
 from hf_gland.evaluation.records import ResultRecord, read_json
@@ -52,9 +53,9 @@ def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], 
 
 
 def training_notes(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(settings, notes) that training left in a model folder; EvaluationError where they are missing."""
+    """(settings by short name, notes) that training left in a model folder; EvaluationError where they are missing."""
     try:
-        return read_json(model / "training_config.json"), read_json(model / "training_metrics.json")
+        return read_saved_config(model).by_short_name(), read_json(model / "training_metrics.json")
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{model}: holds no notes of its training ({error}), so no result record can be made; "
                               "evaluate a folder written by scripts/train.py") from error

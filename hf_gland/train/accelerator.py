@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
     """The accelerator for a run: precision, accumulation, trackers and process group (PrecisionError)."""
-    precision = resolve_precision(torch.accelerator.current_accelerator() or "cpu", config.mixed_precision)
+    precision = resolve_precision(torch.accelerator.current_accelerator() or "cpu", config.optim.mixed_precision)
     return Accelerator(
         # Said outright: left to find out, accelerate takes every process that torchrun starts on a CPU for the only one.
         cpu=not torch.accelerator.is_available(),
         # The setting decides, never a flag or a saved default of `accelerate launch`.
-        mixed_precision=mixed_precision_name(precision), gradient_accumulation_steps=config.gradient_accumulation,
-        log_with=None if config.tracker == "none" else config.tracker,
+        mixed_precision=mixed_precision_name(precision), gradient_accumulation_steps=config.optim.gradient_accumulation,
+        log_with=None if config.run.tracker == "none" else config.run.tracker,
         project_config=ProjectConfiguration(project_dir=str(run), logging_dir=str(run / "tracking")),
         # Synchronised norms keep buffers equal, so there is nothing to broadcast.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])

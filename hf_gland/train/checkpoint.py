@@ -10,7 +10,6 @@ RUN/checkpoints/step-000400/
 No random state is kept: every random draw is a function of (seed, step) or (seed, epoch, index).
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -27,11 +26,9 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from hf_gland.config import TrainConfig, make_config
+from hf_gland.config import TrainConfig, all_settings, read_saved_config
 from hf_gland.errors import HfGlandError
 
-# Settings that say how a run is carried out and recorded, not what it computes: they may change on resume.
-RUN_ONLY = {"num_workers", "validate_every", "panels_every", "save_every", "keep_last", "tracker", "variant"}
 CHECKSUMS = "SHA256SUMS"
 NAME = re.compile(r"step-(\d+)(\.replaced)?")  # .replaced: one that a later checkpoint of the same step takes the place of
 
@@ -158,7 +155,7 @@ def save_checkpoint(run: Path, state: TrainingState, config: TrainConfig) -> Pat
         os.replace(final, replaced)
     os.replace(part, final)
     _drop(replaced)
-    for old in checkpoint_paths(run)[:-config.keep_last]:
+    for old in checkpoint_paths(run)[:-config.run.keep_last]:
         _drop(old)
     return final
 
@@ -174,8 +171,8 @@ def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> No
         state.latest = json.loads((path / "metrics.json").read_text())
         if state.scaler is not None and saved["scaler"]:
             state.scaler.load_state_dict(saved["scaler"])
-        if saved["step"] > config.steps:
-            raise ValueError(f"it counts {saved['step']} steps, the run has {config.steps}")
+        if saved["step"] > config.optim.steps:
+            raise ValueError(f"it counts {saved['step']} steps, the run has {config.optim.steps}")
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); delete this folder and --resume takes the checkpoint "
                               "before it") from error
@@ -186,12 +183,12 @@ def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> No
 def check_same_config(path: Path, config: TrainConfig) -> None:
     """Raise CheckpointError where a checkpoint was made with other settings that matter, naming them."""
     try:
-        saved = make_config(dict(json.loads((path / "training_config.json").read_text())))
+        before, now = read_saved_config(path).by_short_name(), config.by_short_name()
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its training_config.json cannot be read ({error}); was it made with another "
                               "version of hf_gland?") from error
-    changed = [f"{f.name} {getattr(saved, f.name)!r} → {getattr(config, f.name)!r}" for f in dataclasses.fields(config)
-               if f.name not in RUN_ONLY and getattr(saved, f.name) != getattr(config, f.name)]
+    changed = [f"{name} {before[name]!r} → {now[name]!r}" for name, s in all_settings().items()
+               if s.path[0] != "run" and before[name] != now[name]]
     if changed:
         raise CheckpointError(f"{path}: was made with other settings ({'; '.join(changed)}). Give the same settings to "
                               "resume, or another --out to start afresh")

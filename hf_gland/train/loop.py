@@ -16,7 +16,8 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from hf_gland.config import TrainConfig
+from hf_gland.config import TrainConfig, read_saved_config
+from hf_gland.config.files import SAVED_CONFIG
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
 from hf_gland.data.store import FlatArrays, TrainingStore, build_store, check_labels
 from hf_gland.data.training_data import TrainingData, open_training_data
@@ -103,7 +104,8 @@ class Training:
         self.config, self.run, self.accelerator = config, run, accelerator
         self.on_checkpoint, self.stop = on_checkpoint, StopRequests()
         data = open_training_data(config)
-        self.note = {**note, "variant": config.variant, "backbone": first_backbone(config.backbone), "data": data.provenance,
+        self.note = {**note, "variant": config.variant, "data": data.provenance,
+                     "backbone": first_backbone(config.model.backbone),
                      "commit": git_commit(), "hardware": hardware(str(accelerator.device)), "versions": versions(),
                      "precision": precision_name(resolve_precision(accelerator.device, accelerator.mixed_precision)),
                      "processes": accelerator.num_processes}
@@ -112,19 +114,20 @@ class Training:
             print(f"note: {told}", file=sys.stderr)
         self.store, self.validation = self._build_store(data), data.validation
         labelled_px = self.store.label_counts()
-        check_labels(labelled_px, config.dataset, truth_as_labels=config.mode == "full",
-                     assume_background=config.mode != "full" and config.warmup_background == "assume")
+        check_labels(labelled_px, config.data.dataset, truth_as_labels=config.method.mode == "full",
+                     assume_background=config.method.mode != "full" and config.method.unlabelled == "assume")
         weights = balancing_weights(labelled_px[:self.num_classes].tolist())
         self.class_weights = weights.to(accelerator.device)
-        self.veto_weights = weights.numpy() if config.veto and config.fusion else None
-        torch.manual_seed(config.seed)
-        student = load_student(config.backbone, self.class_names, data.mpp, config.model_overrides())
+        self.veto_weights = weights.numpy() if config.method.veto and config.method.fusion else None
+        optim = config.optim
+        torch.manual_seed(optim.seed)
+        student = load_student(config.model.backbone, self.class_names, data.mpp, config.model_overrides())
         synchronise_norms(student)
         head = head_parameter_names(student)
         self.optimizer = torch.optim.AdamW(
             [{"params": [p for n, p in student.named_parameters() if (n in head) == in_head],
-              "peak_lr": config.learning_rate * (config.head_lr_factor if in_head else 1)} for in_head in (False, True)],
-            lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)  # one pass over the parameters
+              "peak_lr": optim.learning_rate * (optim.head_lr_factor if in_head else 1)} for in_head in (False, True)],
+            lr=optim.learning_rate, weight_decay=optim.weight_decay, fused=True)  # one pass over the parameters
         self.teacher = make_teacher(student).to(accelerator.device)
         self.wrapped, self.prepared_optimizer = accelerator.prepare(student, self.optimizer)
         self.state = TrainingState(accelerator.unwrap_model(self.wrapped), self.teacher, self.optimizer, step=0,
@@ -140,19 +143,19 @@ class Training:
                 self._adopt_bank(state.bank)
         if accelerator.is_main_process:
             cut_metrics(self.metrics_path, state.step)
-            (self.run / "training_config.json").write_text(config.to_json())
-        if config.tracker != "none":
-            accelerator.init_trackers("hf_gland", config=json.loads(config.to_json()))
+            (self.run / SAVED_CONFIG).write_text(config.to_json())
+        if config.run.tracker != "none":
+            accelerator.init_trackers("hf_gland", config=config.by_short_name())
         self.started = time.perf_counter() - state.seconds
-        warmup = schedules.warmup_steps(config.steps, config.warmup_fraction)
-        refreshes = (schedules.refresh_steps(warmup, config.steps, config.refreshes,
-                                             config.refresh_growth if config.progressive else 1.0)
-                     if config.mode == "refined" and config.refresh == "bank" else ())
-        bar = tqdm(total=config.steps, initial=state.step, desc="training", unit="step",
+        warmup = schedules.warmup_steps(config.optim.steps, config.method.warmup_fraction)
+        refreshes = (schedules.refresh_steps(warmup, config.optim.steps, config.method.refresh.count,
+                                             config.method.refresh.growth if config.method.progressive else 1.0)
+                     if config.method.mode == "refined" and config.method.refresh.kind == "bank" else ())
+        bar = tqdm(total=config.optim.steps, initial=state.step, desc="training", unit="step",
                    disable=not accelerator.is_local_main_process)
         with bar, self.stop:
-            for end in [*refreshes, config.steps]:
-                if state.step > end or state.step == config.steps:
+            for end in [*refreshes, config.optim.steps]:
+                if state.step > end or state.step == config.optim.steps:
                     continue
                 self._run_until(end, bar)
                 if end in refreshes and state.step == end:
@@ -168,10 +171,10 @@ class Training:
             bar.update()
             bar.set_postfix_str(f"loss {record['loss']:.3f} τ {min(record['thresholds']):.2f} "
                                 f"α {record['ema_decay']:.4f} coverage {record['coverage']:.2f}", refresh=False)
-            finished = state.step == config.steps
-            if config.validate_every and state.step % config.validate_every == 0 and not finished:
+            finished = state.step == config.optim.steps
+            if config.run.validate_every and state.step % config.run.validate_every == 0 and not finished:
                 self._validate()
-            if config.save_every and state.step % config.save_every == 0 and not finished:
+            if config.run.save_every and state.step % config.run.save_every == 0 and not finished:
                 self._save()
             if self._asked_to_stop():
                 self._save()
@@ -180,15 +183,16 @@ class Training:
     def batches(self, end: int) -> Iterator[dict[str, Tensor]]:
         """This process's micro-batches from the present step up to (not including) step `end`, from the present bank."""
         config, accelerator, state = self.config, self.accelerator, self.state
+        optim, augment = config.optim, config.augment
         pseudo_bank = FlatArrays(state.bank, self.num_classes, self.store.sizes) if state.bank else None
         crops = CropDataset(
-            self.store, seed=config.seed, crop_px=config.crop_px, scale_min=config.scale_min,
-            scale_max=config.scale_max, stain_jitter=config.stain_jitter, brightness_jitter=config.brightness_jitter,
-            blur_px=config.blur_px, bank=pseudo_bank, cutmix=config.cutmix,
-            weak=config.refresh == "every_step" and config.mode == "refined")
-        draws = ShardedDraws(config.seed, len(crops), config.batch_size, end, state.step, accelerator.process_index,
-                             accelerator.num_processes, config.gradient_accumulation)
-        return iter(crop_loader(crops, draws, config.num_workers, accelerator.device.type == "cuda"))
+            self.store, seed=optim.seed, crop_px=augment.crop_px, scale_min=augment.scale_min, scale_max=augment.scale_max,
+            stain_jitter=augment.stain_jitter, brightness_jitter=augment.brightness_jitter, blur_px=augment.blur_px,
+            bank=pseudo_bank, cutmix=augment.cutmix,
+            weak=config.method.refresh.kind == "every_step" and config.method.mode == "refined")
+        draws = ShardedDraws(optim.seed, len(crops), optim.batch_size, end, state.step, accelerator.process_index,
+                             accelerator.num_processes, optim.gradient_accumulation)
+        return iter(crop_loader(crops, draws, config.run.num_workers, accelerator.device.type == "cuda"))
 
     def step(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Any]:
         """One optimiser step: predict, fuse, loss, backward; then the teacher follows."""
@@ -198,11 +202,11 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * values.learning_rate_factor
         # Dropout's draws depend on (seed, step, process) alone, so a resumed run makes the same ones.
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, state.step, accelerator.process_index])
+        torch.manual_seed(int(np.random.SeedSequence([config.optim.seed, state.step, accelerator.process_index])
                               .generate_state(1)[0]))
         self.wrapped.train()
         sums: dict[str, Tensor] = {}
-        for _ in range(config.gradient_accumulation):
+        for _ in range(config.optim.gradient_accumulation):
             batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in next(batches).items()}
             with accelerator.accumulate(self.wrapped):
                 with accelerator.autocast():
@@ -212,8 +216,8 @@ class Training:
                 loss, parts = step_loss(logits, target, values, config, self._total, self.class_weights)
                 # Gradients are averaged over processes; the loss is a share of the whole batch's, so scale it up.
                 accelerator.backward(loss * accelerator.num_processes)
-                if accelerator.sync_gradients and config.max_grad_norm:
-                    accelerator.clip_grad_norm_(self.wrapped.parameters(), config.max_grad_norm)
+                if accelerator.sync_gradients and config.optim.max_grad_norm:
+                    accelerator.clip_grad_norm_(self.wrapped.parameters(), config.optim.max_grad_norm)
                 self.prepared_optimizer.step()
                 self.prepared_optimizer.zero_grad()
             seen = {"loss": loss.detach(), **parts, **_coverage(target.pseudo, batch)}
@@ -242,14 +246,14 @@ class Training:
         totals = self._total(torch.stack([sums[n].float() for n in names])).tolist()
         seen = dict(zip(names, totals, strict=True))
         pixels, confident, known, right = (seen.pop(k) for k in ("pixels", "confident", "known", "right"))
-        means = {k: v / self.config.gradient_accumulation for k, v in seen.items()}
+        means = {k: v / self.config.optim.gradient_accumulation for k, v in seen.items()}
         if not math.isfinite(means["loss"]):
             raise HfGlandError(f"the loss of step {self.state.step} is {means['loss']}: training has diverged. Start again "
-                             f"with a learning_rate below {self.config.learning_rate:g}")
+                             f"with a learning_rate below {self.config.optim.learning_rate:g}")
         record = {"step": self.state.step, **means, "thresholds": values.thresholds, "ema_decay": values.ema_decay,
                   "pseudo_weight": values.pseudo_weight, "assumed_weight": values.assumed_weight,
                   "balance": values.balance,
-                  "learning_rate": self.config.learning_rate * values.learning_rate_factor,
+                  "learning_rate": self.config.optim.learning_rate * values.learning_rate_factor,
                   "coverage": confident / pixels, "pseudo_accuracy": right / known if known else None}
         self.state.latest.update(record)
         if self.accelerator.is_main_process:
@@ -263,7 +267,7 @@ class Training:
         """Make the pseudo-masks anew from the teacher as it is now."""
         path = self.run / "bank" / f"step-{self.state.step:06d}.u8"
         histograms = refresh_bank(path, self.store, self.teacher, self.num_classes, self.accelerator,
-                                  self.config.refresh_tile_px, self.veto_weights)
+                                  self.config.method.refresh.tile_px, self.veto_weights)
         old, self.state.bank = self.state.bank, path
         self.state.histograms = histograms.tolist()
         if old not in (None, path) and self.accelerator.is_main_process:
@@ -274,7 +278,7 @@ class Training:
         expected = self.num_classes * sum(h * w for h, w in self.store.sizes)
         if checkpointed.stat().st_size != expected:
             raise CheckpointError(f"{checkpointed}: is not the bank of this dataset ({checkpointed.stat().st_size} bytes "
-                                  f"instead of {expected}); is {self.config.dataset} as it was?")
+                                  f"instead of {expected}); is {self.config.data.dataset} as it was?")
         path = self.run / "bank" / "resumed.u8"
         if self.accelerator.is_main_process:
             path.parent.mkdir(exist_ok=True)
@@ -287,7 +291,7 @@ class Training:
         if self.validation is None:
             return
         scores = validate(self.validation, self.teacher, self.num_classes, self.accelerator, self.mpp,
-                          self.config.missing_mpp or None)
+                          self.config.data.missing_mpp or None)
         record = {"step": self.state.step, **{f"validation_{k}": v for k, v in scores.items()}}
         self.state.latest.update(record, validation_step=self.state.step)
         if self.accelerator.is_main_process:
@@ -311,13 +315,13 @@ class Training:
         folder = self.run / "model"
         if self.accelerator.is_main_process:
             save_model_folder(folder, self.teacher, self.state.student, _typical_size(self.store))
-            shutil.copy(self.run / "training_config.json", folder / "training_config.json")
+            shutil.copy(self.run / SAVED_CONFIG, folder / SAVED_CONFIG)
             shutil.copy(self.metrics_path, folder / "training_log.jsonl")
             (folder / "training_metrics.json").write_text(
                 json.dumps({**self.state.latest, "train_seconds": round(seconds, 1), **self.note}, indent=2) + "\n")
             shutil.rmtree(self.run / "store")
             shutil.rmtree(self.run / "bank", ignore_errors=True)
-        if self.config.tracker != "none":
+        if self.config.run.tracker != "none":
             self.accelerator.end_training()
         self.accelerator.wait_for_everyone()
         return folder
@@ -327,9 +331,9 @@ class Training:
         config, folder = self.config, self.run / "store" / "train"
 
         def decode() -> None:
-            check_rows(data.validation or (), self.num_classes, data.mpp, config.missing_mpp or None)
-            build_store(data.train, folder, self.num_classes, data.mpp, config.missing_mpp or None,
-                        truth_as_labels=config.mode == "full", unlabelled=data.target or ())
+            check_rows(data.validation or (), self.num_classes, data.mpp, config.data.missing_mpp or None)
+            build_store(data.train, folder, self.num_classes, data.mpp, config.data.missing_mpp or None,
+                        truth_as_labels=config.method.mode == "full", unlabelled=data.target or ())
 
         on_main_process(self.accelerator, decode)
         return TrainingStore(folder)
@@ -339,12 +343,12 @@ class Training:
         return bool(self._total(torch.tensor(float(self.stop.due), device=self.accelerator.device)).item())
 
     def _panel_due(self, values: StepValues) -> bool:
-        every = self.config.panels_every
+        every = self.config.run.panels_every
         if not self.accelerator.is_main_process:
             return False
         if every:
             return self.state.step % every == 0
-        return self.state.step in (0, self.config.steps - 1) or (
+        return self.state.step in (0, self.config.optim.steps - 1) or (
             values.refining and self.state.bank is not None and self.state.bank.stem == f"step-{self.state.step:06d}")
 
     def _save_panel(self, batch: dict[str, Tensor], fused: Tensor, logits: Tensor) -> None:
@@ -363,8 +367,8 @@ def _coverage(pseudo: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def first_backbone(backbone: str) -> str:
     """The encoder that `backbone` goes back to: itself, or, where it is a model trained here, what that started from."""
-    settings = Path(backbone) / "training_config.json"
-    return first_backbone(json.loads(settings.read_text("utf-8"))["backbone"]) if settings.is_file() else backbone
+    folder = Path(backbone)
+    return first_backbone(read_saved_config(folder).model.backbone) if (folder / SAVED_CONFIG).is_file() else backbone
 
 
 def _typical_size(store: TrainingStore) -> tuple[int, int]:

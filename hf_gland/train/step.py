@@ -29,30 +29,31 @@ class StepValues:
 
 def step_values(config: TrainConfig, step: int, num_classes: int, histograms: np.ndarray | None) -> StepValues:
     """The schedules' values at `step` (0-based). `histograms`: the bank's confidences, for the adaptive threshold."""
-    warmup = schedules.warmup_steps(config.steps, config.warmup_fraction)
-    refining = config.mode == "refined" and step >= warmup
-    progress = schedules.refined_progress(step, warmup, config.steps)
-    widening = progress if config.progressive else 0.0
-    if not config.confidence_filter:
+    method, optim = config.method, config.optim
+    warmup = schedules.warmup_steps(optim.steps, method.warmup_fraction)
+    refining = method.mode == "refined" and step >= warmup
+    progress = schedules.refined_progress(step, warmup, optim.steps)
+    widening = progress if method.progressive else 0.0
+    if not method.confidence_filter:
         thresholds = np.zeros(num_classes)
-    elif config.threshold == "adaptive" and histograms is not None:
-        share = schedules.anneal(widening, config.adaptive_share_start, config.adaptive_share_end, "linear")
+    elif method.threshold.kind == "adaptive" and histograms is not None:
+        share = schedules.anneal(widening, method.threshold.share_start, method.threshold.share_end, "linear")
         thresholds = schedules.quantile_thresholds(histograms, share, floor=0.5)
     else:
-        shape = "linear" if config.threshold == "linear" else "cosine"
-        tau = schedules.anneal(widening, config.threshold_start, config.threshold_end, shape)
+        shape = "linear" if method.threshold.kind == "linear" else "cosine"
+        tau = schedules.anneal(widening, method.threshold.start, method.threshold.end, shape)
         thresholds = np.full(num_classes, tau)
     fading = 1.0 if warmup == 0 else min(step / warmup, 1.0)
     return StepValues(
         refining=refining,
         thresholds=tuple(float(t) for t in thresholds),
-        ema_decay=schedules.anneal(step / max(config.steps - 1, 1), config.ema_start, config.ema_end) if config.ema else 0.0,
-        pseudo_weight=config.pseudo_weight * schedules.ramp(progress, config.pseudo_ramp) if refining else 0.0,
-        assumed_weight=(schedules.anneal(fading, config.assumed_weight, config.assumed_weight_end)
-                        if config.warmup_background == "assume" and config.mode != "full" else 0.0),
+        ema_decay=schedules.anneal(step / max(optim.steps - 1, 1), method.ema_start, method.ema_end) if method.ema else 0.0,
+        pseudo_weight=method.pseudo_weight * schedules.ramp(progress, method.pseudo_ramp) if refining else 0.0,
+        assumed_weight=(schedules.anneal(fading, method.unlabelled_weight, method.unlabelled_weight_end)
+                        if method.unlabelled == "assume" and method.mode != "full" else 0.0),
         balance={"none": 0.0, "constant": 1.0,
-                 "fading": 1 - schedules.ramp(progress, 0.5) if refining else 1.0}[config.balance],
-        learning_rate_factor=schedules.learning_rate_factor(step, config.steps, config.lr_warmup_fraction),
+                 "fading": 1 - schedules.ramp(progress, 0.5) if refining else 1.0}[method.class_weighting],
+        learning_rate_factor=schedules.learning_rate_factor(step, optim.steps, optim.lr_warmup_fraction),
     )
 
 
@@ -75,7 +76,7 @@ def supervision(sparse: Tensor, teacher: Tensor | None, values: StepValues, conf
         nothing = torch.full_like(truth, IGNORE_INDEX)
         return Supervision(truth, nothing, truth, annotated, teacher)
     pseudo = confident_labels(teacher, torch.tensor(values.thresholds, device=teacher.device))
-    if not config.fusion:
+    if not config.method.fusion:
         truth = torch.full_like(truth, IGNORE_INDEX)
     return Supervision(truth, pseudo, fuse(truth, pseudo), annotated, teacher)
 
@@ -93,7 +94,7 @@ def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: T
     small weight.
     Every term is divided by its count over the whole global batch.
     """
-    firm = target.fused if config.loss == "joint" else target.truth
+    firm = target.fused if config.method.loss == "joint" else target.truth
     weight = None
     if class_weights is not None and values.balance > 0:
         weight = (class_weights ** values.balance)[firm.masked_fill(firm == IGNORE_INDEX, BACKGROUND)]
@@ -107,12 +108,12 @@ def step_loss(logits: Tensor, target: Supervision, values: StepValues, config: T
     else:
         ce_target = firm
     parts = {"ce": cross_entropy_sum(logits, ce_target, weight), "dice": dice_sum(logits, firm)}
-    weights = {"ce": 1.0, "dice": config.dice_weight}
-    if config.loss == "separate" and values.pseudo_weight > 0:
+    weights = {"ce": 1.0, "dice": config.method.dice_weight}
+    if config.method.loss == "separate" and values.pseudo_weight > 0:
         outside = torch.where(target.truth == IGNORE_INDEX, target.pseudo, IGNORE_INDEX)
         parts["pseudo"] = cross_entropy_sum(logits, outside)
         weights["pseudo"] = values.pseudo_weight
-    if config.loss == "consistency" and target.teacher is not None and values.pseudo_weight > 0:
+    if config.method.loss == "consistency" and target.teacher is not None and values.pseudo_weight > 0:
         parts["pseudo"] = squared_difference_sum(logits, target.teacher)
         weights["pseudo"] = values.pseudo_weight
     means = {name: mean_over((summed, total(count))) for name, (summed, count) in parts.items()}

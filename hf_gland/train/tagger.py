@@ -44,29 +44,31 @@ def tag_loss(logits: Tensor, tags: Tensor) -> Tensor:
 
 
 def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[str, ...]) -> PreTrainedModel:
-    """Train on tags of patches of `config.crop_px`; settings as for a segmentation run, on the CPU or the first GPU."""
+    """Train on tags of patches of `config.augment.crop_px`; settings as for a segmentation run, on the CPU or the first
+    GPU."""
+    optim, augment = config.optim, config.augment
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(config.seed)
-    model = load_student(config.backbone, class_names, config.mpp or None, config.model_overrides())
+    torch.manual_seed(optim.seed)
+    model = load_student(config.model.backbone, class_names, config.data.mpp or None, config.model_overrides())
     model.to(torch.device(device)).train()  # type: ignore[arg-type]  # transformers wraps `to` without its types
     head = head_parameter_names(model)
     groups = [{"params": [p for n, p in model.named_parameters() if (n in head) == in_head],
-               "peak": config.learning_rate * (config.head_lr_factor if in_head else 1)} for in_head in (False, True)]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    precision = resolve_precision(device, config.mixed_precision)
-    crops = CropDataset(store, seed=config.seed, crop_px=config.crop_px, scale_min=config.scale_min,
-                        scale_max=config.scale_max, stain_jitter=config.stain_jitter,
-                        brightness_jitter=config.brightness_jitter, blur_px=config.blur_px)
-    for step in tqdm(range(config.steps), desc="training the tagger", unit="step"):
+               "peak": optim.learning_rate * (optim.head_lr_factor if in_head else 1)} for in_head in (False, True)]
+    optimizer = torch.optim.AdamW(groups, lr=optim.learning_rate, weight_decay=optim.weight_decay, fused=True)
+    precision = resolve_precision(device, optim.mixed_precision)
+    crops = CropDataset(store, seed=optim.seed, crop_px=augment.crop_px, scale_min=augment.scale_min,
+                        scale_max=augment.scale_max, stain_jitter=augment.stain_jitter,
+                        brightness_jitter=augment.brightness_jitter, blur_px=augment.blur_px)
+    for step in tqdm(range(optim.steps), desc="training the tagger", unit="step"):
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * schedules.learning_rate_factor(step, config.steps, config.lr_warmup_fraction)
-        items = [crops[key] for key in draw_keys(config.seed, len(crops), step * config.batch_size, config.batch_size)]
+            group["lr"] = group["peak"] * schedules.learning_rate_factor(step, optim.steps, optim.lr_warmup_fraction)
+        items = [crops[key] for key in draw_keys(optim.seed, len(crops), step * optim.batch_size, optim.batch_size)]
         images, dense = (torch.stack([item[name] for item in items]).to(device) for name in ("strong", "truth"))
         tags = patch_tags(dense, len(class_names))
         with autocast(device, precision):
             logits = full_size_logits(model, normalise(images)).mean(dim=(2, 3))
         tag_loss(logits, tags).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm or float("inf"))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), optim.max_grad_norm or float("inf"))
         optimizer.step()
         optimizer.zero_grad()
     return model.eval()

@@ -38,7 +38,7 @@ def write_run(run: Path, dataset: Path, *, seed: int = 0, measured: bool = True,
     step = {"step": 1, "loss": 0.7, "thresholds": [0.8, 0.8], "ema_decay": 0.5, "coverage": 0.1, "pseudo_accuracy": None}
     (model / "training_log.jsonl").write_text(json.dumps(step) + "\n")
     (model / "training_metrics.json").write_text(json.dumps({
-        "step": config.steps, "train_seconds": 431.5, "command": "accelerate launch scripts/train.py --config tiny",
+        "step": config.optim.steps, "train_seconds": 431.5, "command": "accelerate launch scripts/train.py --config tiny",
         "recipe": "tiny", "variant": config.variant, "data": load_provenance(dataset), "commit": "5ca1ab1e" * 5,
         "hardware": "a test machine, 2 cores"}))
     if measured:

@@ -23,7 +23,7 @@ def test_training_goes_on_when_the_hub_dies_and_publishing_completes_the_reposit
     # Neither where the rows come from nor what becomes of the Hub makes a difference to the model.
     local = run_training(tmp_path / "local", settings)
     assert same_weights(weights(tmp_path / "run"), weights(local))
-    assert json.loads((tmp_path / "run/model/training_config.json").read_text())["dataset"] == "me/training-data"
+    assert json.loads((tmp_path / "run/model/training_config.json").read_text())["data"]["dataset"] == "me/training-data"
 
     hub.start()
     assert hub.files("models", "me/trained") == {}

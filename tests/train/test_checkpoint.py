@@ -87,7 +87,7 @@ def test_a_checkpoint_is_safetensors_json_and_the_bank(tmp_path):
                                "state.json", "training_config.json", "metrics.json", "SHA256SUMS"}
     assert path.name == "step-000001"
     assert json.loads((path / "metrics.json").read_text()) == {"loss": 0.5}
-    assert json.loads((path / "training_config.json").read_text())["seed"] == 4
+    assert json.loads((path / "training_config.json").read_text())["optim"]["seed"] == 4
     names = {name for name, _ in state.student.named_parameters()}
     stored = load_file(path / "optimizer.safetensors")
     assert {name.split("/", 1)[0] for name in stored} == {"exp_avg", "exp_avg_sq", "step"}
@@ -363,7 +363,7 @@ class TestSameConfig:
     def test_a_setting_that_is_newer_than_the_checkpoint_counts_as_its_default(self, tmp_path):
         path = save(tmp_path, make_state(steps=1))
         saved = json.loads((path / "training_config.json").read_text())
-        del saved["blur_px"]
+        del saved["augment"]["blur_px"]
         (path / "training_config.json").write_text(json.dumps(saved))
         check_same_config(path, make_config({}))
         with pytest.raises(CheckpointError, match="blur_px"):

@@ -330,7 +330,7 @@ class TestAdaptation:
     def test_the_model_notes_what_it_was_adapted_to(self, tiny_dataset, tmp_path):
         elsewhere = write_dataset(tmp_path / "elsewhere", splits=("validation",))
         run_training(tmp_path / "run", tiny_settings(tiny_dataset, adapt_dataset=str(elsewhere),
-                                                     adapt_split="validation", steps=2, variant="adapted"))
+                                                     adapt_split="validation", steps=2), variant="adapted")
         notes = json.loads((tmp_path / "run" / "model" / "training_metrics.json").read_text())
         assert notes["variant"] == "adapted"
         assert notes["data"]["adapted_to"]["split"] == "validation"

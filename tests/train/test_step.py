@@ -26,7 +26,7 @@ USUAL = {"steps": STEPS, "warmup_fraction": WARMUP / STEPS, "mode": "refined", "
 
 def config(**changes):
     """The settings of these tests: none is left to a default, which may change."""
-    return make_config(USUAL | changes)
+    return make_config(saved=USUAL | changes)
 
 
 def values(step, **changes):
