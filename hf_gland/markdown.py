@@ -38,3 +38,8 @@ def code_block(text: str, language: str = "") -> str:
     """`text` as it is between fences that it cannot close."""
     fence = "`" * max([3, *(1 + len(run) for run in re.findall("`+", text))])
     return f"{fence}{language}\n{text}\n{fence}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -89,12 +89,13 @@ def stage(arguments: argparse.Namespace, out: Path) -> None:
         stage_dataset(read_configurations(arguments.datasets), out, arguments.repo, templates=CARDS,
                       masks_only=arguments.masks_only, have_the_right=arguments.i_have_the_right)
     elif arguments.command == "model":
+        from hf_gland.hub.cards import Links
         from hf_gland.hub.model_repo import stage_model
         from hf_gland.hub.model_source import read_model
 
         stage_model(read_model(arguments.model, arguments.results, RESULTS), out, arguments.repo, templates=CARDS,
-                    base_model=arguments.base_model, licence=arguments.licence, dataset_repo=arguments.dataset_repo,
-                    metric_repo=arguments.metric_repo, comparison=read_results(arguments.comparison))
+                    links=Links(arguments.base_model, arguments.dataset_repo, arguments.metric_repo),
+                    licence=arguments.licence, comparison=read_results(arguments.comparison))
     elif arguments.command == "metric":
         from hf_gland.hub.metric_repo import stage_metric
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from hf_gland.data.card import folder_card
 from hf_gland.data.digest import combined_digest, row_digest
 from hf_gland.data.parallel import map_in_order
 from hf_gland.data.parquet import SplitWriter
@@ -32,9 +33,6 @@ from hf_gland.errors import DatasetError
 from hf_gland.labels import IGNORE_INDEX, check_class_names, check_mask
 
 PROVENANCE_FILE = "provenance.json"
-# Licences that the Hub knows by these names; any other goes into the card's text, with `license: other`.
-HUB_LICENCES = ("apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit",
-                "unknown")
 
 
 @dataclass
@@ -179,7 +177,7 @@ def _write(folder: Path, splits: Mapping[str, Iterable[tuple[Sample, SparseAnnot
                   "shared_patients": shared_patients({s: c.patients for s, c in counts.items()}),
                   "data_sha256": combined_digest(digests)}
     (folder / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    (folder / "README.md").write_text(dataset_card(provenance), "utf-8")
+    (folder / "README.md").write_text(folder_card(provenance), "utf-8")
     return provenance
 
 
@@ -219,30 +217,6 @@ def shared_patients(patients: Mapping[str, set[str]]) -> dict[str, list[str]]:
     splits = list(patients)
     pairs = {f"{a}+{b}": sorted(patients[a] & patients[b]) for i, a in enumerate(splits) for b in splits[i + 1:]}
     return {pair: shared for pair, shared in pairs.items() if shared}
-
-
-def dataset_card(provenance: Mapping[str, Any]) -> str:
-    """README.md: front matter with the licence and the data files of every split, then what the data is."""
-    splits, licence = provenance["splits"], provenance["licence"]
-    lines = ["---", f"license: {licence if licence in HUB_LICENCES else 'other'}", "task_categories:",
-             "- image-segmentation", "tags:", "- histopathology", "- weak-supervision", "configs:",
-             "- config_name: default", "  data_files:"]
-    lines += [line for s in splits for line in (f"  - split: {s}", f"    path: data/{s}-*.parquet")]
-    lines += ["---", "", f"# Glands, sparsely annotated: {provenance['source']}", "",
-              f"Classes: {', '.join(f'{i} {name}' for i, name in enumerate(provenance['class_names']))}. "
-              "255 is unlabelled, which is not background.", "",
-              "| split | images | patients | glands annotated | glands | pixels labelled (mean %) |",
-              "| --- | --- | --- | --- | --- | --- |"]
-    lines += [f"| {name} | {s['images']} | {s['patients'] or 'unknown'} | {s['annotated_glands']} | "
-              f"{'unknown' if s['total_glands'] is None else s['total_glands']} | {100 * s['labelled_fraction']:.2f} |"
-              for name, s in splits.items()]
-    if provenance["shared_patients"]:
-        lines += ["", "Patients in two splits: " + "; ".join(
-            f"{pair.replace('+', ' and ')} share {len(ids)}" for pair, ids in provenance["shared_patients"].items()) + "."]
-    settings = ", ".join(f"{name} {value}" for name, value in provenance["sparsify"].items())
-    lines += ["", f"Annotation: {settings}; seed {provenance['seed']}.", "", f"Licence: {licence}.", "",
-              f"Data SHA-256 (pixels and ids): `{provenance['data_sha256']}`. `{PROVENANCE_FILE}` holds the rest.", ""]
-    return "\n".join(lines)
 
 
 def load_provenance(path: str | Path) -> dict[str, Any]:

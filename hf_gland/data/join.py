@@ -14,7 +14,8 @@ from typing import Any
 import datasets
 import numpy as np
 
-from hf_gland.data.build import PROVENANCE_FILE, About, build_dataset, dataset_card
+from hf_gland.data.build import PROVENANCE_FILE, About, build_dataset
+from hf_gland.data.card import folder_card
 from hf_gland.data.sample import Sample
 from hf_gland.data.schema import FEATURES, check_images
 from hf_gland.data.sources import source_of
@@ -58,7 +59,7 @@ def join_archive(masks: Mapping[str, datasets.Dataset], provenance: Mapping[str,
                                "archive, unchanged")
         whole = {key: value for key, value in provenance.items() if key not in ("form", "configuration")}
         (part / PROVENANCE_FILE).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        (part / "README.md").write_text(dataset_card(whole), "utf-8")
+        (part / "README.md").write_text(folder_card(whole), "utf-8")
         part.replace(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

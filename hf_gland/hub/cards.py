@@ -1,6 +1,7 @@
 """Cards from the templates in `hub_cards/`: the templates hold words, every figure comes in as a value."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -15,6 +16,15 @@ from hf_gland.metrics.keys import MEASURED, heading, with_interval
 CODE_LICENCE = "Apache-2.0"
 INTERVALS = "95 %"  # what the *_ci95 of a result record are
 CARDS: dict[str, type[RepoCard]] = {"model": ModelCard, "dataset": DatasetCard, "metric": SpaceCard, "space": SpaceCard}
+
+
+@dataclass(frozen=True)
+class Links:
+    """Hub repositories that a model's card points to ("" for none): what the weights started from, the data, the metric."""
+
+    base_model: str = ""
+    dataset_repo: str = ""
+    metric_repo: str = ""
 
 
 def render_card(kind: str, card_data: CardData, values: Mapping[str, str], templates: Path) -> str:
@@ -50,7 +60,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

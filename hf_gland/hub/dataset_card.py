@@ -9,14 +9,15 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from hf_gland.hub.cards import count, render_card
+from hf_gland.data.card import split_note, statistics_table
+from hf_gland.hub.cards import render_card
 from hf_gland.hub.citations import PAPER_BIBTEX, data_bibtex
 from hf_gland.hub.dataset_source import DEFAULT_CONFIG, Configuration
 from hf_gland.hub.licences import HUB_LICENCES
 from hf_gland.hub.metadata import TASK
 from hf_gland.hub.repository import OWN_TAG
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.markdown import escaped, table
+from hf_gland.markdown import count, escaped, table
 
 MEANINGS = {
     "image": "RGB image", "sparse_mask": f"the supervision: class ids, {IGNORE_INDEX} = unlabelled, which is not background",
@@ -59,7 +60,7 @@ def dataset_card(configurations: Sequence[Configuration], repo: str, *, features
         "picture": picture, "picture_caption": picture_caption,
         "usage": _usage(repo, configurations, joined),
         "configurations_table": configurations_table(configurations),
-        "statistics_table": statistics_table(configurations),
+        "statistics_table": statistics_table({c.name: c.provenance for c in configurations}),
         "columns_table": _columns_table(features[configurations[0].name]),
         "split_note": split_note(first), "source": first["source"], "provenance_note": _provenance_note(first, joined),
         "checksums_table": table(["configuration", "SHA-256 of the data" + (", once joined" if joined else "")],
@@ -100,27 +101,6 @@ def configurations_table(configurations: Sequence[Configuration]) -> str:
                      f"{drawn} of {sum(total) if None not in total else 'unknown'}", f"{labelled:.2f}"])
     return table(["configuration", "style", "budget per image", "background", "glands annotated", "pixels labelled (%)"],
                  rows, 4)
-
-
-def statistics_table(configurations: Sequence[Configuration]) -> str:
-    rows: list[list[Any]] = []
-    for c in configurations:
-        rows += [[c.name, name, s["images"], s["patients"] or "unknown", s["annotated_glands"],
-                  "unknown" if s["total_glands"] is None else s["total_glands"], f"{100 * s['labelled_fraction']:.2f}"]
-                 for name, s in c.provenance["splits"].items()]
-    return table(["configuration", "split", "images", "patients", "glands annotated", "glands", "pixels labelled (mean %)"],
-                 rows, 2)
-
-
-def split_note(provenance: Mapping[str, Any]) -> str:
-    shared = provenance.get("shared_patients", {})
-    if not any(s["patients"] for s in provenance["splits"].values()):
-        return "no, as the patients are unknown; images of one patient may be in several splits."
-    if not shared:
-        return "no patient is in two splits."
-    pairs = "; ".join(f"`{a}` and `{b}` share {count(len(ids), 'patient')}"
-                      for (a, b), ids in ((pair.split("+"), ids) for pair, ids in shared.items()))
-    return f"{pairs} (the source's own test splits); no other two splits share one."
 
 
 def _columns_table(features: Features) -> str:

@@ -12,7 +12,7 @@ from hf_gland.evaluation.result_table import SETTINGS, markdown_table
 from hf_gland.hub.cards import (
     CODE_LICENCE,
     INTERVALS,
-    count,
+    Links,
     duration,
     measurement_name,
     render_card,
@@ -23,7 +23,7 @@ from hf_gland.hub.licences import Licence
 from hf_gland.hub.metadata import TASK
 from hf_gland.hub.model_source import ModelSource
 from hf_gland.hub.repository import OWN_TAG
-from hf_gland.markdown import code_block, escaped
+from hf_gland.markdown import code_block, count, escaped
 from hf_gland.metrics.keys import COMPARED, MEASURED, heading
 
 # Identifiers under which the Hub files a metric; for the others our own keys serve.
@@ -32,8 +32,8 @@ STYLES = {"glands": "whole glands outlined", "points": "a dot in some glands", "
           "roi": "one rectangle labelled in full", "full": "every pixel labelled"}
 
 
-def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence, base_model: str, templates: Path,
-               dataset_repo: str = "", metric_repo: str = "", comparison: Sequence[ResultRecord] = ()) -> str:
+def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence, templates: Path, links: Links = Links(),
+               comparison: Sequence[ResultRecord] = ()) -> str:
     """README.md of the model's repository. `comparison`: records of this and other ways of training. Raises HubError."""
     # Everything that comes from files is other people's text; only the command and the metadata need it as it is.
     records, first = escaped(source.records), escaped(source.records[0])
@@ -41,11 +41,11 @@ def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence
     title = repo.split("/")[-1]
     card_data = ModelCardData(
         license=licence.hub_id, license_name=licence.name or None, license_link="LICENSE.md" if licence.name else None,
-        library_name="transformers", pipeline_tag=TASK, base_model=base_model or None,
-        datasets=[dataset_repo] if dataset_repo else None,
-        metrics=[*METRIC_TYPES.values(), *([metric_repo] if metric_repo else [])],
+        library_name="transformers", pipeline_tag=TASK, base_model=links.base_model or None,
+        datasets=[links.dataset_repo] if links.dataset_repo else None,
+        metrics=[*METRIC_TYPES.values(), *([links.metric_repo] if links.metric_repo else [])],
         tags=[OWN_TAG, "histopathology", "gland-segmentation", "weak-supervision", "medical-imaging"],
-        model_name=title, eval_results=eval_results(source.records, dataset_repo))
+        model_name=title, eval_results=eval_results(source.records, links.dataset_repo))
     mpp = first.extra.get("mpp")
     values = {
         "title": title, "repo": repo, "picture": picture,
@@ -53,13 +53,13 @@ def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence
         "example_mpp": f", mpp={mpp:g}" if mpp else "",
         "training_mpp": f"{mpp:g} µm" if mpp else "that of its training images",
         "classes": ", ".join(f"{i} {name}" for i, name in enumerate(data["class_names"])),
-        "metric": f"[`{metric_repo}`](https://huggingface.co/spaces/{metric_repo})" if metric_repo
+        "metric": f"[`{links.metric_repo}`](https://huggingface.co/spaces/{links.metric_repo})" if links.metric_repo
                   else "the metrics of hf_gland",
-        "test_data": _test_data(records, dataset_repo), "interval_level": INTERVALS,
+        "test_data": _test_data(records, links.dataset_repo), "interval_level": INTERVALS,
         "results_table": results_table(records), "calibration": calibration(records),
         "comparison_table": comparison_table(escaped(list(comparison)), first),
         "annotation_budget": annotation_budget(first),
-        "training": training(first, data, base_model), "command": code_block(source.records[0].command, "bash"),
+        "training": training(first, data, links.base_model), "command": code_block(source.records[0].command, "bash"),
         "data_sha256": first.data_sha256,
         "energy": energy(first), "limits": limits(first, data),
         "licence_terms": " ".join(licence.terms), "code_licence": CODE_LICENCE, "paper_bibtex": PAPER_BIBTEX,

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -13,6 +14,7 @@ from huggingface_hub import EvalResultEntry
 from huggingface_hub import eval_result_entries_to_yaml as entries_to_yaml
 
 from hf_gland.evaluation.records import UNUSUAL, ResultRecord
+from hf_gland.hub.cards import Links
 from hf_gland.hub.licences import Licence, model_licence
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.model_card import model_card
@@ -23,28 +25,28 @@ from hf_gland.hub.staging import place
 PICTURE = "media/predictions.png"
 
 
-def stage_model(source: ModelSource, out: Path, repo: str, *, templates: Path, base_model: str = "", licence: str = "",
-                dataset_repo: str = "", metric_repo: str = "", comparison: Sequence[ResultRecord] = ()) -> str:
+def stage_model(source: ModelSource, out: Path, repo: str, *, templates: Path, links: Links = Links(), licence: str = "",
+                comparison: Sequence[ResultRecord] = ()) -> str:
     """Write the repository `repo` into the empty folder `out`; returns its card, which has been checked.
 
-    `base_model`: the Hub model that a local backbone folder stands for; `licence`: of the weights, where it does not
+    `links.base_model`: the Hub model that a local backbone folder stands for; `licence`: of the weights, where it does not
     follow from weights and data. Raises HubError.
     """
-    base = source.base_model(base_model)
-    terms = model_licence(base, source.notes["data"]["licence"], licence)
+    links = replace(links, base_model=source.base_model(links.base_model))
+    terms = model_licence(links.base_model, source.notes["data"]["licence"], licence)
     for name, file in source.files.items():
         place(file, out / name)
     for record in reversed(source.records):  # those with a mark in their names first, as `write` knows none
         path = record.write(out / "results")
         path.rename(path.with_name(record_file_name(record)))
-    if dataset_repo:
-        _write_eval_results(out / ".eval_results", source.records, dataset_repo)
+    if links.dataset_repo:
+        _write_eval_results(out / ".eval_results", source.records, links.dataset_repo)
     if terms.name:
         (out / "LICENSE.md").write_text(_licence_text(terms), "utf-8")
     (out / PICTURE).parent.mkdir()
     prediction_picture(out, out / PICTURE)
-    card = model_card(source, repo, picture=PICTURE, licence=terms, base_model=base, templates=templates,
-                      dataset_repo=dataset_repo, metric_repo=metric_repo, comparison=comparison)
+    card = model_card(source, repo, picture=PICTURE, licence=terms, templates=templates, links=links,
+                      comparison=comparison)
     (out / "README.md").write_text(card, "utf-8")
     check_card(card, "model", out)
     return card

@@ -52,10 +52,8 @@ class GlandSegmentation(evaluate.Metric):
 
     def _compute(self, predictions: list[Any], references: list[Any], instances: list[Any] | None = None,
                  predicted_instances: list[Any] | None = None, probabilities: list[Any] | None = None,
-                 num_classes: int = 2, min_gland_area_px: int = 0, max_hole_area_px: int = 0, bootstrap: int = 1000,
-                 seed: int = 0) -> dict[str, Any]:
-        evaluator = SplitEvaluator(num_classes, min_gland_area_px=min_gland_area_px, bootstrap=bootstrap,
-                                   max_hole_area_px=max_hole_area_px, seed=seed)
+                 num_classes: int = 2, **options: Any) -> dict[str, Any]:
+        evaluator = SplitEvaluator(num_classes, **options)
         for name, maps in (("instances", instances), ("predicted_instances", predicted_instances),
                            ("probabilities", probabilities)):
             if maps is not None and len(maps) != len(references):

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from hf_gland.data import build, parquet
-from hf_gland.data.build import About, annotated, build_dataset, dataset_card, load_local, load_provenance, shared_patients
+from hf_gland.data.build import About, annotated, build_dataset, load_local, load_provenance, shared_patients
+from hf_gland.data.card import folder_card
 from hf_gland.data.digest import dataset_digest
 from hf_gland.data.parquet import SplitWriter
 from hf_gland.data.sample import Sample
@@ -227,12 +228,12 @@ def test_a_sparse_mask_of_the_wrong_classes_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("licence", "shown"), [("mit", "mit"), ("GlaS: research only", "other")])
 def test_the_card_names_licence_and_files(tmp_path: Path, splits: dict, licence: str, shown: str) -> None:
-    card = dataset_card(build_to(tmp_path / "set", splits, licence=licence))
+    card = folder_card(build_to(tmp_path / "set", splits, licence=licence))
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == shown
     assert [f["split"] for f in front["configs"][0]["data_files"]] == ["train", "testA"]
     assert f"Licence: {licence}." in card
-    assert "train and testA share 1" in card
+    assert "`train` and `testA` share 1 patient" in card
 
 
 def test_damaged_folders_are_told_apart(tmp_path: Path, splits: dict) -> None:

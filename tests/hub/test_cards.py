@@ -13,7 +13,7 @@ from publications import TEMPLATES, measure, write_glas_archive, write_glas_data
 import hf_gland
 from hf_gland.data.build import load_provenance
 from hf_gland.evaluation.records import ResultRecord, read_result
-from hf_gland.hub.cards import render_card, results_table
+from hf_gland.hub.cards import Links, render_card, results_table
 from hf_gland.hub.dataset_card import configurations_table
 from hf_gland.hub.dataset_repo import stage_dataset
 from hf_gland.hub.dataset_source import read_configurations
@@ -39,10 +39,9 @@ def source(run: Path) -> ModelSource:
     return read_model(run)
 
 
-def card_of(source: ModelSource, comparison=(), **options) -> str:
-    return model_card(source, "me/glands", picture="media/predictions.png", base_model="", templates=TEMPLATES,
-                      licence=Licence("apache-2.0", ("The weights start from random numbers.",)), comparison=comparison,
-                      **options)
+def card_of(source: ModelSource, comparison=(), **links: str) -> str:
+    return model_card(source, "me/glands", picture="media/predictions.png", links=Links(**links), templates=TEMPLATES,
+                      licence=Licence("apache-2.0", ("The weights start from random numbers.",)), comparison=comparison)
 
 
 def with_metrics(source: ModelSource, **metrics: object) -> ModelSource:
@@ -97,7 +96,7 @@ def test_a_figure_typed_into_a_template_would_show(source, tmp_path):
     template = tmp_path / "cards" / "model.md.jinja"
     template.write_text(template.read_text("utf-8") + "\nIt reaches an mIoU of 99.9.\n", "utf-8")
     assert NUMBER.search(template.read_text("utf-8"))
-    card = model_card(source, "me/glands", picture="p.png", base_model="", templates=tmp_path / "cards",
+    card = model_card(source, "me/glands", picture="p.png", templates=tmp_path / "cards",
                       licence=Licence("apache-2.0", ()))
     assert unexplained(card, source) == {"99.9"}
 
@@ -173,7 +172,7 @@ def test_other_peoples_words_stay_words_in_a_model_card(source):
         record, hardware=HOSTILE, recipe=HOSTILE, test_split=HOSTILE, commit=HOSTILE, command=f"train\n```\n{HOSTILE}")
     licence = model_licence("", HOSTILE)
     card = model_card(dataclasses.replace(source, records=(hostile,), notes=source.notes | {"data": data}), "me/glands",
-                      picture="media/predictions.png", base_model="", templates=TEMPLATES, licence=licence,
+                      picture="media/predictions.png", templates=TEMPLATES, licence=licence,
                       comparison=[hostile, dataclasses.replace(hostile, variant=HOSTILE)])
     assert f"````bash\ntrain\n```\n{HOSTILE}\n````" in card  # the command, between fences it cannot close
     assert_harmless(card.replace(f"```\n{HOSTILE}\n", ""))

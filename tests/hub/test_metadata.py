@@ -6,6 +6,7 @@ import pytest
 import yaml
 from publications import TEMPLATES
 
+from hf_gland.hub.cards import Links
 from hf_gland.hub.dataset_repo import stage_dataset
 from hf_gland.hub.dataset_source import read_configurations
 from hf_gland.hub.errors import HubError
@@ -19,7 +20,8 @@ from hf_gland.hub.model_source import read_model
 def staged(run, tiny_dataset, tmp_path_factory):
     """The three kinds of repository and their folders."""
     folders = {kind: tmp_path_factory.mktemp(kind) for kind in ("model", "dataset", "space")}
-    stage_model(read_model(run), folders["model"], "me/glands", templates=TEMPLATES, dataset_repo="me/tiny")
+    stage_model(read_model(run), folders["model"], "me/glands", templates=TEMPLATES,
+                links=Links(dataset_repo="me/tiny"))
     stage_dataset(read_configurations([f"a={tiny_dataset}", f"b={tiny_dataset}"]), folders["dataset"], "me/tiny",
                   templates=TEMPLATES)
     stage_metric(folders["space"], "me/metric", templates=TEMPLATES)
