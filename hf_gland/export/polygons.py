@@ -12,6 +12,8 @@ from scipy import ndimage
 Ring = np.ndarray  # [n + 1, 2] of (x, y), the last vertex repeating the first
 Polygon = list[Ring]  # the outer ring, then the holes
 
+MAX_CROSSINGS, CROSSINGS_AT_ONCE = 100_000_000, 2**20  # of outlines with rows of pixels, when a polygon is filled
+
 
 def region_polygons(region: np.ndarray) -> list[Polygon]:
     """The outline of a bool [H, W] region along its pixel edges.
@@ -40,24 +42,27 @@ def fill_polygon(rings: Sequence[np.ndarray], hw: tuple[int, int]) -> np.ndarray
 
     `rings`: float [n, 2] of (x, y) in pixels from the top left corner, closed or not, in any direction.
     Inside is by the even-odd rule over all rings, so holes are left out. What lies beyond the image is cut
-    off.
+    off. Raises ValueError for outlines that cross rows of pixels more than MAX_CROSSINGS times.
     """
     height, width = hw
     flips = np.zeros((height, width + 1), np.int32)
-    for ring in rings:
-        start = np.asarray(ring, np.float64)
-        end = np.roll(start, -1, axis=0)
-        # rows whose centre y + ½ lies in [y0, y1) of an edge, whichever way it runs
-        first, last = (np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64)
-                       for edge in (np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])))
-        counts = last - first
-        edge = np.repeat(np.arange(len(start)), counts)
-        row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+    start = np.concatenate([np.asarray(ring, np.float64) for ring in rings])
+    end = np.concatenate([np.roll(np.asarray(ring, np.float64), -1, axis=0) for ring in rings])
+    # rows whose centre y + ½ lies in [y0, y1) of an edge, whichever way it runs
+    first, last = (np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64)
+                   for edge in (np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])))
+    counts = last - first
+    total = np.cumsum(counts)
+    if total[-1] > MAX_CROSSINGS:
+        raise ValueError(f"its outline crosses {total[-1] / 1e6:.0f} million rows of pixels; nobody drew that")
+    for block in np.split(np.arange(len(start)), np.flatnonzero(np.diff(total // CROSSINGS_AT_ONCE)) + 1):
+        edge = np.repeat(block, counts[block])
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(counts[block]) - counts[block], counts[block]) + first[edge]
         share = (row + 0.5 - start[edge, 1]) / (end[edge, 1] - start[edge, 1])
         x = start[edge, 0] + share * (end[edge, 0] - start[edge, 0])
         column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
         np.add.at(flips, (row, column), 1)
-    return (np.cumsum(flips[:, :width], axis=1) % 2).astype(bool)
+    return (np.cumsum(flips[:, :width], axis=1, dtype=np.int32) % 2).astype(bool)
 
 
 def _rings(part: np.ndarray) -> list[Ring]:

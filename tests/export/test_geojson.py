@@ -1,5 +1,7 @@
 import dataclasses
+import gzip
 import json
+import tracemalloc
 import uuid
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from hf_gland.export import geojson_masks, polygons
 from hf_gland.export.geojson import glands_to_geojson, write_geojson
 from hf_gland.export.geojson_masks import GeoJsonError, GeoJsonWarning, masks_from_geojson
 from hf_gland.labels import class_colour
@@ -164,7 +167,7 @@ def test_annotations_of_another_image_and_shapes_without_area_are_warned_about()
     with pytest.warns(GeoJsonWarning, match="no annotation lies inside"):
         masks_from_geojson(collection(square(500, 500, 10)), (10, 10))
     line = {"type": "Feature", "geometry": {"type": "LineString", "coordinates": [[0, 0], [5, 5]]}, "properties": {}}
-    with pytest.warns(GeoJsonWarning, match="LineString geometries enclose no area"):
+    with pytest.warns(GeoJsonWarning, match="1 × LineString geometries, which enclose no area"):
         instances, _ = masks_from_geojson(collection(square(0, 0, 3), line), (10, 10))
     assert (instances == 1).sum() == 9
 
@@ -181,6 +184,99 @@ def test_annotations_of_another_image_and_shapes_without_area_are_warned_about()
 def test_bad_geojson_is_named(source, message):
     with pytest.raises(GeoJsonError, match=message):
         masks_from_geojson(source, (5, 5))
+
+
+@pytest.mark.parametrize("classification", ["gland", {"name": "Gland"}, {"names": ["Gland"]},
+                                            {"name": None, "names": ["gland"]}, {"name": "GLAND", "color": [1, 2, 3]}])
+def test_a_classification_is_a_word_or_an_object(classification):
+    feature = square(5, 5, 10)
+    feature["properties"]["classification"] = classification
+    _, classes = masks_from_geojson(collection(feature), (40, 40))
+    assert (classes == 1).sum() == 100
+
+
+def test_a_number_for_a_class_is_mapped_or_refused_by_name():
+    feature = square(5, 5, 10)
+    feature["properties"]["classification"] = {"name": 3}
+    with pytest.raises(GeoJsonError, match="feature 1 is classified as '3', which is none of background, gland"):
+        masks_from_geojson(collection(feature), (40, 40))
+    assert (masks_from_geojson(collection(feature), (40, 40), {"3": 1})[1] == 1).sum() == 100
+
+
+@pytest.mark.parametrize(("kind", "label", "words"), [
+    ("annotation", None, "1 × annotations without a classification"), ("tmaCore", None, "1 × TMA cores"),
+    ("cell", None, "1 × cells"), ("cell", "Immune cells", "1 × cells"), ("tile", "gland", "1 × tiles")])
+def test_what_is_no_gland_is_left_out_and_said(kind, label, words):
+    other = square(0, 0, 40, label)
+    other["properties"]["objectType"] = kind
+    with pytest.warns(GeoJsonWarning, match=words):
+        instances, classes = masks_from_geojson(collection(other, square(5, 5, 10)), (40, 40))
+    assert ((instances > 0).sum(), instances.max(), (classes == 1).sum()) == (100, 1, 100)
+
+
+def test_of_a_stack_the_first_plane_is_taken():
+    lower, upper = square(5, 5, 10), square(25, 25, 4)
+    lower["geometry"]["plane"], upper["geometry"]["plane"] = {"c": -1, "z": 0, "t": 0}, {"c": -1, "z": 3, "t": 0}
+    with pytest.warns(GeoJsonWarning, match="1 × annotations of other planes"):
+        _, classes = masks_from_geojson(collection(upper, lower), (40, 40))
+    assert (classes == 1).sum() == 100
+    assert (masks_from_geojson(collection(upper), (40, 40))[1] == 1).sum() == 16  # the only one there is
+
+
+def test_polygons_in_a_geometry_collection_are_one_annotation():
+    parts = [square(5, 5, 10)["geometry"], {"type": "GeometryCollection", "geometries": [square(20, 20, 4)["geometry"]]},
+             {"type": "Point", "coordinates": [1, 1]}]
+    feature = {"type": "Feature", "geometry": {"type": "GeometryCollection", "geometries": parts}, "properties": None}
+    instances, classes = masks_from_geojson(collection(feature), (40, 40))
+    assert (instances.max(), (classes == 1).sum()) == (1, 116)
+    assert (masks_from_geojson(square(5, 5, 10)["geometry"], (40, 40))[1] == 1).sum() == 100  # a bare geometry
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda text: b"\xef\xbb\xbf" + text])
+def test_a_packed_file_and_a_byte_order_mark_are_read(tmp_path, pack):
+    path = tmp_path / "export.geojson"
+    path.write_bytes(pack(json.dumps(collection(square(5, 5, 10))).encode()))
+    assert (masks_from_geojson(path, (40, 40))[1] == 1).sum() == 100
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    (b"[" * 200_000, "not GeoJSON"), (gzip.compress(b"[]" * 1000)[:30], "damaged or cut short"),
+    (b'{"features": [{"properties": 3}]}', "feature 1: its properties is not a GeoJSON object"),
+    (b'{"features": [{"geometry": [1]}]}', "feature 1: its geometry is not a GeoJSON object"),
+    (b'{"features": [{"geometry": {"type": "GeometryCollection"}}]}', "feature 1: the coordinates of its GeometryColl"),
+    (b'{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1e300, 1], [1, 1]]]}}]}', "feature 1: "),
+    (b'{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [NaN, 1], [1, 1]]]}}]}', "feature 1: "),
+    (b'{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[0,0],[1,0],[1,1]]], "plane": {"z": [1]}}}]}', "its"),
+    (b'{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[0,0],[1,0],[1,1]]]},'
+     b'"properties": {"classification": [1]}}]}', "feature 1: its classification is neither"),
+])
+def test_hostile_files_are_named(tmp_path, text, message):
+    (tmp_path / "a.geojson").write_bytes(text)
+    with pytest.raises(GeoJsonError, match=rf"a\.geojson: .*{message}|a\.geojson: {message}"):
+        masks_from_geojson(tmp_path / "a.geojson", (40, 40))
+
+
+def test_a_small_packed_file_that_unpacks_to_much_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(geojson_masks, "MAX_BYTES", 2**20)
+    (tmp_path / "a.geojson.gz").write_bytes(gzip.compress(b"[" + b" " * 2**21 + b"]"))
+    with pytest.raises(GeoJsonError, match="holds more than 1 MiB"):
+        masks_from_geojson(tmp_path / "a.geojson.gz", (40, 40))
+
+
+def test_memory_stays_bounded_whatever_is_drawn(monkeypatch):
+    zigzag = [[x / 50, (x % 2) * 1e6] for x in range(8_000)]  # each edge crosses every row
+    feature = {"geometry": {"type": "Polygon", "coordinates": [zigzag]}}
+    tracemalloc.start()
+    with pytest.warns(GeoJsonWarning, match="no annotation lies inside"):
+        masks_from_geojson(collection(feature), (600, 160))
+    assert tracemalloc.get_traced_memory()[1] < 100e6  # at once it would be 5 million crossings of some 50 bytes
+    tracemalloc.stop()
+    monkeypatch.setattr(polygons, "MAX_CROSSINGS", 1_000_000)
+    with pytest.raises(GeoJsonError, match="feature 1: its outline crosses 5 million rows"):
+        masks_from_geojson(collection(feature), (600, 160))
+    monkeypatch.setattr(geojson_masks, "MAX_DRAWN_PX", 10_000)
+    with pytest.raises(GeoJsonError, match="feature 7: up to here annotations cover the image of 40×40 px 7 times over"):
+        masks_from_geojson(collection(*[square(-1, -1, 50)] * 9), (40, 40))
 
 
 def test_an_unclassified_annotation_needs_a_single_gland_class():
