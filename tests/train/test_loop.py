@@ -327,6 +327,24 @@ class TestAdaptation:
         assert (torch.cat([batch["sparse"] for batch in batches])[unseen] == IGNORE_INDEX).all()
         assert torch.cat([batch["bank"] for batch in batches])[unseen].any()
 
+    def test_nothing_is_assumed_about_images_that_no_annotator_saw(self, tmp_path):
+        """Images without any mark, some of the dataset, some from elsewhere: only the former's pixels count as background."""
+        def first_image_only(mask, instances, images=iter(range(6))):
+            return one_gland_and_a_strip(mask, instances) if next(images) == 0 else np.full(mask.shape, 255, np.uint8)
+
+        dataset = write_dataset(tmp_path / "data", sparse=first_image_only, splits=("train",))
+        elsewhere = write_dataset(tmp_path / "elsewhere", splits=("train",))
+        training = prepare_training(tmp_path / "run", tiny_settings(
+            dataset, adapt_dataset=str(elsewhere), batch_size=1, steps=100, warmup_fraction=1.0,
+            warmup_background="assume", assumed_weight=0.1, assumed_weight_end=0.1, cutmix=0.0))
+        losses = {True: [], False: []}
+        for batch in training.batches(40):
+            if (batch["sparse"] == IGNORE_INDEX).all() and len(losses[bool(batch["annotated"])]) < 3:
+                losses[bool(batch["annotated"])].append(training.step(iter([batch]))["loss"])
+        assert len(losses[True]) == len(losses[False]) == 3
+        assert all(loss > 0 for loss in losses[True])
+        assert losses[False] == [0, 0, 0]
+
     def test_the_model_notes_what_it_was_adapted_to(self, tiny_dataset, tmp_path):
         elsewhere = write_dataset(tmp_path / "elsewhere", splits=("validation",))
         run_training(tmp_path / "run", tiny_settings(tiny_dataset, adapt_dataset=str(elsewhere),

@@ -26,6 +26,13 @@ def test_a_tag_is_the_class_that_covers_most_and_doubtful_patches_have_none():
     assert patch_tags(dense, 3).tolist() == [0, 1, 2, IGNORE_INDEX, IGNORE_INDEX, 1]
 
 
+def test_a_patch_is_without_glands_below_one_percent_and_one_of_glands_from_twenty_on():
+    dense = torch.zeros(6, 20, 20, dtype=torch.uint8)
+    for mask, pixels in zip(dense, (3, 4, 39, 79, 80, 81), strict=True):  # of 400
+        mask.view(-1)[:pixels] = 1
+    assert patch_tags(dense, 2).tolist() == [0, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX, 1, 1]
+
+
 def test_rare_tags_count_as_much_as_common_ones():
     logits = torch.randn(6, 2, requires_grad=True)
     tags = torch.tensor([1, 1, 1, 1, 0, IGNORE_INDEX])
