@@ -51,9 +51,10 @@ from hf_gland.inference.glands import glands_from_probabilities
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method import schedules
+from hf_gland.model.backbones import backbone_preprocessing, load_network
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.precision import PRECISION, autocast, precision_name, resolve_precision
-from hf_gland.model.student import IMAGENET_MEAN, IMAGENET_STD, class_probabilities, full_size_logits, load_network
+from hf_gland.model.student import class_probabilities, full_size_logits
 from hf_gland.model.teacher import update_teacher
 from hf_gland.options import PostProcessing, Tiling
 from hf_gland.train.accelerator import make_accelerator
@@ -160,7 +161,8 @@ def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None
     """One optimiser step per `next`, as transformers' run_semantic_segmentation_no_trainer.py takes it."""
     data = open_training_data(config)
     model = load_network(config.model.backbone, data.class_names, data.mpp, config.model_overrides())
-    mean, std = (np.array(v, np.float32) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    preprocessing = backbone_preprocessing(config.model.backbone)
+    mean, std = (np.array(v, np.float32) for v in (preprocessing.mean, preprocessing.std))
 
     def transformed(rows: dict) -> dict:
         """Resampled, cropped at random, mirrored, normalised."""

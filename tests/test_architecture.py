@@ -188,6 +188,12 @@ def runs_code(node):
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}
 
 
+def says_no_to_code(node):
+    """`trust_remote_code=False`, without which transformers asks at the terminal whether to run a repository's code."""
+    return (isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and isinstance(node.value, ast.Constant)
+            and node.value.value is False)
+
+
 @pytest.mark.parametrize("line", ["torch.load(p)", "f(trust_remote_code=True)", "np.load(p, allow_pickle=True)", "eval(t)"])
 def test_code_that_could_run_other_code_is_recognised(line):
     assert any(runs_code(node) for node in ast.walk(ast.parse(line)))
@@ -196,7 +202,18 @@ def test_code_that_could_run_other_code_is_recognised(line):
 def test_no_file_runs_code_that_comes_with_data_or_weights():
     for path in FILES:
         assert not {name.split(".")[0] for name in imports(path)} & RUNS_CODE, name_of(path)
-        assert not [n.lineno for n in ast.walk(syntax(path)) if runs_code(n)], name_of(path)
+        loads = name_of(path) == "hf_gland/model/loading.py"
+        assert not [n.lineno for n in ast.walk(syntax(path)) if runs_code(n) and not (loads and says_no_to_code(n))], path
+
+
+def test_networks_are_loaded_in_one_place_only():
+    """There a repository is checked first, and no code of it is run."""
+    for path in FILES:
+        calls = [n for n in ast.walk(syntax(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
+                 and n.func.attr == "from_pretrained" and ast.unparse(n.func.value) != "GlandSegmenter"]
+        if name_of(path) != "hf_gland/model/loading.py":
+            assert not [n.lineno for n in calls], name_of(path)
+        assert all(any(map(says_no_to_code, n.keywords)) for n in calls), name_of(path)
 
 
 def test_every_module_says_what_it_is_for():

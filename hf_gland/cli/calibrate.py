@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hf_gland.evaluation.split import EvaluationError, training_notes
     from hf_gland.inference.segmenter import GlandSegmenter
     from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.identity import check_class_names
 
     keep_freed_memory()
     use_all_cores()
@@ -36,9 +37,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.split == settings["train_split"]:
         raise EvaluationError(f"{arguments.model} was trained on split '{arguments.split}', on which it is surer than "
                               "it should be; give --split with patients that were held out")
-    splits, _ = open_dataset(arguments.dataset)
+    splits, provenance = open_dataset(arguments.dataset)
     rows = pick_split(splits, arguments.split, arguments.dataset)
     segmenter = GlandSegmenter.from_pretrained(arguments.model, device=arguments.device)
+    check_class_names(segmenter.class_names, provenance["class_names"], f"{arguments.model} on {arguments.dataset}")
     mask = "sparse_mask" if arguments.labels == "sparse" else "mask"
     temperature, images = temperature_of_rows(segmenter, rows, mask=mask)
     write_temperature(arguments.model, temperature)

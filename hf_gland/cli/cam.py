@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hf_gland.data.store import build_store
     from hf_gland.data.training_data import open_training_data
     from hf_gland.inference.segmenter import GlandSegmenter
+    from hf_gland.model.backbones import backbone_preprocessing
     from hf_gland.model.cpu import keep_freed_memory, use_all_cores
     from hf_gland.model.student import save_model_folder
     from hf_gland.train.tagger import train_tagger
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
         store = build_store(data.train, Path(folder) / "store", len(data.class_names), data.mpp,
                             config.data.missing_mpp or None, truth_as_labels=True)
         model = train_tagger(config, store, data.class_names)
-        save_model_folder(Path(folder) / "model", model, model, (256, 256))
+        save_model_folder(Path(folder) / "model", model, model, backbone_preprocessing(config.model.backbone))
         segmenter = GlandSegmenter.from_pretrained(Path(folder) / "model")
 
     def pairs() -> "Iterator[tuple[Sample, SparseAnnotation]]":

@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hf_gland.inference.segmenter import GlandSegmenter
     from hf_gland.metrics.keys import MEASURED
     from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.identity import check_class_names
     from hf_gland.model.precision import precision_name, resolve_precision
     from hf_gland.options import PostProcessing, Tiling
 
@@ -77,6 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows = {name: pick_split(splits, name, arguments.dataset) for name in names}
     segmenter = GlandSegmenter.from_pretrained(arguments.model, device=arguments.device,
                                                subfolder="student" if arguments.student else None)
+    check_class_names(segmenter.class_names, provenance["class_names"], f"{arguments.model} on {arguments.dataset}")
     shift = provenance.get("sources", {}).get("stain_shift")
     measured = {name: Measurement(
         f"{name}@stain{shift:g}" if shift else name, provenance["data_sha256"], arguments.variant or notes["variant"],

@@ -113,9 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.skip_existing and (again := len(finished - kept)):
         print(f"note: {again} images are segmented again: {RECORD} does not say that the results there are of these very "
               "pictures", file=sys.stderr)
-    if arguments.mpp is None and segmenter.mpp is not None:
-        print(f"warning: no --mpp given; assuming {segmenter.mpp:g} µm per pixel, as the model was trained at. At "
-              "another magnification the outlines will be wrong. Sizes in µm are left out", file=sys.stderr)
+    if arguments.mpp is None and segmenter.missing_mpp is not None:
+        print(f"warning: no --mpp given; {segmenter.assumption()}", file=sys.stderr)
     warnings.simplefilter("ignore", PixelSizeWarning)  # said once, above
     if large := large_pictures(todo, segmenter, arguments.mpp, tiling):
         print(f"note: {large}", file=sys.stderr)

@@ -120,6 +120,10 @@ def open_training_data(config: TrainConfig) -> TrainingData:
     if wanted.adapt_dataset:
         targets, about = open_dataset(wanted.adapt_dataset)
         target = pick_split(targets, wanted.adapt_split, wanted.adapt_dataset)
+        if about["class_names"] != provenance["class_names"] and target.data["mask"].null_count < len(target):
+            raise DatasetError(f"{wanted.adapt_dataset} has the classes {', '.join(about['class_names'])}, {wanted.dataset} "
+                               f"{', '.join(provenance['class_names'])}: the numbers in their masks would mean different "
+                               "things. Build one again with the other's --class-names in their order")
         provenance = {**provenance, "adapted_to": {"split": wanted.adapt_split, **{
             key: about.get(key) for key in ("source", "sources", "data_sha256")}}}
     mpp = training_mpp(config, [rows for rows in (train, validation, target) if rows is not None])

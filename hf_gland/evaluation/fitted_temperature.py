@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from hf_gland.errors import HfGlandError
 from hf_gland.files import write_atomically
-from hf_gland.inference.segmenter import TEMPERATURE_KEY, GlandSegmenter
+from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.metrics.temperature import fit_temperature, sample_pixels
+from hf_gland.model.identity import TEMPERATURE_KEY
 
 PIXELS_PER_IMAGE = 20_000
 

@@ -10,7 +10,7 @@ from hf_gland.evaluation.records import ResultError, ResultRecord, read_result
 from hf_gland.evaluation.split import EvaluationError, training_notes
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.metadata import is_repo_id
-from hf_gland.model.student import RANDOM_PREFIX
+from hf_gland.model.backbones import RANDOM_PREFIX
 
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "training_config.json",
                "training_metrics.json", "training_log.jsonl")

@@ -1,7 +1,6 @@
 """A trained model and what it takes to use it on a picture: pixel size, tiles, precision, clean-up."""
 
 import hashlib
-import re
 import time
 import warnings
 from collections import deque
@@ -15,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+from transformers import AutoModelForSemanticSegmentation
 
 from hf_gland.errors import ModelError, PixelSizeError
 from hf_gland.imaging.opening import displayable
@@ -26,36 +24,21 @@ from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.metrics.temperature import apply_temperature
+from hf_gland.model.identity import model_facts
+from hf_gland.model.loading import check_location, load_config, load_network_weights
 from hf_gland.model.precision import autocast, resolve_precision
+from hf_gland.model.preprocessing import Preprocessing, read_preprocessing
 from hf_gland.model.segformer_head import use_cheaper_head
 from hf_gland.model.student import class_probabilities
 from hf_gland.model.tiled import Forward, flip_averaged, tile_starts
 from hf_gland.model.whole_picture import picture_probabilities
 from hf_gland.options import PostProcessing, Tiling
 
-# Not plain "temperature": transformers takes that for text generation and drops it from a config.
-TEMPERATURE_KEY = "confidence_temperature"
-
 Device = str | torch.device | None
 
 
 class PixelSizeWarning(UserWarning):
     """An image came without a pixel size, and one had to be assumed."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """(pixel × rescale − mean) / std, channel by channel, as the model's preprocessor_config.json says."""
-
-    rescale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, 3, h, w] to float32 of the same shape."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
-        return (pixels.float() * self.rescale - mean) / std
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +63,14 @@ class GlandSegmenter:
     """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, id2label: Mapping[int, str], *,
-                 mpp: float | None = None, temperature: float = 1.0, device: Device = None):
+                 mpp: float | None = None, missing_mpp: float | None = None, temperature: float = 1.0,
+                 device: Device = None):
         self.device = torch.device(device) if device is not None else _default_device()
         self.model = model.to(self.device).eval()
         self.preprocessing = preprocessing
         self.id2label = dict(id2label)
         self.mpp = mpp
+        self.missing_mpp = missing_mpp or mpp  # what is assumed of a picture that comes without a pixel size
         self.temperature = temperature
 
     @classmethod
@@ -96,26 +81,22 @@ class GlandSegmenter:
         `device`: such as "cpu" or "cuda:0" (None: a GPU if there is one). `subfolder`: "student" holds the
         student of a teacher-student run. Raises ModelError.
         """
-        where = _checked_location(path_or_repo, subfolder)
-        shown = f"{where}{f' ({subfolder}/)' if subfolder else ''}"
         options: dict[str, Any] = {"revision": revision or "main", "subfolder": subfolder or ""}
-        try:
-            model, report = AutoModelForSemanticSegmentation.from_pretrained(
-                where, use_safetensors=True, output_loading_info=True, **options)
-            processor = AutoImageProcessor.from_pretrained(where, **options)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"{shown}: cannot be loaded as a segmentation model: {_first_line(error)}. It "
-                             "needs a config.json of a semantic-segmentation network, model.safetensors and "
-                             "preprocessor_config.json") from error
-        absent = sorted(report["missing_keys"])
+        where = check_location(path_or_repo, subfolder or "")
+        config = load_config(where, **options)
+        facts = model_facts(config, where)
+        model, absent = load_network_weights(AutoModelForSemanticSegmentation, where, config, **options)
         if absent:
-            raise ModelError(f"{shown}: {len(absent)} weights are missing ({absent[0]}, …): this is a "
-                             "pretrained encoder, not a trained segmentation model. Train one from it first")
+            raise ModelError(f"{where}: {len(absent)} weights are missing ({absent[0]}, …): this is a pretrained encoder, "
+                             "not a trained segmentation model. Train one from it first")
         use_cheaper_head(model)
-        config = model.config
-        return cls(model, _preprocessing(processor), {int(i): n for i, n in sorted(config.id2label.items())},
-                   mpp=_positive_or_none(config, "mpp", shown), device=device,
-                   temperature=_positive_or_none(config, TEMPERATURE_KEY, shown) or 1.0)
+        return cls(model, read_preprocessing(where, config.model_type, **options), dict(enumerate(facts.class_names)),
+                   mpp=facts.mpp, missing_mpp=facts.missing_mpp, temperature=facts.temperature, device=device)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes by their number, background first."""
+        return [name for _, name in sorted(self.id2label.items())]
 
     def predict(self, image: ImageSource, mpp: float | None = None, tiling: Tiling = Tiling(),
                 post: PostProcessing = PostProcessing(), *, progress: Callable[[float], None] | None = None,
@@ -125,7 +106,8 @@ class GlandSegmenter:
         Its pixels are taken as they are stored, without the camera's orientation tag, as QuPath shows them.
 
         `mpp`: the picture's µm per pixel. It is resampled to the pixel size the model was trained at;
-        without it that same size is assumed, with a PixelSizeWarning, and sizes in µm are left out.
+        without it that same size is assumed (or what training assumed of such images), with a
+        PixelSizeWarning, and sizes in µm are left out.
         `progress` is called with the share done, 0-1. `name` is what errors call the picture.
 
         Raises ImageError, PixelSizeError, and ModelError where the model gives no probabilities.
@@ -149,7 +131,7 @@ class GlandSegmenter:
     def _probabilities_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, tiling: Tiling, name: str,
                              progress: Callable[[float], None] | None) -> list[np.ndarray]:
         """`probabilities` of equally large pictures: in one pass where they are no larger than a tile."""
-        hw = working_hw(pictures[0].shape[:2], mpp, self.mpp, name)
+        hw = self.working_hw(pictures[0].shape[:2], mpp, name)
         forward = self._forward(autocast(self.device, resolve_precision(self.device, tiling.precision)))
         if tiling.flips:
             forward = flip_averaged(forward)
@@ -182,7 +164,7 @@ class GlandSegmenter:
         asked for, and one of the pictures that are larger than a tile.
         """
         def fits_a_tile(path: Path, rgb: np.ndarray) -> bool:
-            return max(working_hw(rgb.shape[:2], mpp, self.mpp, displayable(path))) <= tiling.tile_px
+            return max(self.working_hw(rgb.shape[:2], mpp, displayable(path))) <= tiling.tile_px
 
         helper, found = ThreadPoolExecutor(1), deque[Future[list[FileResult]]]()
         try:
@@ -225,6 +207,10 @@ class GlandSegmenter:
 
         return helper.submit(lambda: [finish(*pair) for pair in zip(batch, probabilities, strict=True)])
 
+    def working_hw(self, image_hw: tuple[int, int], mpp: float | None, name: str = "image") -> tuple[int, int]:
+        """(height, width) at which the network sees a picture of `mpp` µm per pixel, None: what is assumed of it."""
+        return working_hw(image_hw, self.missing_mpp if mpp is None else mpp, self.mpp, name)
+
     def weights_sha256(self) -> str:
         """Checksum of all weights and buffers: equal for equal models, wherever they were loaded from."""
         digest = hashlib.sha256()
@@ -240,53 +226,22 @@ class GlandSegmenter:
         return forward
 
     def _scale_mpp(self, mpp: float | None, name: str) -> float | None:
-        """µm per pixel to scale clean-up by: the stated one, or else the model's own, with a warning."""
+        """µm per pixel to scale clean-up by: the stated one, or else what is assumed, with a warning."""
         if mpp is not None:
             return check_mpp(mpp, name)
-        if self.mpp is not None:
-            warnings.warn(f"{name}: no pixel size given; assuming {self.mpp:g} µm per pixel, as the model "
-                          "was trained at. At another magnification the outlines will be wrong. Sizes in µm "
-                          "are left out",
-                          PixelSizeWarning, stacklevel=4)
-        return self.mpp
+        if self.missing_mpp is not None:
+            warnings.warn(f"{name}: no pixel size given; {self.assumption()}", PixelSizeWarning, stacklevel=4)
+        return self.missing_mpp
+
+    def assumption(self) -> str:
+        """What is assumed of a picture that comes without a pixel size, in words."""
+        reason = "was trained at" if self.missing_mpp == self.mpp else "took such images for in training"
+        return (f"assuming {self.missing_mpp:g} µm per pixel, as the model {reason}. At another magnification the outlines "
+                "will be wrong. Sizes in µm are left out")
 
 
 def _default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _positive_or_none(config: Any, key: str, where: str) -> float | None:
-    value = getattr(config, key, None)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ModelError(f"{where}: {key} in config.json must be a positive number or null, got {value!r}")
-    return float(value)
-
-
-def _checked_location(path_or_repo: str | Path, subfolder: str | None) -> str:
-    """The folder or repository id; raises ModelError for a folder without a model, or a path that is none."""
-    path = Path(path_or_repo).expanduser()
-    if path.is_dir():
-        if not (path / (subfolder or "") / "config.json").is_file():
-            raise ModelError(f"{path / (subfolder or '')}: not a model folder (no config.json); give the "
-                             "folder that training wrote, or a Hub repository such as owner/name")
-        return str(path)
-    if path.exists() or not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", str(path_or_repo)):
-        raise ModelError(f"{path_or_repo}: "
-                         f"{'a file, not a model folder' if path.exists() else 'no such folder'}")
-    return str(path_or_repo)
-
-
-def _preprocessing(processor: Any) -> Preprocessing:
-    """Rescaling and normalisation of a transformers image processor; its resizing is replaced by tiles."""
-    mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else (0.0, 1.0)
-    return Preprocessing(rescale=float(processor.rescale_factor) if processor.do_rescale else 1.0,
-                         mean=_per_channel(mean), std=_per_channel(std))
-
-
-def _per_channel(value: Any) -> tuple[float, ...]:
-    return tuple(np.broadcast_to(np.asarray(value, dtype=float), 3).tolist())
 
 
 def _reporting(forward: Forward, tiles: int, progress: Callable[[float], None]) -> Forward:
@@ -300,7 +255,3 @@ def _reporting(forward: Forward, tiles: int, progress: Callable[[float], None]) 
         return result
 
     return reported
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

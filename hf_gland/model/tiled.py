@@ -4,19 +4,17 @@ Along each axis a tile weighs its pixels by a raised cosine (Hann window), so wh
 tile's edge, where it sees half the context, counts least. The weights of all tiles over a pixel sum to 1.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from hf_gland.options import MIN_SIDE_PX, Tiling
+from hf_gland.options import Tiling
 
 Forward = Callable[[Tensor], Tensor]
 
-# Which axes of [B, C, h, w] each view mirrors.
-FLIP_AXES: dict[str, tuple[int, ...]] = {
-    "identity": (), "horizontal": (-1,), "vertical": (-2,), "both": (-2, -1),
-}
+# Which axes of [B, C, h, w] each view mirrors: none, left and right, top and bottom, both (a half turn).
+FLIP_AXES: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
 
 def tile_starts(side_px: int, tile_px: int, stride_px: int) -> list[int]:
@@ -48,8 +46,7 @@ def tiled_probabilities(forward: Forward, image: Tensor, tiling: Tiling) -> Tens
     `forward` maps float [B, 3, h, w] to probabilities [B, C, h, w] (any float type, any device); `image` is
     float [3, H, W]. Tiles lie as `tiling` says and never hang over the edge; along an
     axis shorter than a tile they are as short as the image. An image no larger than a tile is one plain pass
-    at its own size, mirrored out to 32 px first if a side is shorter than that. Beside the result, memory
-    holds one batch of tiles.
+    at its own size. Beside the result, memory holds one batch of tiles.
 
     Raises ValueError for an empty or misshapen image, or a `forward` that changes the size.
     """
@@ -59,67 +56,39 @@ def tiled_probabilities(forward: Forward, image: Tensor, tiling: Tiling) -> Tens
     height, width = image.shape[1:]
     if max(height, width) <= tile_px:
         return whole_probabilities(forward, image[None])[0]
-    padded = _mirrored_to(image, max(height, MIN_SIDE_PX), max(width, MIN_SIDE_PX))
-    rows, cols = padded.shape[1:]
-
-    row_weights = blending_weights(rows, tile_px, stride_px).to(image.device, torch.float32)
-    col_weights = blending_weights(cols, tile_px, stride_px).to(image.device, torch.float32)
+    row_weights = blending_weights(height, tile_px, stride_px).to(image.device, torch.float32)
+    col_weights = blending_weights(width, tile_px, stride_px).to(image.device, torch.float32)
     tile_h, tile_w = row_weights.shape[1], col_weights.shape[1]
-    grid = [(i, y, j, x) for i, y in enumerate(tile_starts(rows, tile_px, stride_px))
-            for j, x in enumerate(tile_starts(cols, tile_px, stride_px))]
-    result: Tensor | None = None
+    grid = [(i, y, j, x) for i, y in enumerate(tile_starts(height, tile_px, stride_px))
+            for j, x in enumerate(tile_starts(width, tile_px, stride_px))]
+    result = torch.empty(0)
     for batch in _batches(grid, batch_size):
-        tiles = torch.stack([padded[:, y:y + tile_h, x:x + tile_w] for _, y, _, x in batch])
+        tiles = torch.stack([image[:, y:y + tile_h, x:x + tile_w] for _, y, _, x in batch])
         probabilities = _checked_forward(forward, tiles).to(image.device, torch.float32)
-        if result is None:
-            result = torch.zeros(probabilities.shape[1], rows, cols, device=image.device)
+        if not result.numel():  # the first batch tells how many classes there are
+            result = torch.zeros(probabilities.shape[1], height, width, device=image.device)
         for (i, y, j, x), tile in zip(batch, probabilities, strict=True):
             weight = torch.outer(row_weights[i], col_weights[j])
             result[:, y:y + tile_h, x:x + tile_w].addcmul_(tile, weight)
-    assert result is not None  # the grid is never empty
-    return result[:, :height, :width].contiguous()
+    return result
 
 
 @torch.no_grad()
 def whole_probabilities(forward: Forward, images: Tensor) -> Tensor:
-    """Class probabilities of equally large images in one pass, float32 [N, C, H, W] on their device.
+    """Class probabilities of equally large images, float [N, 3, H, W], in one pass: float32 [N, C, H, W] on their device."""
+    return _checked_forward(forward, images).to(images.device, torch.float32).contiguous()
 
-    `images`: float [N, 3, H, W], mirrored out to 32 px first if a side is shorter than that.
+
+def flip_averaged(forward: Forward) -> Forward:
+    """A `forward` that averages probabilities over the four mirrored views of its tiles, mirrored back, in float32.
+
+    The cost is one pass per view; the views run one after the other, so memory does not grow.
     """
-    height, width = images.shape[-2:]
-    padded = _mirrored_to(images, max(height, MIN_SIDE_PX), max(width, MIN_SIDE_PX))
-    found = _checked_forward(forward, padded).to(images.device, torch.float32)
-    return found[..., :height, :width].contiguous()
-
-
-def flip_averaged(forward: Forward,
-                  views: Sequence[str] = ("identity", "horizontal", "vertical", "both")) -> Forward:
-    """A `forward` that averages probabilities over mirrored views of its tiles, mirrored back, in float32.
-
-    `views`: any of identity, horizontal (left-right), vertical (top-bottom), both (a half turn). The cost is
-    one pass per view; the views run one after the other, so memory does not grow.
-    """
-    unknown = [view for view in views if view not in FLIP_AXES]
-    if unknown or not views or len(set(views)) != len(views):
-        raise ValueError(f"views must be distinct names out of {', '.join(FLIP_AXES)}; got {tuple(views)}")
-    axes = [FLIP_AXES[view] for view in views]
-
     def averaged(tiles: Tensor) -> Tensor:
-        return sum((forward(tiles.flip(flip)).flip(flip).float() for flip in axes),
-                   start=torch.zeros((), device=tiles.device)) / len(axes)
+        return sum((forward(tiles.flip(axes)).flip(axes).float() for axes in FLIP_AXES),
+                   start=torch.zeros((), device=tiles.device)) / len(FLIP_AXES)
 
     return averaged
-
-
-def _mirrored_to(image: Tensor, height: int, width: int) -> Tensor:
-    """`image` [..., H, W] continued by reflection to the right and below; a one-pixel side is repeated."""
-    for axis, side in ((-2, height), (-1, width)):
-        length = image.shape[axis]
-        if side > length:
-            period = max(2 * (length - 1), 1)
-            index = torch.arange(side, device=image.device) % period
-            image = image.index_select(axis, torch.minimum(index, period - index))
-    return image
 
 
 def _batches(items: list, size: int) -> Iterator[list]:

@@ -28,14 +28,11 @@ from hf_gland.locks import only_writer
 from hf_gland.method import schedules
 from hf_gland.method.bank import dequantise
 from hf_gland.method.losses import balancing_weights
+from hf_gland.model.backbones import backbone_preprocessing, backbone_sha256, head_parameter_names, load_student
 from hf_gland.model.precision import precision_name, resolve_precision
 from hf_gland.model.student import (
-    SIDE_MULTIPLE_PX,
     class_probabilities,
     full_size_logits,
-    head_parameter_names,
-    load_student,
-    normalise,
     save_model_folder,
 )
 from hf_gland.model.sync_norm import synchronise_norms
@@ -121,7 +118,10 @@ class Training:
         self.veto_weights = weights.numpy() if config.method.veto and config.method.fusion else None
         optim = config.optim
         torch.manual_seed(optim.seed)
-        student = load_student(config.model.backbone, self.class_names, data.mpp, config.model_overrides())
+        student = load_student(config.model.backbone, self.class_names, data.mpp, config.model_overrides(),
+                               config.data.missing_mpp or None)
+        self.preprocessing = backbone_preprocessing(config.model.backbone)
+        self.note["encoder"] = backbone_sha256(config.model.backbone)
         synchronise_norms(student)
         head = head_parameter_names(student)
         self.optimizer = torch.optim.AdamW(
@@ -210,7 +210,7 @@ class Training:
             batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in next(batches).items()}
             with accelerator.accumulate(self.wrapped):
                 with accelerator.autocast():
-                    logits = full_size_logits(self.wrapped, normalise(batch["strong"]))
+                    logits = full_size_logits(self.wrapped, self.preprocessing(batch["strong"]))
                 target = supervision(batch["sparse"], self._teacher_probabilities(batch, values), values, config,
                                      batch["annotated"])
                 loss, parts = step_loss(logits, target, values, config, self._total, self.class_weights)
@@ -235,7 +235,7 @@ class Training:
         if "bank" in batch:
             return dequantise(batch["bank"])
         with self.accelerator.autocast():
-            return class_probabilities(self.teacher, normalise(batch["weak"]))
+            return class_probabilities(self.teacher, self.preprocessing(batch["weak"]))
 
     def _total(self, count: Tensor) -> Tensor:
         return count if self.accelerator.num_processes == 1 else self.accelerator.reduce(count.clone())
@@ -266,7 +266,7 @@ class Training:
     def refresh(self) -> None:
         """Make the pseudo-masks anew from the teacher as it is now."""
         path = self.run / "bank" / f"step-{self.state.step:06d}.u8"
-        histograms = refresh_bank(path, self.store, self.teacher, self.num_classes, self.accelerator,
+        histograms = refresh_bank(path, self.store, self.teacher, self.preprocessing, self.num_classes, self.accelerator,
                                   self.config.method.refresh.tile_px, self.veto_weights)
         old, self.state.bank = self.state.bank, path
         self.state.histograms = histograms.tolist()
@@ -290,7 +290,7 @@ class Training:
     def _validate(self) -> None:
         if self.validation is None:
             return
-        scores = validate(self.validation, self.teacher, self.num_classes, self.accelerator, self.mpp,
+        scores = validate(self.validation, self.teacher, self.preprocessing, self.num_classes, self.accelerator, self.mpp,
                           self.config.data.missing_mpp or None)
         record = {"step": self.state.step, **{f"validation_{k}": v for k, v in scores.items()}}
         self.state.latest.update(record, validation_step=self.state.step)
@@ -314,7 +314,7 @@ class Training:
         self._save()
         folder = self.run / "model"
         if self.accelerator.is_main_process:
-            save_model_folder(folder, self.teacher, self.state.student, _typical_size(self.store))
+            save_model_folder(folder, self.teacher, self.state.student, self.preprocessing)
             shutil.copy(self.run / SAVED_CONFIG, folder / SAVED_CONFIG)
             shutil.copy(self.metrics_path, folder / "training_log.jsonl")
             (folder / "training_metrics.json").write_text(
@@ -369,10 +369,3 @@ def first_backbone(backbone: str) -> str:
     """The encoder that `backbone` goes back to: itself, or, where it is a model trained here, what that started from."""
     folder = Path(backbone)
     return first_backbone(read_saved_config(folder).model.backbone) if (folder / SAVED_CONFIG).is_file() else backbone
-
-
-def _typical_size(store: TrainingStore) -> tuple[int, int]:
-    """The median image's size, to the nearest multiple that a network likes (see `full_size_logits`)."""
-    height, width = (max(round(side / SIDE_MULTIPLE_PX), 1) * SIDE_MULTIPLE_PX
-                     for side in np.median(np.array(store.sizes), axis=0))
-    return height, width

@@ -17,13 +17,15 @@ from hf_gland.method import bank
 from hf_gland.method.veto import contradicted
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.metrics.keys import PIXEL
-from hf_gland.model.student import class_probabilities, normalise
+from hf_gland.model.preprocessing import Preprocessing
+from hf_gland.model.student import class_probabilities
 from hf_gland.model.tiled import tiled_probabilities
 from hf_gland.model.whole_picture import picture_probabilities
 from hf_gland.options import Tiling
 
 
-def image_predictor(model: nn.Module, accelerator: Accelerator, tile_px: int) -> Callable[[np.ndarray], Tensor]:
+def image_predictor(model: nn.Module, preprocessing: Preprocessing, accelerator: Accelerator,
+                    tile_px: int) -> Callable[[np.ndarray], Tensor]:
     """A function from an image (uint8 [3, H, W]) to class probabilities (float32 [C, H, W]): tiled, flip-averaged."""
     def forward(pixel_values: Tensor) -> Tensor:
         # Both views in one batch: on a CPU that is twice as fast as one after the other.
@@ -33,14 +35,14 @@ def image_predictor(model: nn.Module, accelerator: Accelerator, tile_px: int) ->
         return (straight + mirrored.flip(-1)) / 2
 
     def predict(image: np.ndarray) -> Tensor:
-        pixels = normalise(torch.from_numpy(np.array(image)).to(accelerator.device))
+        pixels = preprocessing(torch.from_numpy(np.array(image)).to(accelerator.device))
         return tiled_probabilities(forward, pixels, Tiling(tile_px))
 
     return predict
 
 
-def refresh_bank(path: Path, store: TrainingStore, teacher: nn.Module, num_classes: int, accelerator: Accelerator,
-                 tile_px: int, veto_weights: np.ndarray | None = None) -> np.ndarray:
+def refresh_bank(path: Path, store: TrainingStore, teacher: nn.Module, preprocessing: Preprocessing, num_classes: int,
+                 accelerator: Accelerator, tile_px: int, veto_weights: np.ndarray | None = None) -> np.ndarray:
     """Write the teacher's probabilities for all of `store` to `path`; each process does its share.
 
     `veto_weights`: what a labelled pixel of each class counts against a region of another class, float [C]; regions that
@@ -54,7 +56,7 @@ def refresh_bank(path: Path, store: TrainingStore, teacher: nn.Module, num_class
         bank.allocate(part, num_classes * sum(h * w for h, w in store.sizes))
     accelerator.wait_for_everyone()
     arrays = FlatArrays(part, num_classes, store.sizes, "r+")
-    predict = image_predictor(teacher, accelerator, tile_px)
+    predict = image_predictor(teacher, preprocessing, accelerator, tile_px)
 
     def opinion(index: int) -> Tensor:
         probabilities = predict(store.images[index]).cpu()
@@ -85,8 +87,9 @@ def check_rows(rows: Iterable[Mapping[str, Any]], num_classes: int, mpp: float |
                 check_mask(np.asarray(mask), num_classes, row["image_id"], image_hw=hw)
 
 
-def validate(rows: Iterable[Mapping[str, Any]], model: nn.Module, num_classes: int, accelerator: Accelerator,
-             mpp: float | None = None, missing_mpp: float | None = None) -> dict[str, float | None]:
+def validate(rows: Iterable[Mapping[str, Any]], model: nn.Module, preprocessing: Preprocessing, num_classes: int,
+             accelerator: Accelerator, mpp: float | None = None,
+             missing_mpp: float | None = None) -> dict[str, float | None]:
     """Pixel scores (0-100) on labelled pixels only; where dense masks exist, `dense_…` beside them for the record.
 
     The rows are predicted as scripts/evaluate.py predicts them, at their own size, so that both figures are of one kind.
@@ -94,7 +97,7 @@ def validate(rows: Iterable[Mapping[str, Any]], model: nn.Module, num_classes: i
     """
     def forward(images: Tensor) -> Tensor:
         with accelerator.autocast():
-            return class_probabilities(model, normalise(images))
+            return class_probabilities(model, preprocessing(images))
 
     labelled, dense = (SplitEvaluator(num_classes, bootstrap=0, pixel_only=True) for _ in range(2))
     known = False

@@ -15,8 +15,9 @@ from hf_gland.data.loading import CropDataset, draw_keys
 from hf_gland.data.store import TrainingStore
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method import schedules
+from hf_gland.model.backbones import backbone_preprocessing, head_parameter_names, load_student
 from hf_gland.model.precision import autocast, resolve_precision
-from hf_gland.model.student import full_size_logits, head_parameter_names, load_student, normalise
+from hf_gland.model.student import full_size_logits
 
 PRESENT, ABSENT = 0.2, 0.01  # shares of a patch: a gland's corner is neither a gland patch nor a patch without
 
@@ -56,6 +57,7 @@ def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[s
                "peak": optim.learning_rate * (optim.head_lr_factor if in_head else 1)} for in_head in (False, True)]
     optimizer = torch.optim.AdamW(groups, lr=optim.learning_rate, weight_decay=optim.weight_decay, fused=True)
     precision = resolve_precision(device, optim.mixed_precision)
+    preprocessing = backbone_preprocessing(config.model.backbone)
     crops = CropDataset(store, seed=optim.seed, crop_px=augment.crop_px, scale_min=augment.scale_min,
                         scale_max=augment.scale_max, stain_jitter=augment.stain_jitter,
                         brightness_jitter=augment.brightness_jitter, blur_px=augment.blur_px)
@@ -66,7 +68,7 @@ def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[s
         images, dense = (torch.stack([item[name] for item in items]).to(device) for name in ("strong", "truth"))
         tags = patch_tags(dense, len(class_names))
         with autocast(device, precision):
-            logits = full_size_logits(model, normalise(images)).mean(dim=(2, 3))
+            logits = full_size_logits(model, preprocessing(images)).mean(dim=(2, 3))
         tag_loss(logits, tags).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), optim.max_grad_norm or float("inf"))
         optimizer.step()

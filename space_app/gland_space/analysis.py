@@ -83,7 +83,7 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
         here = mpp * picture.reduction
         _check_work(picture, mpp, here, model.segmenter.mpp, limits)
     else:
-        notes.append(_no_mpp_note(model.segmenter.mpp))
+        notes.append(_no_mpp_note(model.segmenter.missing_mpp))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PixelSizeWarning)  # said above, in the page's own words
         prediction = model.predict(picture.rgb, here, progress=progress, name=picture.name,
@@ -106,10 +106,10 @@ def _in_file_pixels(gland: Gland, reduction: float) -> Gland:
         centroid_x_px=gland.centroid_x_px * reduction, centroid_y_px=gland.centroid_y_px * reduction)
 
 
-def _no_mpp_note(model_mpp: float | None) -> str:
-    if model_mpp is None:
+def _no_mpp_note(assumed_mpp: float | None) -> str:
+    if assumed_mpp is None:
         return "No pixel size given: sizes are in pixels."
-    return (f"No pixel size given: {model_mpp:g} µm per pixel was assumed, as the model was trained at, and sizes are in "
+    return (f"No pixel size given: {assumed_mpp:g} µm per pixel was assumed, as in the model's training, and sizes are in "
             "pixels. At another magnification the outlines will be wrong.")
 
 

@@ -18,7 +18,7 @@ from training import read_records
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
 from hf_gland.config import recipe_names
-from hf_gland.model.student import load_student
+from hf_gland.model.backbones import load_student
 
 
 def call(*arguments):

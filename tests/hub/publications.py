@@ -18,6 +18,7 @@ from hf_gland.data.sources.glas import plan_glas, read_glas
 from hf_gland.data.sparsify import SparsifyConfig
 from hf_gland.evaluation.split import Measurement, evaluate_rows, result_record
 from hf_gland.inference.segmenter import GlandSegmenter
+from hf_gland.model.preprocessing import Preprocessing
 from hf_gland.model.student import save_model_folder
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "hub_cards"
@@ -32,7 +33,7 @@ def write_run(run: Path, dataset: Path, *, seed: int = 0, measured: bool = True,
         network.config.mpp = 0.5
     model = run / "model"
     run.mkdir(parents=True)
-    save_model_folder(model, teacher, student, (64, 80))
+    save_model_folder(model, teacher, student, Preprocessing())
     config = make_config(tiny_settings(dataset, seed=seed, mpp=0.5) | settings)
     (model / "training_config.json").write_text(config.to_json())
     step = {"step": 1, "loss": 0.7, "thresholds": [0.8, 0.8], "ema_decay": 0.5, "coverage": 0.1, "pseudo_accuracy": None}

@@ -1,141 +1,19 @@
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
+from networks import THREE, tiny_student
 from PIL import Image
-from tiny import NETWORK, tree
+from tiny import NO_DROPOUT, tree
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
-from hf_gland.model.student import (
-    BackboneError,
-    class_probabilities,
-    full_size_logits,
-    head_parameter_names,
-    load_student,
-    normalise,
-    save_model_folder,
-)
+from hf_gland.inference.segmenter import GlandSegmenter
+from hf_gland.model.preprocessing import Preprocessing
+from hf_gland.model.student import class_probabilities, full_size_logits, save_model_folder
 from hf_gland.model.teacher import make_teacher
-
-BINARY = ("background", "gland")
-THREE = ("background", "benign", "malignant")
-
-
-def tiny_student(class_names=BINARY, mpp=0.5, **overrides):
-    torch.manual_seed(0)
-    return load_student("random:segformer", class_names, mpp, NETWORK | overrides)
-
-
-@pytest.fixture(scope="module")
-def weights_folder(tmp_path_factory):
-    """A folder with safetensors weights of a two-class network."""
-    folder = tmp_path_factory.mktemp("weights")
-    tiny_student().save_pretrained(folder)
-    return folder
-
-
-def test_the_config_names_classes_pixel_size_and_the_unlabelled_value():
-    model = tiny_student(THREE, mpp=1.24)
-    assert model.config.id2label == {0: "background", 1: "benign", 2: "malignant"}
-    assert model.config.label2id == {"background": 0, "benign": 1, "malignant": 2}
-    assert model.config.num_labels == 3
-    assert model.config.semantic_loss_ignore_index == 255
-    assert model.config.mpp == 1.24
-    assert model.config.hidden_sizes == NETWORK["hidden_sizes"]
-    assert tiny_student(mpp=None).config.mpp is None
-
-
-def test_overrides_reach_the_network():
-    model = tiny_student(drop_path_rate=0.0, classifier_dropout_prob=0.7)
-    assert model.decode_head.dropout.p == 0.7
-
-
-def test_weights_from_a_folder_keep_the_encoder_and_give_new_classes_a_fresh_classifier(weights_folder):
-    original = AutoModelForSemanticSegmentation.from_pretrained(weights_folder)
-    torch.manual_seed(9)
-    model = load_student(str(weights_folder), THREE, 0.5)
-    assert model.decode_head.classifier.weight.shape[0] == 3
-    assert model.config.id2label[2] == "malignant"
-    expected = original.state_dict()
-    kept = {n for n in expected if "classifier" not in n}
-    assert {n for n in kept if n.startswith("segformer.")}
-    for name in kept:
-        assert torch.equal(model.state_dict()[name], expected[name]), name
-    assert model.dtype == torch.float32
-
-
-def test_half_precision_weights_train_in_float32(tmp_path):
-    tiny_student().half().save_pretrained(tmp_path)
-    assert all(p.dtype == torch.float32 for p in load_student(str(tmp_path), BINARY, None).parameters())
-
-
-def refuses(backbone, *words, overrides=None):
-    with pytest.raises(BackboneError) as caught:
-        load_student(str(backbone), BINARY, None, overrides)
-    message = str(caught.value)
-    assert str(backbone) in message
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-    return message
-
-
-def test_pickled_weights_are_refused(tmp_path, weights_folder):
-    model = AutoModelForSemanticSegmentation.from_pretrained(weights_folder)
-    model.config.save_pretrained(tmp_path)
-    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    refuses(tmp_path, "safetensors")
-
-
-def test_damaged_weights_are_refused(tmp_path, weights_folder):
-    for name, content in tree(weights_folder).items():
-        (tmp_path / name).write_bytes(content[:len(content) // 2] if name.endswith(".safetensors") else content)
-    refuses(tmp_path)
-
-
-def test_a_folder_without_weights_or_config_is_refused(tmp_path):
-    refuses(tmp_path, "config.json")
-    refuses(tmp_path / "missing")
-
-
-@pytest.mark.parametrize("backbone", ["random:nonsense", "random:bert", "random:"])
-def test_families_that_do_not_segment_are_refused(backbone):
-    refuses(backbone, "random:segformer")
-
-
-@pytest.mark.parametrize("overrides", [{"depths": [1]}, {"hidden_sizes": "wide"}, {"num_channels": None}])
-def test_overrides_that_make_no_network_are_refused(overrides):
-    refuses("random:segformer", overrides=NETWORK | overrides)
-
-
-def test_overrides_that_the_network_does_not_know_are_refused(weights_folder):
-    for backbone in ("random:segformer", weights_folder):
-        refuses(backbone, "drop_paths", overrides=NETWORK | {"drop_paths": 0.0})
-
-
-def test_the_head_is_what_lies_outside_the_encoder():
-    model = tiny_student()
-    head = head_parameter_names(model)
-    encoder = {n for n, _ in model.segformer.named_parameters(prefix="segformer")}
-    assert head == {n for n, _ in model.named_parameters()} - encoder
-    assert "decode_head.classifier.weight" in head
-    assert head.isdisjoint(encoder)
-    assert encoder
-
-
-def test_normalising_is_what_the_image_processor_does(tmp_path):
-    model = tiny_student()
-    save_model_folder(tmp_path / "model", make_teacher(model), model, (40, 48))
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
-    expected = AutoImageProcessor.from_pretrained(tmp_path / "model")(Image.fromarray(pixels), return_tensors="pt")
-    ours = normalise(torch.from_numpy(pixels.transpose(2, 0, 1).copy()))
-    torch.testing.assert_close(ours[None], expected["pixel_values"], rtol=1e-4, atol=1e-5)
-
-
-def test_normalising_a_batch_is_normalising_each_image():
-    images = torch.randint(0, 256, (3, 3, 5, 6), dtype=torch.uint8)
-    assert torch.equal(normalise(images)[1], normalise(images[1]))
+from hf_gland.options import Tiling
 
 
 @pytest.mark.parametrize("hw", [(32, 32), (33, 47), (64, 40)])
@@ -179,7 +57,7 @@ class TestModelFolder:
     @pytest.fixture(scope="class")
     def folder(self, networks, tmp_path_factory):
         folder = tmp_path_factory.mktemp("saved") / "model"
-        save_model_folder(folder, *networks, (64, 96))
+        save_model_folder(folder, *networks, Preprocessing())
         return folder
 
     def test_it_is_a_plain_repository_of_the_teacher_with_the_student_beside_it(self, folder, networks):
@@ -201,7 +79,7 @@ class TestModelFolder:
     def test_the_plain_pipeline_gives_the_teachers_classes_at_the_size_of_the_picture(self, folder, networks):
         pixels = np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
         segments = pipeline("image-segmentation", model=str(folder))(Image.fromarray(pixels))
-        expected = full_size_logits(networks[0], normalise(torch.from_numpy(pixels).movedim(-1, 0))[None])[0].argmax(0)
+        expected = full_size_logits(networks[0], Preprocessing()(torch.from_numpy(pixels).movedim(-1, 0))[None])[0].argmax(0)
         assert {s["label"] for s in segments} == {THREE[c] for c in expected.unique().tolist()}
         for segment in segments:
             mask = np.asarray(segment["mask"]) > 0
@@ -210,16 +88,73 @@ class TestModelFolder:
 
     def test_saving_again_replaces_it_whole(self, networks, tmp_path):
         folder = tmp_path / "model"
-        save_model_folder(folder, *networks, (48, 64))
+        save_model_folder(folder, *networks, Preprocessing())
         (folder / "stale.txt").write_text("old")
-        save_model_folder(folder, *networks, (32, 32))
+        save_model_folder(folder, *networks, Preprocessing(mean=(0.1, 0.2, 0.3)))
         assert not (folder / "stale.txt").exists()
-        assert AutoImageProcessor.from_pretrained(folder).size["height"] == 32
+        assert AutoImageProcessor.from_pretrained(folder).image_mean[2] == 0.3
+
+    def test_its_files_are_as_readable_as_any_new_file(self, networks, tmp_path):
+        before = os.umask(0o027)
+        try:
+            save_model_folder(tmp_path / "model", *networks, Preprocessing())
+        finally:
+            os.umask(before)
+        files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+        assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
+        assert "model.safetensors" in {path.name for path in files}
 
     def test_a_save_that_fails_leaves_the_old_folder(self, folder, networks, file_size_limit):
         before = tree(folder)
         file_size_limit(2000)
         with pytest.raises(OSError, match=r"model: the model could not be written .*disk space"):
-            save_model_folder(folder, *networks, (99, 99))
+            save_model_folder(folder, *networks, Preprocessing(mean=(0.9, 0.9, 0.9)))
         assert tree(folder) == before
         assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+class TestPlainPipeline:
+    """What somebody gets who loads the repository with transformers alone."""
+
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory):
+        """A network that has learnt which of two stains is gland, from the features of all its levels."""
+        torch.manual_seed(3)
+        network = tiny_student(**NO_DROPOUT)
+        images, truth = zip(*(tissue((96, 128), seed) for seed in range(4)), strict=True)
+        pixels = Preprocessing()(torch.from_numpy(np.stack(images)).movedim(-1, 1))
+        labels = torch.from_numpy(np.stack(truth)).long()
+        optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+        for _ in range(40):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(full_size_logits(network, pixels), labels).backward()
+            optimizer.step()
+        folder = tmp_path_factory.mktemp("plain") / "model"
+        save_model_folder(folder, make_teacher(network), network, Preprocessing())
+        return folder
+
+    @pytest.mark.parametrize(("hw", "least"), [((384, 512), 0.99), ((480, 640), 0.99), ((900, 1400), 0.95),
+                                               ((261, 388), 0.9)])
+    def test_it_sees_pictures_at_their_own_size(self, folder, hw, least):
+        """Sides that are no multiple of 32 px are rounded up by the encoder, which shifts its coarse levels a little."""
+        image, truth = tissue(hw, seed=9)
+        found = {s["label"]: np.asarray(s["mask"]) > 0
+                 for s in pipeline("image-segmentation", model=str(folder))(Image.fromarray(image))}
+        ours = GlandSegmenter.from_pretrained(folder, device="cpu").probabilities(image, 0.5, Tiling(precision="float32"))
+        ours = ours.argmax(0) == 1
+        assert (ours & (truth == 1)).sum() / (ours | (truth == 1)).sum() > 0.8  # it has learnt something
+        assert found["gland"].shape == hw
+        assert (ours & found["gland"]).sum() / (ours | found["gland"]).sum() >= least
+
+
+def tissue(hw, seed):
+    """Dark round glands of 10 to 30 px on pale stroma, none in the lower left: uint8 [H, W, 3] and mask uint8 [H, W]."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:hw[0], :hw[1]]
+    mask = np.zeros(hw, np.uint8)
+    for _ in range(hw[0] * hw[1] // 3000):
+        cy, cx = rng.uniform(0, hw[0]), rng.uniform(0, hw[1])
+        if cy < 0.6 * hw[0] or cx > 0.4 * hw[1]:
+            mask[(y - cy) ** 2 + (x - cx) ** 2 < rng.uniform(10, 30) ** 2] = 1
+    image = np.array([[228, 170, 200], [110, 60, 140]])[mask] + rng.normal(0, 10, (*hw, 3))
+    return image.clip(0, 255).astype(np.uint8), mask

@@ -8,6 +8,7 @@ from training import prepare_training, read_records, run_training, same_weights,
 
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method.schedules import quantile_thresholds
+from hf_gland.model.preprocessing import Preprocessing
 from hf_gland.train import loop
 from hf_gland.train.checkpoint import checkpoint_paths
 
@@ -143,7 +144,7 @@ class TestAblations:
         fresh = prepare_training(tmp_path / "same", tiny_settings(tiny_dataset, refresh="every_step", stain_jitter=0.3))
         views = list(fresh.batches(12))[3:]
         for (pixels, _, _), view in zip(asked, views, strict=True):
-            assert torch.equal(pixels, loop.normalise(view["weak"]))
+            assert torch.equal(pixels, Preprocessing(by_division=True)(view["weak"]))
             assert not torch.equal(view["weak"], view["strong"])
         assert run.records[-1]["coverage"] > 0.9
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny import NETWORK, tree
 
 from hf_gland.config import make_config
-from hf_gland.model.student import load_student
+from hf_gland.model.backbones import load_student
 from hf_gland.model.teacher import make_teacher
 from hf_gland.train import checkpoint
 from hf_gland.train.checkpoint import (

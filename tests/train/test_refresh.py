@@ -10,13 +10,17 @@ from training import forget_accelerator
 
 from hf_gland.data.build import load_local
 from hf_gland.data.store import FlatArrays, build_store
-from hf_gland.inference.segmenter import GlandSegmenter, Preprocessing
+from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import MaskError
 from hf_gland.method.bank import quantise
 from hf_gland.method.veto import contradicted
 from hf_gland.metrics.pixel import confusion_matrix, pixel_metrics
-from hf_gland.model.student import class_probabilities, load_student, normalise
+from hf_gland.model.backbones import load_student
+from hf_gland.model.preprocessing import Preprocessing
+from hf_gland.model.student import class_probabilities
 from hf_gland.train.refresh import check_rows, image_predictor, refresh_bank, validate
+
+SCALING = Preprocessing(by_division=True)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def store(tiny_dataset, tmp_path_factory):
 
 def by_hand(teacher, image, flips=True):
     """The mean over an image and its mirror image of the probabilities, float32 [C, H, W]."""
-    pixels = normalise(torch.from_numpy(np.array(image)))[None]
+    pixels = SCALING(torch.from_numpy(np.array(image)))[None]
     if not flips:
         return class_probabilities(teacher, pixels)[0]
     return (class_probabilities(teacher, pixels) + class_probabilities(teacher, pixels.flip(3)).flip(3))[0] / 2
@@ -60,8 +64,8 @@ class GlandAbove(nn.Module):
 def test_the_bank_has_no_opinion_where_the_images_own_labels_contradict_the_teacher(store, accelerator, tmp_path):
     plain, checked = tmp_path / "plain.u8", tmp_path / "checked.u8"
     weights = np.array([100.0, 1.0])
-    refresh_bank(plain, store, GlandAbove(), 2, accelerator, tile_px=96)
-    histograms = refresh_bank(checked, store, GlandAbove(), 2, accelerator, tile_px=96, veto_weights=weights)
+    refresh_bank(plain, store, GlandAbove(), SCALING, 2, accelerator, tile_px=96)
+    histograms = refresh_bank(checked, store, GlandAbove(), SCALING, 2, accelerator, tile_px=96, veto_weights=weights)
     before, after = (FlatArrays(path, 2, store.sizes) for path in (plain, checked))
     gone = 0
     for i in range(len(store)):
@@ -75,7 +79,7 @@ def test_the_bank_has_no_opinion_where_the_images_own_labels_contradict_the_teac
 
 def test_the_bank_holds_the_flip_averaged_probabilities_of_every_whole_image(store, teacher, accelerator, tmp_path):
     path = tmp_path / "bank" / "step-000003.u8"
-    histograms = refresh_bank(path, store, teacher, 2, accelerator, tile_px=96)
+    histograms = refresh_bank(path, store, teacher, SCALING, 2, accelerator, tile_px=96)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     bank = FlatArrays(path, 2, store.sizes)
     expected = np.zeros((2, 256), np.int64)
@@ -90,7 +94,7 @@ def test_the_bank_holds_the_flip_averaged_probabilities_of_every_whole_image(sto
 
 def test_a_refresh_replaces_the_bank_only_once_it_is_whole(store, teacher, accelerator, tmp_path, monkeypatch):
     path = tmp_path / "step-000001.u8"
-    refresh_bank(path, store, teacher, 2, accelerator, tile_px=96)
+    refresh_bank(path, store, teacher, SCALING, 2, accelerator, tile_px=96)
     before, reader = path.read_bytes(), FlatArrays(path, 2, store.sizes)
     held = [reader[i].copy() for i in range(len(store))]
     predicted = []
@@ -106,19 +110,19 @@ def test_a_refresh_replaces_the_bank_only_once_it_is_whole(store, teacher, accel
     with monkeypatch.context() as patch:
         patch.setattr("hf_gland.train.refresh.image_predictor", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            refresh_bank(path, store, teacher, 2, accelerator, tile_px=96)
+            refresh_bank(path, store, teacher, SCALING, 2, accelerator, tile_px=96)
     assert predicted == [before] * 4
     assert path.read_bytes() == before
     with torch.no_grad():
         teacher.decode_head.classifier.bias.add_(torch.tensor([0.0, 1.0]))
-    refresh_bank(path, store, teacher, 2, accelerator, tile_px=96)  # over what the interruption left
+    refresh_bank(path, store, teacher, SCALING, 2, accelerator, tile_px=96)  # over what the interruption left
     assert path.read_bytes() != before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert all(np.array_equal(reader[i], held[i]) for i in range(len(store)))  # whoever read the old one still does
 
 
 def test_large_images_are_tiled(store, teacher, accelerator):
-    predict = image_predictor(teacher, accelerator, tile_px=64)
+    predict = image_predictor(teacher, SCALING, accelerator, tile_px=64)
     probabilities = predict(store.images[0])
     assert probabilities.shape == (2, *store.sizes[0])
     torch.testing.assert_close(probabilities.sum(0), torch.ones(store.sizes[0]))
@@ -127,14 +131,14 @@ def test_large_images_are_tiled(store, teacher, accelerator):
 def test_a_disk_without_room_is_an_error_before_any_work(store, teacher, accelerator, tmp_path, file_size_limit):
     file_size_limit(1000)
     with pytest.raises(OSError, match=r"bank\.part"):
-        refresh_bank(tmp_path / "bank.u8", store, teacher, 2, accelerator, tile_px=96)
+        refresh_bank(tmp_path / "bank.u8", store, teacher, SCALING, 2, accelerator, tile_px=96)
     assert not (tmp_path / "bank.u8").exists()
 
 
 @pytest.mark.parametrize("dense", [dense_truth, no_truth])
 def test_validation_is_the_pixel_metrics_on_labelled_pixels_at_the_images_own_size(teacher, accelerator, tmp_path, dense):
     rows = load_local(write_dataset(tmp_path / "data", dense=dense))["validation"]
-    scores = validate(rows, teacher, 2, accelerator, mpp=0.8)
+    scores = validate(rows, teacher, SCALING, 2, accelerator, mpp=0.8)
     segmenter = GlandSegmenter(teacher, Preprocessing(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
                                {0: "background", 1: "gland"}, mpp=0.8, device="cpu")
     counted = {"": np.zeros((2, 2), np.int64), "dense_": np.zeros((2, 2), np.int64)}

@@ -7,7 +7,8 @@ from hf_gland.config import make_config
 from hf_gland.data.build import load_local
 from hf_gland.data.store import build_store
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.model.student import full_size_logits, normalise
+from hf_gland.model.preprocessing import Preprocessing
+from hf_gland.model.student import full_size_logits
 from hf_gland.train.tagger import patch_tags, tag_loss, train_tagger
 
 
@@ -54,7 +55,7 @@ def test_the_tagger_learns_the_tags_from_the_pixels(tiny_dataset, tmp_path, seed
     gland, background = [], []
     for i in range(len(store)):
         with torch.no_grad():
-            logits = full_size_logits(model, normalise(torch.from_numpy(store.images[i].copy())[None]))[0]
+            logits = full_size_logits(model, Preprocessing()(torch.from_numpy(store.images[i].copy())[None]))[0]
         sure = logits[1] - logits[0]
         truth = torch.from_numpy(store.truth(i).copy())
         gland.append(sure[truth == 1].mean())
