@@ -7,7 +7,9 @@ from tiny import NETWORK, tiny_settings, write_dataset
 from training import run_training
 
 from hf_gland.data.store import FlatArrays
-from hf_gland.model.student import load_student, save_model_folder
+from hf_gland.model.backbones import load_student
+from hf_gland.model.preprocessing import Preprocessing
+from hf_gland.model.student import save_model_folder
 from hf_gland.train.checkpoint import checkpoint_paths
 
 SIZES = [(64, 80), (72, 80), (80, 80)] * 2
@@ -29,7 +31,7 @@ def gland_everywhere(tmp_path_factory):
         model.decode_head.classifier.weight.zero_()
         model.decode_head.classifier.bias.copy_(torch.tensor([0.0, 2.0]))
     folder = tmp_path_factory.mktemp("backbone") / "model"
-    save_model_folder(folder, model, model, (64, 64))
+    save_model_folder(folder, model, model, Preprocessing())
     return folder
 
 
