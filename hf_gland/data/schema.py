@@ -1,6 +1,7 @@
 """One row of a dataset: the columns, and what must hold of rows whose images are not decoded yet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import datasets
 import numpy as np
@@ -50,3 +51,17 @@ def check_images(rows: pa.Table, where: str, columns: Sequence[str] = PIXEL_COLU
                                    "are not opened. If you trust it, load it with `datasets` and publish it again with "
                                    "push_to_hub, which puts the images themselves into the rows")
             start += len(cells)
+
+
+def decoded(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The rows, decoded one by one; raises DatasetError that says which holds a damaged image."""
+    place, before = iter(rows), "the first row"
+    while True:
+        try:
+            row = next(place)
+        except StopIteration:
+            return
+        except Exception as error:  # a decoder raises whatever a damaged file leads it into
+            raise DatasetError(f"{before}: an image cannot be decoded ({error}); build the dataset again") from error
+        yield row
+        before = f"the row after {row['image_id']}"

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from hf_gland.data.schema import decoded
 from hf_gland.errors import DatasetError
 from hf_gland.files import write_atomically
 from hf_gland.imaging.pixel_size import working_hw
@@ -111,7 +112,8 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
     try:
-        both = itertools.chain(zip(rows, itertools.repeat(True)), zip(unlabelled, itertools.repeat(False)))
+        both = itertools.chain(zip(decoded(rows), itertools.repeat(True)),
+                               zip(decoded(unlabelled), itertools.repeat(False)))
         shown = tqdm(both, desc="decoding images", unit="image", leave=False, disable=None,
                      total=operator.length_hint(rows) + operator.length_hint(unlabelled) or None)
         index = _decode(shown, folder, num_classes, mpp, missing_mpp, truth_as_labels)

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from hf_gland.data.schema import decoded
 from hf_gland.data.store import FlatArrays, TrainingStore, working_size
 from hf_gland.labels import check_mask
 from hf_gland.method import bank
@@ -79,7 +80,7 @@ def refresh_bank(path: Path, store: TrainingStore, teacher: nn.Module, preproces
 
 def check_rows(rows: Iterable[Mapping[str, Any]], num_classes: int, mpp: float | None, missing_mpp: float | None) -> None:
     """Raise what `validate` would raise at the end of a run, before it starts: MaskError, PixelSizeError."""
-    for row in rows:
+    for row in decoded(rows):
         hw = (row["image"].height, row["image"].width)
         working_size(hw, missing_mpp if row["mpp"] is None else row["mpp"], mpp, row["image_id"])
         for mask in (row["sparse_mask"], row["mask"]):

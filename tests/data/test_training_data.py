@@ -11,6 +11,7 @@ from tiny import write_dataset
 from hf_gland.config import make_config
 from hf_gland.data import training_data
 from hf_gland.data.schema import FEATURES
+from hf_gland.data.store import build_store
 from hf_gland.data.training_data import open_dataset, open_training_data, pick_split
 from hf_gland.errors import DatasetError, HfGlandError, PixelSizeError
 
@@ -156,3 +157,10 @@ def test_two_classes_are_not_taken_for_three(tmp_path):
     folder = write_dataset(tmp_path / "data", splits=("train",))
     record = json.loads((folder / "provenance.json").read_text())
     assert open_dataset(str(folder))[1]["class_names"] == record["class_names"] == ["background", "gland"]
+
+
+def test_a_damaged_image_is_told_by_its_place(tmp_path):
+    good = rows_of()["train"].data.column("image").to_pylist()
+    rows = rows_of(image=[good[0], {"bytes": good[1]["bytes"][:40], "path": None}])
+    with pytest.raises(DatasetError, match="the row after a: an image cannot be decoded"):
+        build_store(pick_split(rows, "train", "mine"), tmp_path, 2, None, None)
