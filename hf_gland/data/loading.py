@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hf_gland.config.sections import Augment
 from hf_gland.data.store import FlatArrays, TrainingStore
 from hf_gland.data.transforms import apply_view, is_blank, photometric, random_rectangle, random_view
 from hf_gland.labels import IGNORE_INDEX
@@ -57,27 +58,22 @@ class ShardedDraws(Sampler[list[Key]]):
 
 
 class CropDataset(Dataset):
-    """Augmented crops of a store; item (epoch, index) depends on nothing but (seed, epoch, index).
+    """Augmented crops of a store; item (epoch, position) depends on nothing but (seed, epoch, position).
 
-    Images without labels, if there are any, come up as often as annotated ones: an epoch shows every annotated image
-    once, and each of the others as often as evens that out.
+    An epoch shows every annotated image once, and each image without labels as often as makes their number even.
 
-    A share `cutmix` of the crops gets a rectangle of a second image pasted in, labels and pseudo-masks with it: the
-    student has to name what it sees without the surroundings that made the annotator or the teacher sure. Blank pixels
+    A share `augment.cutmix` of the crops gets a rectangle of a second image pasted in, labels and pseudo-labels with it:
+    the student has to name what it sees without the surroundings that made the annotator or the teacher sure. Blank pixels
     of such a crop carry no label: whether white is the lumen of a gland or bare glass, only its surroundings tell.
 
-    An item holds `strong` (the augmented image, uint8 [3, S, S]), `sparse` and `dense` (uint8 [S, S]), `index` and
-    `annotated`; with a bank, `bank` (teacher probabilities, uint8 [C, S, S]); with `weak`, the image before photometric
-    changes.
+    An item holds `strong` (the augmented image, uint8 [3, S, S]), `sparse` and `truth` (uint8 [S, S]), `index` (of the
+    image in the store) and `annotated`; with a bank, `bank` (teacher probabilities, uint8 [C, S, S]); with `weak`, the image
+    before photometric changes.
     """
 
-    def __init__(self, store: TrainingStore, *, seed: int, crop_px: int, scale_min: float, scale_max: float,
-                 stain_jitter: float, brightness_jitter: float, blur_px: float, bank: FlatArrays | None = None,
-                 cutmix: float = 0.0, weak: bool = False):
-        self.store, self.bank, self.weak, self.seed = store, bank, weak, seed
-        self.crop_px, self.scale_min, self.scale_max = crop_px, scale_min, scale_max
-        self.cutmix = cutmix
-        self.photometric_spreads = (stain_jitter, brightness_jitter, blur_px)
+    def __init__(self, store: TrainingStore, augment: Augment, seed: int, *, bank: FlatArrays | None = None,
+                 weak: bool = False):
+        self.store, self.augment, self.seed, self.bank, self.weak = store, augment, seed, bank, weak
         annotated = [i for i, known in enumerate(store.annotated) if known]
         others = [i for i, known in enumerate(store.annotated) if not known]
         self.images = annotated + others * max(round(len(annotated) / max(len(others), 1)), 1)
@@ -86,15 +82,15 @@ class CropDataset(Dataset):
         return len(self.images)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        epoch, position = key
+        (epoch, position), augment = key, self.augment
         rng = np.random.default_rng([self.seed, epoch, 1, position])
         index = self.images[position]
         crop = self._crop(rng, index)
         mixing = np.random.default_rng([self.seed, epoch, 2, position])
-        if mixing.random() < self.cutmix:
+        if mixing.random() < augment.cutmix:
             alike = [i for i in self.images if self.store.annotated[i] == self.store.annotated[index]]
             other = self._crop(mixing, int(mixing.choice(alike)))
-            part = random_rectangle(mixing, self.crop_px)
+            part = random_rectangle(mixing, augment.crop_px)
             window = (..., slice(part.top, part.top + part.height), slice(part.left, part.left + part.width))
             for name, planes in crop.items():
                 crop[name] = planes.clone()
@@ -105,18 +101,19 @@ class CropDataset(Dataset):
                 crop["bank"][:, blank] = 0
         image = crop.pop("image")
         item = {"index": index, "annotated": self.store.annotated[index], **crop,
-                "strong": photometric(image, rng, *self.photometric_spreads)}
+                "strong": photometric(image, rng, augment.stain_jitter, augment.brightness_jitter, augment.blur_px)}
         return {**item, "weak": image} if self.weak else item
 
     def _crop(self, rng: np.random.Generator, index: int) -> dict[str, Tensor]:
         """One view of image `index`: `image`, `sparse`, `dense` and, with a bank, `bank`, without photometric changes."""
-        view = random_view(rng, self.store.sizes[index], self.crop_px, self.scale_min, self.scale_max)
-        crop = {"image": apply_view(self.store.images[index], view, self.crop_px, labels=False)}
+        augment, crop_px = self.augment, self.augment.crop_px
+        view = random_view(rng, self.store.sizes[index], crop_px, augment.scale_min, augment.scale_max)
+        crop = {"image": apply_view(self.store.images[index], view, crop_px, labels=False)}
         for name, mask in (("sparse", self.store.sparse(index)), ("truth", self.store.truth(index))):
-            crop[name] = apply_view(mask, view, self.crop_px, labels=True, fill=IGNORE_INDEX)
+            crop[name] = apply_view(mask, view, crop_px, labels=True, fill=IGNORE_INDEX)
         if self.bank is not None:
             # Outside the image the teacher has no opinion: 0 for every class passes no threshold.
-            crop["bank"] = apply_view(self.bank[index], view, self.crop_px, labels=False, fill=0)
+            crop["bank"] = apply_view(self.bank[index], view, crop_px, labels=False, fill=0)
         return crop
 
 

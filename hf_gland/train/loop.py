@@ -183,13 +183,10 @@ class Training:
     def batches(self, end: int) -> Iterator[dict[str, Tensor]]:
         """This process's micro-batches from the present step up to (not including) step `end`, from the present bank."""
         config, accelerator, state = self.config, self.accelerator, self.state
-        optim, augment = config.optim, config.augment
+        optim = config.optim
         pseudo_bank = FlatArrays(state.bank, self.num_classes, self.store.sizes) if state.bank else None
-        crops = CropDataset(
-            self.store, seed=optim.seed, crop_px=augment.crop_px, scale_min=augment.scale_min, scale_max=augment.scale_max,
-            stain_jitter=augment.stain_jitter, brightness_jitter=augment.brightness_jitter, blur_px=augment.blur_px,
-            bank=pseudo_bank, cutmix=augment.cutmix,
-            weak=config.method.refresh.kind == "every_step" and config.method.mode == "refined")
+        crops = CropDataset(self.store, config.augment, optim.seed, bank=pseudo_bank,
+                            weak=config.method.refresh.kind == "every_step" and config.method.mode == "refined")
         draws = ShardedDraws(optim.seed, len(crops), optim.batch_size, end, state.step, accelerator.process_index,
                              accelerator.num_processes, optim.gradient_accumulation)
         return iter(crop_loader(crops, draws, config.run.num_workers, accelerator.device.type == "cuda"))

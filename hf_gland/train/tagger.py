@@ -4,6 +4,8 @@ The network is the student's own, its logits averaged over the patch before the 
 the class activation map. It learns from one tag per patch, gland or none, and never sees where the gland is.
 """
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,7 +49,7 @@ def tag_loss(logits: Tensor, tags: Tensor) -> Tensor:
 def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[str, ...]) -> PreTrainedModel:
     """Train on tags of patches of `config.augment.crop_px`; settings as for a segmentation run, on the CPU or the first
     GPU."""
-    optim, augment = config.optim, config.augment
+    optim = config.optim
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(optim.seed)
     model = load_student(config.model.backbone, class_names, config.data.mpp or None, config.model_overrides())
@@ -58,9 +60,7 @@ def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[s
     optimizer = torch.optim.AdamW(groups, lr=optim.learning_rate, weight_decay=optim.weight_decay, fused=True)
     precision = resolve_precision(device, optim.mixed_precision)
     preprocessing = backbone_preprocessing(config.model.backbone)
-    crops = CropDataset(store, seed=optim.seed, crop_px=augment.crop_px, scale_min=augment.scale_min,
-                        scale_max=augment.scale_max, stain_jitter=augment.stain_jitter,
-                        brightness_jitter=augment.brightness_jitter, blur_px=augment.blur_px)
+    crops = CropDataset(store, dataclasses.replace(config.augment, cutmix=0.0), optim.seed)
     for step in tqdm(range(optim.steps), desc="training the tagger", unit="step"):
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * schedules.learning_rate_factor(step, optim.steps, optim.lr_warmup_fraction)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_gland.config.sections import Augment
 from hf_gland.data import transforms
 from hf_gland.data.build import load_local
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader, draw_keys, epoch_order
@@ -29,10 +30,10 @@ def bank(store, tmp_path_factory):
     return FlatArrays(path, 2, store.sizes)
 
 
-def crops(store, **changes):
-    options = {"seed": 3, "crop_px": 32, "scale_min": 0.75, "scale_max": 1.33, "stain_jitter": 0.15,
-               "brightness_jitter": 0.15, "blur_px": 1.0}
-    return CropDataset(store, **options | changes)
+def crops(store, bank=None, weak=False, seed=3, **changes):
+    options = {"crop_px": 32, "scale_min": 0.75, "scale_max": 1.33, "stain_jitter": 0.15, "brightness_jitter": 0.15,
+               "blur_px": 1.0, "cutmix": 0.0}
+    return CropDataset(store, Augment(**options | changes), seed, bank=bank, weak=weak)
 
 
 def same(first, second):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from datasets import load_dataset
 
+from hf_gland.config.sections import Augment
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
 from hf_gland.data.store import build_store
 
@@ -25,8 +26,7 @@ def crops_per_second(source: str, steps: int) -> tuple[float, int]:
         started = time.perf_counter()
         rows = load_dataset(source, split="train", streaming=True)
         store = build_store(rows, Path(folder), 2, None, None)
-        crops = CropDataset(store, seed=0, crop_px=256, scale_min=0.75, scale_max=1.33, stain_jitter=0.15,
-                            brightness_jitter=0.15, blur_px=1.0)
+        crops = CropDataset(store, Augment(cutmix=0.0), 0)
         seen, checksum = 0, 0
         for batch in crop_loader(crops, ShardedDraws(0, len(store), BATCH, steps), 0, False):
             seen += len(batch["index"])
