@@ -40,9 +40,9 @@ class DarkIsGland(nn.Module):
         return type("Output", (), {"logits": torch.cat([-5 * darkness, 5 * darkness], dim=1)})
 
 
-def dark_segmenter(mpp=0.5):
+def dark_segmenter(mpp=0.5, gland="gland"):
     scaling = Preprocessing(rescale=1 / 255, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    return GlandSegmenter(DarkIsGland(), scaling, {0: "background", 1: "gland"}, device="cpu", mpp=mpp)
+    return GlandSegmenter(DarkIsGland(), scaling, {0: "background", 1: gland}, device="cpu", mpp=mpp)
 
 
 def dark_demo(folder, mpp=0.5, **limits):

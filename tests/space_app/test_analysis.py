@@ -63,6 +63,17 @@ def test_glands_below_the_threshold_are_uncertain(make_demo):
     assert uncertain_ids(analysis, Choice(uncertain_below=0.85)) == {min(means, key=means.get)}
 
 
+def test_one_pale_place_does_not_make_a_gland_uncertain(make_demo):
+    pixels = discs(2)
+    pixels[45:52, 20:28] = 255 * 0.4  # probability 0.73, in the first gland alone
+    analysis = analysed(make_demo(), pixels)
+    first, second = analysis.prediction.glands
+    assert first.lowest_confidence < 0.75 < 0.95 < first.mean_confidence < second.lowest_confidence
+    assert uncertain_ids(analysis, Choice(uncertain_below=0.95)) == set()
+    between = (first.mean_confidence + second.mean_confidence) / 2
+    assert uncertain_ids(analysis, Choice(uncertain_below=between)) == {first.id}
+
+
 def test_sizes_are_those_of_the_file_even_where_it_was_reduced(make_demo, picture_file):
     demo = make_demo(max_side_px=130)
     picture = read_picture(picture_file(discs(2)), demo.limits)
@@ -89,6 +100,13 @@ def test_a_pixel_size_that_would_blow_the_picture_up_is_refused_before_any_work(
     with pytest.raises(PixelSizeError, match="260×200 px of 10 µm are more than 1 million pixels"):
         analysed(demo, discs(1), mpp=10)
     assert demo.model.segmenter.model.runs == 0
+
+
+def test_the_limit_on_work_counts_pixels_at_the_models_own_size(make_demo):
+    twice = 400 * 520  # 200×260 px of 1 µm, at the model's 0.5 µm
+    assert len(analysed(make_demo(max_working_px=twice), discs(1), mpp=1.0).prediction.glands) == 1
+    with pytest.raises(PixelSizeError, match="260×200 px of 1 µm are more than"):
+        analysed(make_demo(max_working_px=twice - 1), discs(1), mpp=1.0)
 
 
 def test_without_a_pixel_size_the_notes_say_what_was_assumed(make_demo):

@@ -1,5 +1,6 @@
 import concurrent.futures
 import csv
+import io
 import json
 import zipfile
 
@@ -71,6 +72,24 @@ def test_what_is_no_picture_is_refused_in_words_and_the_server_goes_on(client, t
     with pytest.raises(AppError, match=r"notes\.png: not an image"):
         client.predict(handle_file(str(tmp_path / "notes.png")), api_name="/segment")
     assert client.predict(handle_file(str(picture_file(discs(1)))), api_name="/segment")[0]["glands"] == 1
+
+
+def huge_progressive_jpeg():
+    """A few hundred bytes that say they are 16000×16000 px in several scans, which no decoder can reduce on the way."""
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64), 200).save(buffer, "JPEG", progressive=True)
+    data = bytearray(buffer.getvalue())
+    frame = data.index(b"\xff\xc2")  # start of a progressive frame: marker, length, precision, height, width
+    data[frame + 5:frame + 9] = (16_000).to_bytes(2) * 2
+    return bytes(data)
+
+
+@pytest.mark.parametrize("endpoint", ["/segment", "/dataset_row"])
+def test_a_progressive_jpeg_is_measured_before_it_is_decoded(client, picture_file, tmp_path, endpoint):
+    (tmp_path / "bomb.jpg").write_bytes(huge_progressive_jpeg())
+    mask = [] if endpoint == "/segment" else [handle_file(str(picture_file(np.full((9, 9), 1, np.uint8), "m.png")))]
+    with pytest.raises(AppError, match=r"bomb\.jpg: 16000×16000 px, above the limit of 100 million"):
+        client.predict(handle_file(str(tmp_path / "bomb.jpg")), *mask, api_name=endpoint)
 
 
 def test_files_of_the_server_cannot_be_asked_for(client, server):

@@ -9,6 +9,7 @@ from gland_space.limits import Limits
 from gland_space.page import build_page
 from gland_space.page_parts import STATIC, examples, examples_html
 from gland_space.pictures import read_picture
+from hostile import hostile_demo, without_records
 from huggingface_hub import SpaceCard
 from space_tools import SPACE_APP, dark_demo
 
@@ -92,6 +93,21 @@ def test_a_model_that_cannot_be_loaded_is_explained_on_the_page(app, tmp_path, m
     assert "no config.json" in page
     assert "HF_GLAND_MODEL=" in page
     demo.runner.close()
+
+
+@pytest.mark.parametrize("make", [hostile_demo, without_records])
+def test_what_a_model_says_of_itself_stays_text(tmp_path, make):
+    demo = make(tmp_path)
+    parts = build_page(demo).get_config_file()["components"]
+    demo.runner.close()
+    said = {kind: [text for part in parts if part["type"] == kind and "tracker" in (text := str(part["props"].get("value")))]
+            for kind in ("markdown", "html")}
+    assert [len(texts) for texts in said.values()] == [3, 1]  # classes, figures and licence; the command on the Annotate tab
+    for kind, texts in said.items():
+        for text in texts:
+            assert not re.search(r"<(img|form|input|script)", text)
+            assert kind == "html" or not re.search(r"!\[|\]\(|://tracker|://evil|\n# Log in", text)
+    assert all(part["props"]["latex_delimiters"] == [] for part in parts if part["type"] == "markdown")
 
 
 def test_without_a_model_no_endpoint_pretends_to_segment(tmp_path):

@@ -1,5 +1,6 @@
 """The page in a real browser: what a visitor does, from upload to downloads."""
 
+import contextlib
 import csv
 import json
 import re
@@ -9,7 +10,10 @@ import zipfile
 import numpy as np
 import pytest
 from browser_tools import browser, visit
+from gland_space.demo import Demo
+from gland_space.page import build_page, launch_options
 from gland_space.pictures import safe_name
+from hostile import hostile_demo
 from PIL import Image
 from space_tools import Server, discs, free_port
 from test_pictures import bad_files
@@ -28,6 +32,19 @@ READOUT = "#segment-viewer .gl-readout"
 def chromium():
     with browser() as running:
         yield running
+
+
+@contextlib.contextmanager
+def serving(demo):
+    """The address of a demo's page."""
+    page = build_page(demo)
+    page.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True,
+                **launch_options(demo))
+    try:
+        yield page.local_url.rstrip("/")
+    finally:
+        page.close()
+        demo.runner.close()
 
 
 def upload(page, path, tab="segment"):
@@ -223,6 +240,162 @@ def test_annotating_ends_in_a_row_that_build_dataset_accepts(chromium, server, p
     assert (sparse == 0).sum() > 300
     assert (row["image_id"], row["patient_id"], row["annotated_glands"], row["mpp"]) == ("biopsy-1", "P07", 1, 0.5)
     assert np.array_equal(np.asarray(row["image"]), discs(3))
+
+
+def annotate(page, path):
+    page.get_by_role("tab", name="Annotate").click()
+    upload(page, path, "annotate")
+    page.wait_for_selector("#annotator .gl-stage", state="visible")
+    text_becomes(page, "#annotate-status", "Ready: outline a gland")
+
+
+def drawn_mask(page, folder):
+    return np.asarray(Image.open(saved(page, "#annotate-save-mask", folder)))
+
+
+AROUND_THE_FIRST = [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)]
+
+
+def test_a_drawing_outlives_a_reload_and_comes_back_with_its_picture(chromium, server, picture_file, tmp_path):
+    with visit(chromium, server.url) as page:
+        questions = []
+        page.on("dialog", lambda dialog: (questions.append(dialog.type), dialog.accept()))
+        annotate(page, picture_file(discs(3), "biopsy.png"))
+        stroke(page, AROUND_THE_FIRST)
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
+        page.reload()
+        page.wait_for_selector("#segment-examples [data-example='0']")
+        assert questions == ["beforeunload"]
+        page.get_by_role("tab", name="Annotate").click()
+        text_becomes(page, "#annotate-budget", "1 gland outlined")  # without loading anything
+        text_becomes(page, "#annotator .gl-readout", "still in this browser")
+        kept = drawn_mask(page, tmp_path)
+        assert (kept == 1).sum() > 1000
+        page.reload()  # downloaded, so nothing is asked
+        page.wait_for_selector("#segment-examples [data-example='0']")
+        assert questions == ["beforeunload"]
+
+        annotate(page, picture_file(discs(1), "other.png"))
+        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
+        upload(page, picture_file(discs(3), "under another name.png"), "annotate")
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
+        assert np.array_equal(drawn_mask(page, tmp_path), kept)
+        server.demo.store._entries.clear()  # the server has forgotten it
+        page.reload()
+        page.wait_for_selector("#segment-examples [data-example='0']")
+        page.get_by_role("tab", name="Annotate").click()
+        text_becomes(page, "#annotate-status", "your drawing is still in this browser")
+
+
+def test_another_picture_is_asked_about_while_the_drawing_is_not_downloaded(chromium, server, picture_file, tmp_path):
+    with visit(chromium, server.url) as page:
+        answers, questions = [], []
+
+        def answer(dialog):
+            questions.append(dialog.message)
+            if answers.pop(0):
+                dialog.accept()
+            else:
+                dialog.dismiss()
+
+        page.on("dialog", answer)
+        annotate(page, picture_file(discs(3), "biopsy.png"))
+        page.click("#annotate-examples [data-example='0']")  # nothing drawn: not asked
+        page.wait_for_function("document.querySelector('#annotator .gl-image').alt.startsWith('1-benign')")
+        upload(page, picture_file(discs(3), "biopsy.png"), "annotate")
+        page.wait_for_function("document.querySelector('#annotator .gl-image').alt.startsWith('biopsy')")
+        assert questions == []
+        stroke(page, AROUND_THE_FIRST)
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
+        answers += [False, False, False]
+        page.click("#annotate-examples [data-example='0']")
+        page.click("#annotate-reuse")
+        upload(page, picture_file(discs(1), "other.png"), "annotate")
+        assert len(questions) == 3
+        assert "Your drawing on biopsy.png has not been downloaded" in questions[0]
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
+        assert page.get_attribute("#annotator .gl-image", "alt").startswith("biopsy")
+        answers.append(True)
+        upload(page, picture_file(discs(1), "other.png"), "annotate")
+        page.wait_for_function("document.querySelector('#annotator .gl-image').alt.startsWith('other')")
+        assert len(questions) == 4
+
+
+def test_a_saved_mask_loads_back_and_one_of_another_picture_does_not(chromium, server, picture_file, tmp_path):
+    mask = np.full((200, 260), 255, np.uint8)
+    mask[30:70, 6:46], mask[120:126, 30:200] = 1, 0
+    load = "#annotator .gl-load input"
+    with visit(chromium, server.url) as page:
+        annotate(page, picture_file(discs(3), "biopsy.png"))
+        for wrong, words in ((mask[:100], "has 260 × 100 px, the picture 260 × 200"),
+                             (np.where(mask == 1, 7, mask), "other values"), (discs(3), "other values")):
+            page.set_input_files(load, str(picture_file(wrong.astype(np.uint8), "wrong.png")))
+            text_becomes(page, "#annotator .gl-readout", words)
+        (tmp_path / "notes.png").write_text("no picture")
+        page.set_input_files(load, str(tmp_path / "notes.png"))
+        text_becomes(page, "#annotator .gl-readout", "no picture file")
+        page.set_input_files(load, str(picture_file(mask, "saved.png")))
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
+        assert np.array_equal(drawn_mask(page, tmp_path), mask)
+        page.click("#annotator .gl-undo")
+        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
+
+
+def test_drawing_works_where_the_picture_is_zoomed_and_moved(chromium, server, picture_file, tmp_path):
+    with visit(chromium, server.url) as page:
+        annotate(page, picture_file(discs(3), "biopsy.png"))
+        stage = page.locator("#annotator .gl-stage")
+        stage.focus()
+        page.keyboard.press("+")
+        page.keyboard.press("+")
+        assert page.inner_text("#annotator .gl-zoom") == "225 %"
+        page.keyboard.press("m")
+        stage.scroll_into_view_if_needed()
+        box = stage.bounding_box()
+        page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.9 * box["height"], steps=5)  # to the top left corner
+        page.mouse.up()
+        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
+        page.keyboard.press("o")
+        places = [(box["x"] + 2.25 * x * box["width"], box["y"] + 2.25 * y * box["height"]) for x, y in AROUND_THE_FIRST]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place, steps=3)
+        page.mouse.up()
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
+        drawn = drawn_mask(page, tmp_path) == 1
+    expected = np.zeros(drawn.shape, bool)
+    expected[24:76, 5:47] = True
+    assert (drawn ^ expected).sum() < 0.04 * expected.sum()
+
+
+def test_a_hostile_model_shows_its_words_and_nothing_else(chromium, tmp_path):
+    demo = hostile_demo(tmp_path)
+    with serving(demo) as url, visit(chromium, url) as page:  # which fails on any request to elsewhere
+        page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+        page.click("#segment-examples [data-example='0']")
+        page.wait_for_selector("#segment-viewer .gl-body[data-state=result]")
+        for tab in ("Annotate", "About"):
+            page.get_by_role("tab", name=tab).click()
+        page.wait_for_selector("text=/Classes: 0 background/")
+        foreign = "input[type=password], form[action], img[src^=http], a[href*=evil], h1:text('Log in')"
+        assert page.locator(foreign).count() == 0
+        assert "![x](http://tracker.invalid/p.png)" in page.inner_text(".gl-about")
+
+
+def test_when_the_server_is_full_the_page_says_so(chromium, picture_file):
+    running = Server(quota_mb=1, max_file_mb=1)
+    noise = np.random.default_rng(0).integers(0, 256, (480, 480, 3), np.uint8)  # 690 kB
+    try:
+        with visit(chromium, running.url) as page:
+            upload(page, picture_file(noise, "first.png"))
+            text_becomes(page, "#segment-viewer .gl-name", "first.png")
+            upload(page, picture_file(noise[::-1], "second.png"))
+            page.wait_for_selector("text=/holds 1 MB of its visitors' pictures/")
+    finally:
+        running.close()
 
 
 def test_drawing_by_keyboard_alone(chromium, server, picture_file):
@@ -429,29 +602,19 @@ def test_nothing_lacks_a_name(chromium, server, picture_file):
 
 
 def test_without_a_model_the_page_says_how_to_give_one_and_annotating_works(chromium, tmp_path, picture_file):
-    from gland_space.demo import Demo
-    from gland_space.page import build_page, launch_options
-
     demo = Demo(None, "owner/nmae: no such repository", tmp_path / "space")
-    page_of = build_page(demo)
-    page_of.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True,
-                   **launch_options(demo))
-    try:
-        with visit(chromium, page_of.local_url.rstrip("/")) as page:
-            text = page.inner_text("#no-model-page")
-            assert "no such repository" in text
-            assert "HF_GLAND_MODEL=" in text
-            assert "make demo" in text
-            upload(page, picture_file(discs(1)))
-            page.wait_for_selector("#segment-viewer .gl-body[data-state=picture]")
-            assert page.is_disabled("#segment-start")
-            page.get_by_role("tab", name="Annotate").click()
-            upload(page, picture_file(discs(1)), "annotate")
-            page.wait_for_selector("#annotator .gl-stage", state="visible")
-            stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
-            text_becomes(page, "#annotate-budget", "1 gland outlined")
-    finally:
-        page_of.close()
-        demo.runner.close()
+    with serving(demo) as url, visit(chromium, url) as page:
+        text = page.inner_text("#no-model-page")
+        assert "no such repository" in text
+        assert "HF_GLAND_MODEL=" in text
+        assert "make demo" in text
+        upload(page, picture_file(discs(1)))
+        page.wait_for_selector("#segment-viewer .gl-body[data-state=picture]")
+        assert page.is_disabled("#segment-start")
+        page.get_by_role("tab", name="Annotate").click()
+        upload(page, picture_file(discs(1)), "annotate")
+        page.wait_for_selector("#annotator .gl-stage", state="visible")
+        stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
 
 

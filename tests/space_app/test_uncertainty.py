@@ -18,6 +18,18 @@ def test_a_uncertainful_area_comes_before_a_thin_seam_however_uncertainful():
     assert all(place.uncertainty < first.uncertainty for place in rest)
 
 
+@pytest.mark.parametrize(("level", "count"), [(0.3, 1), (0.06, 1), (0.04, 0)])
+def test_a_place_need_not_be_very_uncertain_to_be_suggested(level, count):
+    uncertain = np.zeros((200, 240), np.float32)
+    uncertain[40:160, 100:220] = level  # wide enough that its middle keeps its level in the mean
+    places = suggest(uncertain, None, radius_px=12, count=1)
+    assert len(places) == count
+    for place in places:
+        assert place.uncertainty == pytest.approx(level, rel=0.02)
+        assert 110 < place.x_px < 210
+        assert 50 < place.y_px < 150
+
+
 def test_labelled_places_are_not_suggested_again():
     uncertain = np.zeros((200, 200), np.float32)
     uncertain[20:60, 20:60] = 0.9

@@ -315,5 +315,6 @@ update();
 stayAlive(() => key);
 if (!props.value && sessionStorage.getItem(LAST)) {  // after a reload: the server shows the picture again if it still has it
   props.value = { view: sessionStorage.getItem(LAST) };
+  update();
   trigger("submit");
 }
