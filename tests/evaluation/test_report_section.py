@@ -81,6 +81,7 @@ def test_timings_are_ratios_with_their_range():
     ratio = {"median": 1.234, "lowest": 1.1, "highest": 1.456}
     text = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU", "precision": "float32 for both"}])
     assert "| ours / theirs | float32 for both | a CPU | 1.23 | 1.10 – 1.46 |" in text
+    assert "| r | not recorded | a CPU | 1.23 |" in timings_section([{"ratios": {"r": ratio}, "hardware": "a CPU"}])
     stages = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU", "benchmark": "a step",
                                "stages_ms": {"loss": 1.25, "all else": 3.0}}])
     assert "| loss | a step | 1.2 |\n| all else | a step | 3.0 |" in stages
