@@ -111,7 +111,8 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
 def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: a row per ratio of the benchmark files, each with its spread, and where the time goes by stage. ""
     without any."""
-    rows = [[label, b.get("precision", "not recorded"), b["hardware"], f"{r['median']:.2f}", f"{r['lowest']:.2f} – {r['highest']:.2f}"]
+    rows = [[label, b.get("precision", "not recorded"), b["hardware"], f"{r['median']:.2f}",
+             f"{r['lowest']:.2f} – {r['highest']:.2f}"]
             for b in benchmarks for label, r in b["ratios"].items()]
     if not rows:
         return ""
