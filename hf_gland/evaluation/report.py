@@ -116,9 +116,13 @@ def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
             for b in benchmarks for label, r in b["ratios"].items()]
     if not rows:
         return ""
+    agreement = "".join(
+        f"\nThe class maps of both agree in {100 * a['median']:.0f} % of the pixels (median of the images; "
+        f"{100 * a['lowest']:.0f} to {100 * a['highest']:.0f} %): {b['benchmark']}.\n"
+        for b in benchmarks if (a := b.get("pixels_that_agree")))
     stages = [[stage, b["benchmark"], f"{took:.1f}"] for b in benchmarks for stage, took in b.get("stages_ms", {}).items()]
     return ("### Timings\n\nEach ratio from blocks of both that took turns in one run (`scripts/benchmark.py`).\n\n"
-            + markdown.table(["ratio", "precision", "hardware", "median", "range"], rows, 3)
+            + markdown.table(["ratio", "precision", "hardware", "median", "range"], rows, 3) + agreement
             + ("\nWhere the time of a refined step and of an image goes:\n\n"
                + markdown.table(["stage", "benchmark", "ms"], stages, 2) if stages else "") + "\n")
 
