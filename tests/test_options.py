@@ -51,6 +51,10 @@ def test_a_typo_names_the_group_and_the_word():
         Tiling().flips = True
 
 
+def test_a_core_is_surer_than_85_percent():
+    assert (PostProcessing().core_probability, PostProcessing().split_touching) == (0.85, True)
+
+
 @pytest.mark.parametrize(("mpp", "pixels"), [(0.5, 800), (0.62, 520), (None, 0)])
 def test_a_disc_of_200_square_micrometres_is_the_smallest_gland_hole_and_core(mpp, pixels):
     assert PostProcessing().areas_px(mpp) == (pixels, pixels, pixels)

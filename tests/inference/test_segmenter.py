@@ -217,10 +217,19 @@ def test_glands_that_touch_are_told_apart_whatever_the_temperature_unless_told_n
     assert np.array_equal(joined.class_map, found[0].class_map)
 
 
+def test_cores_are_the_same_pixels_at_any_temperature(dark_is_gland):
+    rgb = bridged()
+    rgb[rgb == 20] = 96  # gland with a probability of 0.92, which a temperature of 2 makes 0.78
+    found = [dark_is_gland(mpp=0.5, temperature=t).predict(rgb, 0.5, EXACT) for t in (1.0, 2.0)]
+    assert found[1].confidence[40, 30] < 0.8
+    assert [len(prediction.glands) for prediction in found] == [2, 2]
+    assert np.array_equal(found[0].instances, found[1].instances)
+
+
 def test_a_smaller_limit_on_glands_makes_no_smaller_cores(dark_is_gland):
     rgb = bridged()
     rgb[20:60, 72:108] = 117
-    rgb[36:44, 80:88] = 20  # 64 px of 0.25 µm²
+    rgb[30:50, 78:98] = 20  # 400 px of 0.25 µm²: more than its share of the region, and less than a gland
     assert len(dark_is_gland(mpp=0.5).predict(rgb, 0.5, post=PostProcessing(min_gland_area_px=20)).glands) == 1
 
 

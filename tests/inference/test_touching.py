@@ -39,6 +39,18 @@ def test_two_glands_joined_by_a_bridge_the_model_doubts_are_told_apart():
     assert abs(int(areas[0]) - int(areas[1])) <= 0.1 * areas.sum()
 
 
+def test_the_line_runs_where_the_model_doubts_most():
+    """Two unlike cores; between them the confidence falls within 4 px and rises over 16."""
+    between = [0.80, 0.70, 0.62, 0.55, *np.linspace(0.56, 0.84, 16)]
+    row = np.array([0.95] * 12 + between + [0.95] * 20 + [0.1] * 3, np.float32)
+    gland = np.tile(row, (10, 1))
+    instances = glands_from_probabilities(np.stack([1 - gland, gland]), {0: "background", 1: "gland"}).instances
+    assert sorted(np.unique(instances)) == [0, 1, 2]
+    for ids in instances:
+        assert 15 <= np.flatnonzero(ids == 1).max() <= 16  # beside the least sure pixel, the 16th
+        assert np.flatnonzero(ids == 2).max() == 51
+
+
 def test_a_bridge_as_sure_as_the_glands_joins_them():
     assert split(two_discs(bridge=0.95)).max() == 1
 
