@@ -148,7 +148,8 @@ def settings_of(segmenter: "GlandSegmenter", mpp: float | None, tiling: Tiling, 
     from hf_gland.model.precision import precision_name, resolve_precision
 
     return {"weights_sha256": segmenter.weights_sha256(), "temperature": segmenter.temperature,
-            "model_mpp": segmenter.mpp, "classes": list(segmenter.id2label.values()), "hf_gland": hf_gland.__version__,
+            "model_mpp": segmenter.mpp, "missing_mpp": segmenter.missing_mpp, "classes": segmenter.class_names,
+            "hf_gland": hf_gland.__version__,
             "mpp": mpp, "precision": precision_name(resolve_precision(segmenter.device, tiling.precision)),
             "tiling": asdict(tiling), "post_processing": asdict(post), "export": asdict(options)}
 
@@ -157,7 +158,6 @@ def large_pictures(paths: Iterable[Path], segmenter: "GlandSegmenter", mpp: floa
     """What the largest picture takes, by its header, if it is large; files that cannot be read are told of later."""
     from hf_gland.errors import HfGlandError
     from hf_gland.imaging.opening import displayable, open_image
-    from hf_gland.imaging.pixel_size import working_hw
     from hf_gland.model.tiled import tile_starts
 
     count, most, words = 0, LARGE_PX, None
@@ -165,7 +165,7 @@ def large_pictures(paths: Iterable[Path], segmenter: "GlandSegmenter", mpp: floa
         try:
             with open_image(path, displayable(path), max_pixels=None) as image:
                 hw = image.height, image.width
-            working = working_hw(hw, mpp, segmenter.mpp)
+            working = segmenter.working_hw(hw, mpp)
         except HfGlandError:
             continue
         pixels = max(hw[0] * hw[1], working[0] * working[1])
