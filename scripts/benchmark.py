@@ -50,7 +50,9 @@ from hf_gland.imaging.resample import resample_image, resample_probabilities
 from hf_gland.inference.glands import glands_from_probabilities
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.method import schedules
+from hf_gland.method.losses import step_loss
+from hf_gland.method.schedules import planned_refreshes, warmup_steps
+from hf_gland.method.targets import make_targets
 from hf_gland.model.backbones import backbone_preprocessing, load_network
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.precision import PRECISION, autocast, precision_name, resolve_precision
@@ -59,11 +61,10 @@ from hf_gland.model.teacher import update_teacher
 from hf_gland.options import PostProcessing, Tiling
 from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.loop import Training
-from hf_gland.train.step import step_loss, supervision
 
 BLOCKS, BLOCK_STEPS, REFRESH_REPEATS, STAGE_REPEATS = 8, 5, 3, 20
 TRAINING_STAGES = {"crops of images, labels and bank": CropDataset.__getitem__, "student forward": full_size_logits,
-                   "threshold and fusion": supervision, "loss": step_loss, "backward": Accelerator.backward,
+                   "threshold and fusion": make_targets, "loss": step_loss, "backward": Accelerator.backward,
                    "gradient clipping": Accelerator.clip_grad_norm_, "optimiser": AcceleratedOptimizer.step,
                    "teacher update": update_teacher}
 INFERENCE_STAGES = {"decoding files": read_picture, "resampling to the model's pixel size": resample_image,
@@ -122,9 +123,8 @@ def step_ratio(config: TrainConfig) -> dict:
         blocks = alternate({name: lambda name=name: runs[name].step(batches[name]) for name in runs})
         with stage_clock(TRAINING_STAGES) as stages:
             whole = seconds(lambda: [runs["refined"].step(batches["refined"]) for _ in range(STAGE_REPEATS)])
-    warmup = schedules.warmup_steps(config.optim.steps, config.method.warmup_fraction)
-    again = config.method.refresh
-    refreshes = len(schedules.refresh_steps(warmup, config.optim.steps, again.count, again.growth))
+    warmup = warmup_steps(config.optim.steps, config.method.warmup_fraction)
+    refreshes = len(planned_refreshes(config.changed(mode="refined", refresh="bank")))
     refreshing = refreshes * statistics.median(refresh_seconds)
     pairs = list(zip(blocks["refined"], blocks["supervised"], strict=True))
     per_run = [(warmup * s + (config.optim.steps - warmup) * r + refreshing) / (config.optim.steps * s) for r, s in pairs]

@@ -17,14 +17,15 @@ from hf_gland.config import TrainConfig, all_settings
 ROOT = Path(__file__).parents[1]
 FILES = sorted(p for top in ("hf_gland", "scripts", "space_app") for p in (ROOT / top).rglob("*.py"))
 GROUND = {"errors", "markdown", "options", "labels", "instances", "glands",
-          "files", "locks", "environment", "config", "imaging", "shipped"}
+          "files", "flat_arrays", "locks", "environment", "config", "imaging", "shipped"}
 # Which parts of the package each may import, beside itself. `method` and `metrics` know only tensors, arrays and labels.
 MAY_IMPORT = {
     "errors": set(), "markdown": set(), "options": {"errors"}, "files": {"errors"}, "locks": {"errors"},
+    "flat_arrays": set(),
     "environment": set(), "shipped": {"errors"}, "glands": set(), "labels": {"errors"}, "instances": {"labels", "errors"},
     "config": {"errors"}, "recipes": set(), "imaging": {"errors", "labels", "files"},
     "data": GROUND, "model": GROUND,
-    "method": {"errors", "labels", "instances"}, "metrics": {"errors", "labels", "instances"},
+    "method": {"errors", "labels", "instances", "config", "flat_arrays"}, "metrics": {"errors", "labels", "instances"},
     "train": GROUND | {"data", "model", "method", "metrics"},
     "inference": GROUND | {"data", "model", "metrics", "export"},
     "evaluation": GROUND | {"data", "model", "metrics", "inference"},
@@ -150,10 +151,12 @@ def settings_read(path):
     read = set()
     for node in ast.walk(syntax(path)):
         if isinstance(node, ast.Attribute) and (chain := dotted(node)):
+            if chain.startswith("self."):  # kept from the constructor's argument of that name
+                chain = chain.removeprefix("self.")
             root, _, rest = chain.partition(".")
             if root == "config":
                 read.add(rest)
-            elif root in sections:
+            elif root in sections and rest:
                 read.add(f"{sections[root]}.{rest}")
     return read
 
@@ -161,16 +164,31 @@ def settings_read(path):
 KINDS = {kind.__name__: name for name, kind in get_type_hints(TrainConfig).items() if name in SECTIONS}
 
 
+def settings_behind_properties():
+    """For each property of a section, such as method.has_teacher, the settings that it reads."""
+    behind = {}
+    for node in syntax(ROOT / "hf_gland" / "config" / "sections.py").body:
+        if isinstance(node, ast.ClassDef) and node.name in KINDS:
+            section = KINDS[node.name]
+            for made in (n for n in node.body if isinstance(n, ast.FunctionDef)):
+                read = {dotted(n).removeprefix("self.") for n in ast.walk(made) if isinstance(n, ast.Attribute)}
+                behind[f"{section}.{made.name}"] = {f"{section}.{name}" for name in read}
+    return behind
+
+
 def test_every_setting_is_read():
-    read = set().union(*(settings_read(path) for path in FILES if part(path) in ("train", "data", "scripts", "cli")))
+    parts = ("train", "data", "method", "scripts", "cli")
+    read = set().union(*(settings_read(path) for path in FILES if part(path) in parts))
+    for _ in range(3):  # properties may read properties
+        read |= set().union(*(settings for name, settings in settings_behind_properties().items() if name in read))
     assert PLACES - read - {"model.kwargs"} == set()
     assert "model_overrides" in read  # which reads model.kwargs
 
 
 def test_no_setting_is_read_that_does_not_exist():
-    known = PLACES | SECTIONS | {n for n in vars(TrainConfig) if not n.startswith("_")}
+    known = PLACES | SECTIONS | set(settings_behind_properties()) | {n for n in vars(TrainConfig) if n[0] != "_"}
     for path in FILES:
-        if part(path) == "train":
+        if part(path) in ("train", "method"):
             assert {place for place in settings_read(path) if place} - known == set(), name_of(path)
 
 

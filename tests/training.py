@@ -11,7 +11,9 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from hf_gland.config import make_config
-from hf_gland.train import loop, step
+from hf_gland.method import targets
+from hf_gland.method.pseudo_labels import PseudoLabels
+from hf_gland.train import loop
 from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.loop import Training, train
 
@@ -55,8 +57,8 @@ def read_records(run: Path) -> list[dict[str, Any]]:
 def watch(patch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Note what the steps of a run really use, without changing it."""
     seen = SimpleNamespace(thresholds=[], decays=[], pseudo=[], refreshes=[], histograms=[], teachers=[])
-    confident_labels, update_teacher = step.confident_labels, loop.update_teacher
-    step_loss, refresh_bank = loop.step_loss, loop.refresh_bank
+    confident_labels, update_teacher = targets.confident_labels, loop.update_teacher
+    step_loss, refresh = loop.step_loss, PseudoLabels.refresh
 
     def noting_labels(probabilities, thresholds):
         seen.thresholds.append(thresholds.tolist())
@@ -72,16 +74,15 @@ def watch(patch: pytest.MonkeyPatch) -> SimpleNamespace:
         seen.pseudo.append(target.pseudo.clone())
         return step_loss(logits, target, *others)
 
-    def noting_refresh(path, *others):
-        histograms = refresh_bank(path, *others)
+    def noting_refresh(pseudo_labels, *others):
+        refresh(pseudo_labels, *others)
         seen.refreshes.append(len(seen.decays))
-        seen.histograms.append(histograms)
-        return histograms
+        seen.histograms.append(pseudo_labels.histograms)
 
-    patch.setattr(step, "confident_labels", noting_labels)
+    patch.setattr(targets, "confident_labels", noting_labels)
     patch.setattr(loop, "update_teacher", noting_update)
     patch.setattr(loop, "step_loss", noting_loss)
-    patch.setattr(loop, "refresh_bank", noting_refresh)
+    patch.setattr(PseudoLabels, "refresh", noting_refresh)
     return seen
 
 

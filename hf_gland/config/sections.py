@@ -123,6 +123,36 @@ class Method:
     unlabelled_weight_end: float = setting(0.05, "the same from the end of warm-up on, where the teacher is not sure", low=0,
                                            short="assumed_weight_end", only={"warmup_background": ("assume",)})
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher labels what the annotator left out, once warm-up is over."""
+        return self.mode == "refined"
+
+    @property
+    def learns_from_truth(self) -> bool:
+        """Whether the dense masks are the labels."""
+        return self.mode == "full"
+
+    @property
+    def keeps_bank(self) -> bool:
+        """Whether the pseudo-labels are those of the last refresh."""
+        return self.has_teacher and self.refresh.kind == "bank"
+
+    @property
+    def asks_teacher_each_step(self) -> bool:
+        """Whether the teacher labels each crop as it comes."""
+        return self.has_teacher and self.refresh.kind == "every_step"
+
+    @property
+    def has_veto(self) -> bool:
+        """Whether the annotator's marks are held against the teacher's regions; `no-fusion` leaves the annotator out."""
+        return self.veto and self.fusion and self.keeps_bank
+
+    @property
+    def assumes_background(self) -> bool:
+        """Whether unlabelled pixels count as background with a small weight."""
+        return self.unlabelled == "assume" and not self.learns_from_truth
+
 
 @dataclass(frozen=True)
 class Optim:

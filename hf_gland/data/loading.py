@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hf_gland.config.sections import Augment
-from hf_gland.data.store import FlatArrays, TrainingStore
+from hf_gland.data.store import TrainingStore
 from hf_gland.data.transforms import apply_view, is_blank, photometric, random_rectangle, random_view
+from hf_gland.flat_arrays import FlatArrays
 from hf_gland.labels import IGNORE_INDEX
 
 Key = tuple[int, int]  # (epoch, index)

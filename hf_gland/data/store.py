@@ -8,7 +8,7 @@ import json
 import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,26 +17,10 @@ from tqdm import tqdm
 from hf_gland.data.schema import decoded
 from hf_gland.errors import DatasetError
 from hf_gland.files import write_atomically
+from hf_gland.flat_arrays import FlatArrays
 from hf_gland.imaging.pixel_size import working_hw
 from hf_gland.imaging.resample import resample_image, resample_labels
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX, check_mask
-
-
-class FlatArrays:
-    """N uint8 arrays [planes, H_i, W_i] one after the other in one file; `self[i]` is a memory-mapped view."""
-
-    def __init__(self, path: Path, planes: int, sizes: list[tuple[int, int]],
-                 mode: Literal["r", "r+"] = "r"):
-        self.planes, self.sizes = planes, sizes
-        self.offsets = np.concatenate([[0], np.cumsum([planes * h * w for h, w in sizes])]).astype(np.int64)
-        self.flat = np.memmap(path, np.uint8, mode, shape=(int(self.offsets[-1]),))
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        h, w = self.sizes[index]
-        return self.flat[self.offsets[index]:self.offsets[index + 1]].reshape(self.planes, h, w)
 
 
 class TrainingStore:

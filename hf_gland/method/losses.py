@@ -1,25 +1,80 @@
-"""Losses on labelled pixels only.
+"""The loss of a step, and its parts, on labelled pixels only.
 
-Each returns a sum and the number it is to be divided by, so that processes which hold parts of one batch can add up
-both and get the loss of the whole batch. What lies under IGNORE_INDEX has no influence on value or gradient; where
-nothing is labelled the sum is 0 and still carries a gradient.
+Each part is a sum and the number it is to be divided by, so that processes which hold parts of one batch can add up both
+and get the loss of the whole batch. What lies under IGNORE_INDEX has no influence on value or gradient; where nothing is
+labelled the sum is 0 and still carries a gradient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hf_gland.config import Method
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX
+from hf_gland.method.schedules import StepValues
+from hf_gland.method.targets import Targets, fuse
 
 
-def balancing_weights(labelled_px: Sequence[int]) -> Tensor:
-    """Weights of a pixel by class, float32 [C], under which background and glands count alike; their mean is 1.
+@dataclass(frozen=True)
+class Terms:
+    """Which pixels a loss sums over, and how its terms are weighed."""
+
+    on_union: bool  # CE and Dice on labels and pseudo-labels together, instead of on labels alone
+    pseudo: Literal["", "labels", "probabilities"]  # a term of its own: CE on pseudo-labels, squared difference, or none
+
+
+# The paper's loss is "joint"; "consistency" is Mean Teacher (Tarvainen and Valpola 2017).
+LOSSES = {"separate": Terms(False, "labels"), "joint": Terms(True, ""), "consistency": Terms(False, "probabilities")}
+
+
+def step_loss(logits: Tensor, target: Targets, values: StepValues, method: Method, total: Callable[[Tensor], Tensor],
+              class_weights: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one micro-batch, and its parts (ce, dice, pseudo) before they are weighed.
+
+    separate:     CE(labelled) + λ·Dice(labelled) + w·CE(pseudo-labels outside labelled)
+    joint:        CE(fused) + λ·Dice(fused)
+    consistency:  CE(labelled) + λ·Dice(labelled) + w·‖p_S − p_T‖²
+
+    λ is `dice_weight`, w the step's pseudo_weight. `class_weights`, float [C], weigh the pixels of the first CE; they are
+    raised to the step's class_weighting, so that 0 makes all of them 1. While the step's unlabelled_weight is above 0,
+    the first CE also takes unlabelled pixels for background, with that weight: those without a pseudo-label in images
+    that an annotator saw.
+    Each term is a mean over the whole batch: `total` adds a count up over all processes.
+    """
+    terms = LOSSES[method.loss]
+    firm = target.fused if terms.on_union else target.labelled
+    ce_target, weight = firm, None
+    if class_weights is not None and values.class_weighting > 0:
+        weight = (class_weights ** values.class_weighting)[firm.masked_fill(firm == IGNORE_INDEX, BACKGROUND)]
+    if values.unlabelled_weight > 0:
+        weight = torch.where(firm != IGNORE_INDEX, 1.0 if weight is None else weight, values.unlabelled_weight)
+        unlabelled = target.fused == IGNORE_INDEX
+        if target.annotated is not None:
+            unlabelled = unlabelled & target.annotated[:, None, None]
+        ce_target = fuse(firm, torch.where(unlabelled, BACKGROUND, IGNORE_INDEX))
+    parts = {"ce": cross_entropy_sum(logits, ce_target, weight), "dice": dice_sum(logits, firm)}
+    weights = {"ce": 1.0, "dice": method.dice_weight, "pseudo": values.pseudo_weight}
+    if values.pseudo_weight > 0 and terms.pseudo == "labels":
+        outside = torch.where(target.labelled == IGNORE_INDEX, target.pseudo, IGNORE_INDEX)
+        parts["pseudo"] = cross_entropy_sum(logits, outside)
+    elif values.pseudo_weight > 0 and terms.pseudo == "probabilities" and target.teacher is not None:
+        parts["pseudo"] = squared_difference_sum(logits, target.teacher)
+    means = {name: mean_over((summed, total(count))) for name, (summed, count) in parts.items()}
+    loss = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
+    return loss, {name: mean.detach() for name, mean in means.items()}
+
+
+def class_weights(labelled_px: Sequence[int]) -> Tensor:
+    """What a labelled pixel of each class counts, float32 [C], so that all background pixels together count as much as
+    all gland pixels together. Weighted by how many pixels each class has, their mean is 1.
 
     `labelled_px`: labelled pixels of each class in all training images. An annotator fills whole glands but strokes
     only lines through the stroma, so that among labelled pixels glands are far more frequent than in tissue, and a
-    network that learns those frequencies calls too much a gland. Where one of both is not labelled at all, 1.
+    network that learns those frequencies calls too much a gland. All are 1 where background or glands are not labelled.
     """
     background, total = labelled_px[BACKGROUND], sum(labelled_px)
     glands = total - background

@@ -1,8 +1,51 @@
 """How τ, α, the weights, the learning rate and the refreshes move: pure functions of training progress."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+
+from hf_gland.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class StepValues:
+    """What the schedules give for one step."""
+
+    refining: bool  # past warm-up, in a run with a teacher
+    progress: float  # of the refined steps, 0 to 1
+    ema_decay: float  # α
+    pseudo_weight: float
+    unlabelled_weight: float  # of an unlabelled pixel taken for background; 0: they count as nothing
+    class_weighting: float  # exponent of the class weights; 1: background and glands count the same, 0: pixels do
+    learning_rate_factor: float
+
+
+def step_values(config: TrainConfig, step: int) -> StepValues:
+    """The schedules' values at `step` (0-based)."""
+    method, optim = config.method, config.optim
+    warmup = warmup_steps(optim.steps, method.warmup_fraction)
+    refining = method.has_teacher and step >= warmup
+    progress = refined_progress(step, warmup, optim.steps)
+    warm = 1.0 if warmup == 0 else min(step / warmup, 1.0)
+    fading = 1 - ramp(progress, 0.5) if refining else 1.0
+    return StepValues(
+        refining=refining, progress=progress,
+        ema_decay=anneal(step / max(optim.steps - 1, 1), method.ema_start, method.ema_end) if method.ema else 0.0,
+        pseudo_weight=method.pseudo_weight * ramp(progress, method.pseudo_ramp) if refining else 0.0,
+        unlabelled_weight=(anneal(warm, method.unlabelled_weight, method.unlabelled_weight_end)
+                           if method.assumes_background else 0.0),
+        class_weighting={"none": 0.0, "constant": 1.0, "fading": fading}[method.class_weighting],
+        learning_rate_factor=learning_rate_factor(step, optim.steps, optim.lr_warmup_fraction))
+
+
+def planned_refreshes(config: TrainConfig) -> tuple[int, ...]:
+    """Steps before which the pseudo-labels of all images are made anew; none in a run that keeps no bank."""
+    method, steps = config.method, config.optim.steps
+    if not method.keeps_bank:
+        return ()
+    return refresh_steps(warmup_steps(steps, method.warmup_fraction), steps, method.refresh.count,
+                         method.refresh.growth if method.progressive else 1.0)
 
 
 def warmup_steps(steps: int, warmup_fraction: float) -> int:
@@ -35,7 +78,7 @@ def learning_rate_factor(step: int, steps: int, warmup_fraction: float) -> float
 
 
 def refresh_steps(warmup: int, steps: int, refreshes: int, growth: float) -> tuple[int, ...]:
-    """Steps before which the pseudo-masks are made anew: the first right after warm-up, each gap `growth` times
+    """Steps before which the pseudo-labels are made anew: the first right after warm-up, each gap `growth` times
     the one before, the last gap ending with training. Distinct and increasing; fewer where steps are too few.
     """
     if warmup >= steps:

@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from hf_gland.labels import IGNORE_INDEX
 
-REGION_CONFIDENCE = 0.7  # regions end where the teacher is less sure, so that weak bridges do not join them
-LEAST_EVIDENCE_PX = 10  # a stroke's worth; less is what a boundary drawn a pixel off leaves
+REGION_CONFIDENCE = 0.7  # a region ends where the teacher is less sure, so that a doubtful bridge does not join two
+# Fewer labelled px against a region are no evidence: an outline drawn a pixel or two too far leaves a few in the next one.
+LEAST_EVIDENCE_PX = 10
 
 
 def contradicted(probabilities: np.ndarray, sparse: np.ndarray, class_weights: np.ndarray) -> np.ndarray:

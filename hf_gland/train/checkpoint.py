@@ -2,7 +2,7 @@
 
 RUN/checkpoints/step-000400/
     student.safetensors  teacher.safetensors  optimizer.safetensors
-    bank.u8              the pseudo-masks in use (a hard link where the file system has them)
+    bank.u8              the pseudo-labels in use (a hard link where the file system has them)
     state.json           step, gradient scaler, the bank's confidence histograms, seconds spent
     training_config.json metrics.json
     SHA256SUMS           checksums of all of these, as `sha256sum -c` reads them

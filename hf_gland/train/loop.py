@@ -5,7 +5,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,16 @@ from tqdm import tqdm
 from hf_gland.config import TrainConfig, read_saved_config
 from hf_gland.config.files import SAVED_CONFIG
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
-from hf_gland.data.store import FlatArrays, TrainingStore, build_store, check_labels
+from hf_gland.data.store import TrainingStore, build_store, check_labels
 from hf_gland.data.training_data import TrainingData, open_training_data
 from hf_gland.environment import git_commit, hardware, versions
 from hf_gland.errors import HfGlandError
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.locks import only_writer
-from hf_gland.method import schedules
-from hf_gland.method.bank import dequantise
-from hf_gland.method.losses import balancing_weights
+from hf_gland.method.losses import class_weights, step_loss
+from hf_gland.method.pseudo_labels import PseudoLabels, dequantise
+from hf_gland.method.schedules import StepValues, planned_refreshes, step_values
+from hf_gland.method.targets import make_targets
 from hf_gland.model.backbones import backbone_preprocessing, backbone_sha256, head_parameter_names, load_student
 from hf_gland.model.precision import precision_name, resolve_precision
 from hf_gland.model.student import (
@@ -47,8 +48,7 @@ from hf_gland.train.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from hf_gland.train.refresh import check_rows, refresh_bank, validate
-from hf_gland.train.step import StepValues, step_loss, step_values, supervision
+from hf_gland.train.refresh import check_rows, image_predictor, validate
 from hf_gland.train.stop import StopRequests
 from hf_gland.train.tracking import append_metrics, cut_metrics, panel, save_panel
 
@@ -111,11 +111,11 @@ class Training:
             print(f"note: {told}", file=sys.stderr)
         self.store, self.validation = self._build_store(data), data.validation
         labelled_px = self.store.label_counts()
-        check_labels(labelled_px, config.data.dataset, truth_as_labels=config.method.mode == "full",
-                     assume_background=config.method.mode != "full" and config.method.unlabelled == "assume")
-        weights = balancing_weights(labelled_px[:self.num_classes].tolist())
+        check_labels(labelled_px, config.data.dataset, truth_as_labels=config.method.learns_from_truth,
+                     assume_background=config.method.assumes_background)
+        weights = class_weights(labelled_px[:self.num_classes].tolist())
         self.class_weights = weights.to(accelerator.device)
-        self.veto_weights = weights.numpy() if config.method.veto and config.method.fusion else None
+        self.pseudo_labels = PseudoLabels(config.method, run / "bank", self.store.sizes, weights.numpy(), self.store.sparse)
         optim = config.optim
         torch.manual_seed(optim.seed)
         student = load_student(config.model.backbone, self.class_names, data.mpp, config.model_overrides(),
@@ -147,10 +147,7 @@ class Training:
         if config.run.tracker != "none":
             accelerator.init_trackers("hf_gland", config=config.by_short_name())
         self.started = time.perf_counter() - state.seconds
-        warmup = schedules.warmup_steps(config.optim.steps, config.method.warmup_fraction)
-        refreshes = (schedules.refresh_steps(warmup, config.optim.steps, config.method.refresh.count,
-                                             config.method.refresh.growth if config.method.progressive else 1.0)
-                     if config.method.mode == "refined" and config.method.refresh.kind == "bank" else ())
+        refreshes = planned_refreshes(config)
         bar = tqdm(total=config.optim.steps, initial=state.step, desc="training", unit="step",
                    disable=not accelerator.is_local_main_process)
         with bar, self.stop:
@@ -184,9 +181,8 @@ class Training:
         """This process's micro-batches from the present step up to (not including) step `end`, from the present bank."""
         config, accelerator, state = self.config, self.accelerator, self.state
         optim = config.optim
-        pseudo_bank = FlatArrays(state.bank, self.num_classes, self.store.sizes) if state.bank else None
-        crops = CropDataset(self.store, config.augment, optim.seed, bank=pseudo_bank,
-                            weak=config.method.refresh.kind == "every_step" and config.method.mode == "refined")
+        crops = CropDataset(self.store, config.augment, optim.seed, bank=self.pseudo_labels.lookup(),
+                            weak=config.method.asks_teacher_each_step)
         draws = ShardedDraws(optim.seed, len(crops), optim.batch_size, end, state.step, accelerator.process_index,
                              accelerator.num_processes, optim.gradient_accumulation)
         return iter(crop_loader(crops, draws, config.run.num_workers, accelerator.device.type == "cuda"))
@@ -194,8 +190,8 @@ class Training:
     def step(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Any]:
         """One optimiser step: predict, fuse, loss, backward; then the teacher follows."""
         config, accelerator, state = self.config, self.accelerator, self.state
-        values = step_values(config, state.step, self.num_classes,
-                             None if state.histograms is None else np.array(state.histograms))
+        values = step_values(config, state.step)
+        thresholds = self.pseudo_labels.thresholds(values.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * values.learning_rate_factor
         # Dropout's draws depend on (seed, step, process) alone, so a resumed run makes the same ones.
@@ -208,9 +204,9 @@ class Training:
             with accelerator.accumulate(self.wrapped):
                 with accelerator.autocast():
                     logits = full_size_logits(self.wrapped, self.preprocessing(batch["strong"]))
-                target = supervision(batch["sparse"], self._teacher_probabilities(batch, values), values, config,
-                                     batch["annotated"])
-                loss, parts = step_loss(logits, target, values, config, self._total, self.class_weights)
+                target = make_targets(batch["sparse"], self._teacher_probabilities(batch, values), thresholds,
+                                      fusion=config.method.fusion, annotated=batch["annotated"])
+                loss, parts = step_loss(logits, target, values, config.method, self._total, self.class_weights)
                 # Gradients are averaged over processes; the loss is a share of the whole batch's, so scale it up.
                 accelerator.backward(loss * accelerator.num_processes)
                 if accelerator.sync_gradients and config.optim.max_grad_norm:
@@ -223,7 +219,7 @@ class Training:
         if self._panel_due(values):
             self._save_panel(batch, target.fused, logits)
         state.step += 1
-        return self._record(sums, values)
+        return self._record(sums, values, thresholds)
 
     def _teacher_probabilities(self, batch: dict[str, Tensor], values: StepValues) -> Tensor | None:
         """float [B, C, H, W]: from the bank, or from the teacher on the weak view."""
@@ -237,7 +233,7 @@ class Training:
     def _total(self, count: Tensor) -> Tensor:
         return count if self.accelerator.num_processes == 1 else self.accelerator.reduce(count.clone())
 
-    def _record(self, sums: dict[str, Tensor], values: StepValues) -> dict[str, Any]:
+    def _record(self, sums: dict[str, Tensor], values: StepValues, thresholds: Sequence[float]) -> dict[str, Any]:
         """Write down what the step used and gave; every process returns the same record."""
         names = list(sums)
         totals = self._total(torch.stack([sums[n].float() for n in names])).tolist()
@@ -247,32 +243,27 @@ class Training:
         if not math.isfinite(means["loss"]):
             raise HfGlandError(f"the loss of step {self.state.step} is {means['loss']}: training has diverged. Start again "
                              f"with a learning_rate below {self.config.optim.learning_rate:g}")
-        record = {"step": self.state.step, **means, "thresholds": values.thresholds, "ema_decay": values.ema_decay,
-                  "pseudo_weight": values.pseudo_weight, "assumed_weight": values.assumed_weight,
-                  "balance": values.balance,
+        record = {"step": self.state.step, **means, "thresholds": thresholds, "ema_decay": values.ema_decay,
+                  "pseudo_weight": values.pseudo_weight, "unlabelled_weight": values.unlabelled_weight,
+                  "class_weighting": values.class_weighting,
                   "learning_rate": self.config.optim.learning_rate * values.learning_rate_factor,
                   "coverage": confident / pixels, "pseudo_accuracy": right / known if known else None}
         self.state.latest.update(record)
         if self.accelerator.is_main_process:
             append_metrics(self.metrics_path, record)
         scalars = {k: v for k, v in record.items() if isinstance(v, float)}
-        scalars.update({f"threshold_{name}": t for name, t in zip(self.class_names, values.thresholds, strict=True)})
+        scalars.update({f"threshold_{name}": t for name, t in zip(self.class_names, thresholds, strict=True)})
         self.accelerator.log(scalars, step=self.state.step)
         return record
 
     def refresh(self) -> None:
-        """Make the pseudo-masks anew from the teacher as it is now."""
-        path = self.run / "bank" / f"step-{self.state.step:06d}.u8"
-        histograms = refresh_bank(path, self.store, self.teacher, self.preprocessing, self.num_classes, self.accelerator,
-                                  self.config.method.refresh.tile_px, self.veto_weights)
-        old, self.state.bank = self.state.bank, path
-        self.state.histograms = histograms.tolist()
-        if old not in (None, path) and self.accelerator.is_main_process:
-            old.unlink()
+        """Make the pseudo-labels anew from the teacher as it is now."""
+        predict = image_predictor(self.teacher, self.preprocessing, self.accelerator, self.config.method.refresh.tile_px)
+        self.pseudo_labels.refresh(self.state.step, lambda index: predict(self.store.images[index]), self.accelerator)
 
     def _adopt_bank(self, checkpointed: Path) -> None:
         """Take the bank out of the checkpoint, which is dropped in time, into the run."""
-        expected = self.num_classes * sum(h * w for h, w in self.store.sizes)
+        expected = self.pseudo_labels.num_bytes
         if checkpointed.stat().st_size != expected:
             raise CheckpointError(f"{checkpointed}: is not the bank of this dataset ({checkpointed.stat().st_size} bytes "
                                   f"instead of {expected}); is {self.config.data.dataset} as it was?")
@@ -282,7 +273,8 @@ class Training:
             path.unlink(missing_ok=True)
             link_or_copy(checkpointed, path)
         self.accelerator.wait_for_everyone()
-        self.state.bank = path
+        self.pseudo_labels.path = path
+        self.pseudo_labels.histograms = np.array(self.state.histograms)
 
     def _validate(self) -> None:
         if self.validation is None:
@@ -297,6 +289,9 @@ class Training:
 
     def _save(self) -> None:
         self.state.seconds = time.perf_counter() - self.started
+        taught = self.pseudo_labels
+        self.state.bank = taught.path
+        self.state.histograms = None if taught.histograms is None else taught.histograms.tolist()
         if self.accelerator.is_main_process:
             checkpoint = save_checkpoint(self.run, self.state, self.config)
             if self.on_checkpoint is not None:
@@ -330,7 +325,7 @@ class Training:
         def decode() -> None:
             check_rows(data.validation or (), self.num_classes, data.mpp, config.data.missing_mpp or None)
             build_store(data.train, folder, self.num_classes, data.mpp, config.data.missing_mpp or None,
-                        truth_as_labels=config.method.mode == "full", unlabelled=data.target or ())
+                        truth_as_labels=config.method.learns_from_truth, unlabelled=data.target or ())
 
         on_main_process(self.accelerator, decode)
         return TrainingStore(folder)
@@ -346,7 +341,8 @@ class Training:
         if every:
             return self.state.step % every == 0
         return self.state.step in (0, self.config.optim.steps - 1) or (
-            values.refining and self.state.bank is not None and self.state.bank.stem == f"step-{self.state.step:06d}")
+            values.refining and self.pseudo_labels.path is not None
+            and self.pseudo_labels.path.stem == f"step-{self.state.step:06d}")
 
     def _save_panel(self, batch: dict[str, Tensor], fused: Tensor, logits: Tensor) -> None:
         picture = panel(batch["strong"].movedim(1, -1).cpu().numpy(),

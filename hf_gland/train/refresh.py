@@ -1,8 +1,6 @@
-"""Whole training images through a network: to make the pseudo-mask bank anew, and to validate."""
+"""Whole images through a network: training images for their pseudo-labels, and those to validate on."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +10,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hf_gland.data.schema import decoded
-from hf_gland.data.store import FlatArrays, TrainingStore, working_size
+from hf_gland.data.store import working_size
 from hf_gland.labels import check_mask
-from hf_gland.method import bank
-from hf_gland.method.veto import contradicted
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.metrics.keys import PIXEL
 from hf_gland.model.preprocessing import Preprocessing
@@ -40,42 +36,6 @@ def image_predictor(model: nn.Module, preprocessing: Preprocessing, accelerator:
         return tiled_probabilities(forward, pixels, Tiling(tile_px))
 
     return predict
-
-
-def refresh_bank(path: Path, store: TrainingStore, teacher: nn.Module, preprocessing: Preprocessing, num_classes: int,
-                 accelerator: Accelerator, tile_px: int, veto_weights: np.ndarray | None = None) -> np.ndarray:
-    """Write the teacher's probabilities for all of `store` to `path`; each process does its share.
-
-    `veto_weights`: what a labelled pixel of each class counts against a region of another class, float [C]; regions that
-    the image's own labels contradict are written as 0 (None: none is, see `refine.veto`).
-
-    All processes must see the same file system. Returns the confidence histograms of the whole bank (see
-    `bank.fill`), the same on every process.
-    """
-    part = path.with_suffix(".part")
-    if accelerator.is_main_process:
-        bank.allocate(part, num_classes * sum(h * w for h, w in store.sizes))
-    accelerator.wait_for_everyone()
-    arrays = FlatArrays(part, num_classes, store.sizes, "r+")
-    predict = image_predictor(teacher, preprocessing, accelerator, tile_px)
-
-    def opinion(index: int) -> Tensor:
-        probabilities = predict(store.images[index]).cpu()
-        if veto_weights is not None:
-            refuted = contradicted(probabilities.numpy(), store.sparse(index), veto_weights)
-            probabilities[:, torch.from_numpy(refuted)] = 0
-        return probabilities
-
-    mine = range(accelerator.process_index, len(store), accelerator.num_processes)
-    shown = tqdm(mine, desc="refreshing pseudo-masks", unit="image", leave=False,
-                 disable=not accelerator.is_local_main_process)
-    histograms = bank.fill(arrays.__getitem__, shown, opinion, num_classes)
-    arrays.flat.flush()
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        os.replace(part, path)
-    accelerator.wait_for_everyone()
-    return accelerator.reduce(torch.from_numpy(histograms).to(accelerator.device)).cpu().numpy()
 
 
 def check_rows(rows: Iterable[Mapping[str, Any]], num_classes: int, mpp: float | None, missing_mpp: float | None) -> None:

@@ -58,7 +58,7 @@ class TestFinishedRun:
         assert re.fullmatch(r"training on .+, in float32 \(as asked\)", first)
         assert last == f"model written to {run / 'model'}"
         assert "training: 100%" in done.stderr
-        assert "refreshing pseudo-masks" in done.stderr
+        assert "refreshing pseudo-labels" in done.stderr
         assert "Warning" not in done.stderr
 
     def test_the_record_tells_how_it_was_made(self, finished):

@@ -10,7 +10,8 @@ from hf_gland.config.sections import Augment
 from hf_gland.data import transforms
 from hf_gland.data.build import load_local
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader, draw_keys, epoch_order
-from hf_gland.data.store import FlatArrays, build_store
+from hf_gland.data.store import build_store
+from hf_gland.flat_arrays import FlatArrays
 
 SIZES = st.integers(1, 40)
 SEEDS = st.integers(0, 10**6)

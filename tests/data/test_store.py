@@ -10,8 +10,9 @@ from PIL import Image
 from tiny import no_truth, one_gland_and_a_strip, picture, write_dataset
 
 from hf_gland.data.build import load_local
-from hf_gland.data.store import FlatArrays, TrainingStore, build_store, check_labels
+from hf_gland.data.store import TrainingStore, build_store, check_labels
 from hf_gland.errors import DatasetError, PixelSizeError
+from hf_gland.flat_arrays import FlatArrays
 from hf_gland.labels import MaskError
 
 

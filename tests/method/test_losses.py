@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.method.losses import balancing_weights, cross_entropy_sum, dice_sum, mean_over
+from hf_gland.method.losses import class_weights, cross_entropy_sum, dice_sum, mean_over
 
 LOSSES = [cross_entropy_sum, dice_sum]
 SEEDS = st.integers(0, 10**6)
@@ -135,7 +135,7 @@ def test_half_precision_logits_are_summed_in_float32(loss):
 
 @given(counts=st.lists(st.integers(1, 10**9), min_size=2, max_size=5))
 def test_balancing_gives_background_and_glands_the_same_say(counts):
-    weights = balancing_weights(counts).double()
+    weights = class_weights(counts).double()
     total = weights * torch.tensor(counts, dtype=torch.float64)
     assert total[0] == pytest.approx(float(total[1:].sum()), rel=1e-5)
     assert float(total.sum()) == pytest.approx(sum(counts), rel=1e-5)
@@ -144,4 +144,4 @@ def test_balancing_gives_background_and_glands_the_same_say(counts):
 
 @pytest.mark.parametrize("counts", [(0, 5), (5, 0), (0, 3, 4)])
 def test_balancing_leaves_labels_of_one_side_alone_as_they_are(counts):
-    assert balancing_weights(counts).tolist() == [1] * len(counts)
+    assert class_weights(counts).tolist() == [1] * len(counts)

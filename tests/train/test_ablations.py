@@ -103,13 +103,13 @@ class TestAblations:
         assert same_weights(weights(run.run, "student"), weights(warm, "student"))
 
     def test_pseudo_labels_come_from_the_bank_at_the_place_of_the_crop(self, tiny_dataset, tmp_path, monkeypatch):
-        given, supervision = [], loop.supervision
+        given, make_targets = [], loop.make_targets
 
-        def noting_supervision(sparse, teacher, *others):
+        def noting_targets(sparse, teacher, *others, **options):
             given.append((sparse, teacher))
-            return supervision(sparse, teacher, *others)
+            return make_targets(sparse, teacher, *others, **options)
 
-        monkeypatch.setattr(loop, "supervision", noting_supervision)
+        monkeypatch.setattr(loop, "make_targets", noting_targets)
         training = prepare_training(tmp_path / "run", tiny_settings(tiny_dataset, warmup_fraction=0.0))
         training.refresh()
         batches = list(training.batches(2))
@@ -122,18 +122,18 @@ class TestAblations:
 
     def test_refresh_at_every_step_asks_the_present_teacher_on_the_weak_view(self, tiny_dataset, tmp_path, monkeypatch):
         asked, given = [], []
-        class_probabilities, supervision = loop.class_probabilities, loop.supervision
+        class_probabilities, make_targets = loop.class_probabilities, loop.make_targets
 
         def noting_probabilities(model, pixels):
             asked.append((pixels.clone(), class_probabilities(model, pixels), model.training))
             return asked[-1][1]
 
-        def noting_supervision(sparse, teacher, *others):
+        def noting_targets(sparse, teacher, *others, **options):
             given.append(teacher)
-            return supervision(sparse, teacher, *others)
+            return make_targets(sparse, teacher, *others, **options)
 
         monkeypatch.setattr(loop, "class_probabilities", noting_probabilities)
-        monkeypatch.setattr(loop, "supervision", noting_supervision)
+        monkeypatch.setattr(loop, "make_targets", noting_targets)
         run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, refresh="every_step", stain_jitter=0.3))
         assert run.refreshes == []
         assert not (checkpoint_paths(run.run)[-1] / "bank.u8").exists()

@@ -8,17 +8,20 @@ from tiny import NETWORK, dense_truth, no_truth, picture, write_dataset
 from torch import nn
 from training import forget_accelerator
 
+from hf_gland.config import make_config
 from hf_gland.data.build import load_local
-from hf_gland.data.store import FlatArrays, build_store
+from hf_gland.data.store import build_store
+from hf_gland.flat_arrays import FlatArrays
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import MaskError
-from hf_gland.method.bank import quantise
+from hf_gland.method.pseudo_labels import PseudoLabels, quantise
 from hf_gland.method.veto import contradicted
 from hf_gland.metrics.pixel import confusion_matrix, pixel_metrics
 from hf_gland.model.backbones import load_student
 from hf_gland.model.preprocessing import Preprocessing
 from hf_gland.model.student import class_probabilities
-from hf_gland.train.refresh import check_rows, image_predictor, refresh_bank, validate
+from hf_gland.train import refresh as refresh_module
+from hf_gland.train.refresh import check_rows, image_predictor, validate
 
 SCALING = Preprocessing(by_division=True)
 
@@ -52,6 +55,19 @@ def by_hand(teacher, image, flips=True):
     return (class_probabilities(teacher, pixels) + class_probabilities(teacher, pixels.flip(3)).flip(3))[0] / 2
 
 
+def bank_of(folder, store, weights=(1.0, 1.0), **settings):
+    """The pseudo-labels of a run in `folder`, without a veto unless `settings` say so."""
+    method = make_config(settings or {"veto": False}).method
+    return PseudoLabels(method, folder, store.sizes, np.array(weights), store.sparse)
+
+
+def refresh(pseudo_labels, step, store, teacher, accelerator):
+    """Make them anew from `teacher`; the file they are in."""
+    predict = refresh_module.image_predictor(teacher, SCALING, accelerator, tile_px=96)
+    pseudo_labels.refresh(step, lambda index: predict(store.images[index]), accelerator)
+    return pseudo_labels.path
+
+
 class GlandAbove(nn.Module):
     """Calls the upper half of every image a gland, and is sure of it."""
 
@@ -62,11 +78,11 @@ class GlandAbove(nn.Module):
 
 
 def test_the_bank_has_no_opinion_where_the_images_own_labels_contradict_the_teacher(store, accelerator, tmp_path):
-    plain, checked = tmp_path / "plain.u8", tmp_path / "checked.u8"
     weights = np.array([100.0, 1.0])
-    refresh_bank(plain, store, GlandAbove(), SCALING, 2, accelerator, tile_px=96)
-    histograms = refresh_bank(checked, store, GlandAbove(), SCALING, 2, accelerator, tile_px=96, veto_weights=weights)
-    before, after = (FlatArrays(path, 2, store.sizes) for path in (plain, checked))
+    plain, checked = bank_of(tmp_path / "plain", store), bank_of(tmp_path / "checked", store, weights, veto=True)
+    for pseudo_labels in (plain, checked):
+        refresh(pseudo_labels, 3, store, GlandAbove(), accelerator)
+    before, after, histograms = plain.lookup(), checked.lookup(), checked.histograms
     gone = 0
     for i in range(len(store)):
         refuted = contradicted(before[i] / 255, store.sparse(i), weights)
@@ -78,10 +94,12 @@ def test_the_bank_has_no_opinion_where_the_images_own_labels_contradict_the_teac
 
 
 def test_the_bank_holds_the_flip_averaged_probabilities_of_every_whole_image(store, teacher, accelerator, tmp_path):
-    path = tmp_path / "bank" / "step-000003.u8"
-    histograms = refresh_bank(path, store, teacher, SCALING, 2, accelerator, tile_px=96)
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-    bank = FlatArrays(path, 2, store.sizes)
+    pseudo_labels = bank_of(tmp_path / "bank", store)
+    assert pseudo_labels.lookup() is None
+    path = refresh(pseudo_labels, 3, store, teacher, accelerator)
+    assert [p.name for p in path.parent.iterdir()] == [path.name] == ["step-000003.u8"]
+    assert path.stat().st_size == pseudo_labels.num_bytes
+    bank, histograms = FlatArrays(path, 2, store.sizes), pseudo_labels.histograms
     expected = np.zeros((2, 256), np.int64)
     for i in range(len(store)):
         stored, one_sided = (quantise(by_hand(teacher, store.images[i], flips)) for flips in (True, False))
@@ -93,13 +111,13 @@ def test_the_bank_holds_the_flip_averaged_probabilities_of_every_whole_image(sto
 
 
 def test_a_refresh_replaces_the_bank_only_once_it_is_whole(store, teacher, accelerator, tmp_path, monkeypatch):
-    path = tmp_path / "step-000001.u8"
-    refresh_bank(path, store, teacher, SCALING, 2, accelerator, tile_px=96)
+    pseudo_labels = bank_of(tmp_path, store)
+    path = refresh(pseudo_labels, 1, store, teacher, accelerator)
     before, reader = path.read_bytes(), FlatArrays(path, 2, store.sizes)
     held = [reader[i].copy() for i in range(len(store))]
     predicted = []
 
-    def interrupted(model, *others):
+    def interrupted(model, *others, **options):
         def predict(image):
             predicted.append(path.read_bytes())
             if len(predicted) == 4:
@@ -108,16 +126,18 @@ def test_a_refresh_replaces_the_bank_only_once_it_is_whole(store, teacher, accel
         return predict
 
     with monkeypatch.context() as patch:
-        patch.setattr("hf_gland.train.refresh.image_predictor", interrupted)
+        patch.setattr(refresh_module, "image_predictor", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            refresh_bank(path, store, teacher, SCALING, 2, accelerator, tile_px=96)
+            refresh(pseudo_labels, 1, store, teacher, accelerator)
     assert predicted == [before] * 4
     assert path.read_bytes() == before
     with torch.no_grad():
         teacher.decode_head.classifier.bias.add_(torch.tensor([0.0, 1.0]))
-    refresh_bank(path, store, teacher, SCALING, 2, accelerator, tile_px=96)  # over what the interruption left
+    refresh(pseudo_labels, 1, store, teacher, accelerator)  # over what the interruption left
     assert path.read_bytes() != before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert refresh(pseudo_labels, 2, store, teacher, accelerator) == tmp_path / "step-000002.u8"
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000002.u8"]
     assert all(np.array_equal(reader[i], held[i]) for i in range(len(store)))  # whoever read the old one still does
 
 
@@ -130,9 +150,11 @@ def test_large_images_are_tiled(store, teacher, accelerator):
 
 def test_a_disk_without_room_is_an_error_before_any_work(store, teacher, accelerator, tmp_path, file_size_limit):
     file_size_limit(1000)
-    with pytest.raises(OSError, match=r"bank\.part"):
-        refresh_bank(tmp_path / "bank.u8", store, teacher, SCALING, 2, accelerator, tile_px=96)
-    assert not (tmp_path / "bank.u8").exists()
+    pseudo_labels = bank_of(tmp_path, store)
+    with pytest.raises(OSError, match=r"step-000001\.part"):
+        refresh(pseudo_labels, 1, store, teacher, accelerator)
+    assert not (tmp_path / "step-000001.u8").exists()
+    assert pseudo_labels.path is None
 
 
 @pytest.mark.parametrize("dense", [dense_truth, no_truth])

@@ -106,7 +106,7 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(tiny_dataset, tmp_path
         ("hf_gland.train.loop", "append_metrics", random_call.randint(4, STEPS)),
         ("hf_gland.train.loop", "step_loss", random_call.randint(SAVE_EVERY + 1, STEPS)),
         ("hf_gland.train.loop", "update_teacher", random_call.randint(SAVE_EVERY + 1, STEPS)),
-        ("hf_gland.method.bank", "quantise", random_call.randint(1, 6)),
+        ("hf_gland.method.pseudo_labels", "quantise", random_call.randint(1, 6)),
         ("hf_gland.train.checkpoint", "save_model", random_call.randint(3, 8)),
     ])
     kill_somewhere(run, settings, [], where, processes)
@@ -124,7 +124,7 @@ def uninterrupted(tiny_dataset, tmp_path_factory):
 @pytest.mark.parametrize("where", [
     ("hf_gland.train.checkpoint", "save_file", 3),  # half a checkpoint on disk
     ("hf_gland.train.checkpoint", "checkpoint_paths", 3),  # saved, the old ones not dropped yet
-    ("hf_gland.method.bank", "quantise", 15),  # half a bank on disk
+    ("hf_gland.method.pseudo_labels", "quantise", 15),  # half a bank on disk
     ("hf_gland.train.loop", "save_model_folder", 1),  # all steps taken, no model yet
     ("hf_gland.train.loop", "validate", 3),  # after the last step, before the last checkpoint
 ], ids=lambda where: where[1])
@@ -142,7 +142,7 @@ def test_two_processes_killed_while_they_refresh_the_bank(tiny_dataset, tmp_path
     only once all shares are in it, so what they leave is no bank, and the run ends as if nothing had been."""
     settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
     reference = train_once(tmp_path / "reference", settings, processes=2)
-    where = ("hf_gland.method.bank", "quantise", 5)  # of 3 images a refresh: in the second refresh
+    where = ("hf_gland.method.pseudo_labels", "quantise", 5)  # of 3 images a refresh: in the second refresh
     together = start_together(2, run_until, run, settings, [], where, signal.SIGKILL, str(struck))
     assert together[struck].wait() == -signal.SIGKILL
     together[1 - struck].process.kill()

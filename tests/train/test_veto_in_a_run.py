@@ -6,7 +6,7 @@ import torch
 from tiny import NETWORK, tiny_settings, write_dataset
 from training import run_training
 
-from hf_gland.data.store import FlatArrays
+from hf_gland.flat_arrays import FlatArrays
 from hf_gland.model.backbones import load_student
 from hf_gland.model.preprocessing import Preprocessing
 from hf_gland.model.student import save_model_folder

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.method.fusion import confident_labels, fuse
+from hf_gland.method.targets import confident_labels, fuse
 
 
 def labels(seed, classes, labelled):

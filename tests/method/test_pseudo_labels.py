@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_gland.method.bank import allocate, dequantise, fill, quantise
+from hf_gland.method.pseudo_labels import allocate, dequantise, fill, quantise
 
 
 def test_quantising_is_exact_to_half_a_level_and_stable():

@@ -1,0 +1,24 @@
+"""Arrays of different sizes in one memory-mapped file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+
+class FlatArrays:
+    """N uint8 arrays [planes, H_i, W_i] one after the other in one file; `self[i]` is a memory-mapped view."""
+
+    def __init__(self, path: Path, planes: int, sizes: Sequence[tuple[int, int]],
+                 mode: Literal["r", "r+"] = "r"):
+        self.planes, self.sizes = planes, sizes
+        self.offsets = np.concatenate([[0], np.cumsum([planes * h * w for h, w in sizes])]).astype(np.int64)
+        self.flat = np.memmap(path, np.uint8, mode, shape=(int(self.offsets[-1]),))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        h, w = self.sizes[index]
+        return self.flat[self.offsets[index]:self.offsets[index + 1]].reshape(self.planes, h, w)
