@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--revision", help="branch, tag or commit of a Hub model (default: main)")
     parser.add_argument("--student", action="store_true", help="use the student instead of the teacher")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; subfolders mirror the input's")
-    parser.add_argument("--mpp", type=float, help="µm per pixel of the images (default: assume the model's)")
+    parser.add_argument("--mpp", type=float, help="µm per pixel of the images [what each file states, else the model's]")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(DEFAULT_FORMATS), metavar="FORMAT",
                         help=f"what to write [{' '.join(DEFAULT_FORMATS)}]. {formats}")
     existing = parser.add_mutually_exclusive_group()
@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"note: {again} images are segmented again: {RECORD} does not say that the results there are of these very "
               "pictures", file=sys.stderr)
     if arguments.mpp is None and segmenter.missing_mpp is not None:
-        print(f"warning: no --mpp given; {segmenter.assumption()}", file=sys.stderr)
+        print(f"warning: no --mpp given; where a file states none either, {segmenter.assumption()}", file=sys.stderr)
     warnings.simplefilter("ignore", PixelSizeWarning)  # said once, above
     if large := large_pictures(todo, segmenter, arguments.mpp, tiling):
         print(f"note: {large}", file=sys.stderr)
@@ -158,6 +158,7 @@ def large_pictures(paths: Iterable[Path], segmenter: "GlandSegmenter", mpp: floa
     """What the largest picture takes, by its header, if it is large; files that cannot be read are told of later."""
     from hf_gland.errors import HfGlandError
     from hf_gland.imaging.opening import displayable, open_image
+    from hf_gland.imaging.pixel_size import stated_mpp
     from hf_gland.model.tiled import tile_starts
 
     count, most, words = 0, LARGE_PX, None
@@ -165,7 +166,7 @@ def large_pictures(paths: Iterable[Path], segmenter: "GlandSegmenter", mpp: floa
         try:
             with open_image(path, displayable(path), max_pixels=None) as image:
                 hw = image.height, image.width
-            working = segmenter.working_hw(hw, mpp)
+                working = segmenter.working_hw(hw, stated_mpp(image) if mpp is None else mpp)
         except HfGlandError:
             continue
         pixels = max(hw[0] * hw[1], working[0] * working[1])

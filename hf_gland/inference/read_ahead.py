@@ -7,8 +7,6 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hf_gland.errors import HfGlandError
 from hf_gland.imaging.pictures import Picture, read_picture
 
@@ -26,11 +24,11 @@ class ReadFile:
     def alike(self, other: "ReadFile") -> bool:
         """Whether both can go through a network together."""
         return (self.picture is not None and other.picture is not None and self.small and other.small
-                and self.picture.rgb.shape == other.picture.rgb.shape)
+                and self.picture.rgb.shape == other.picture.rgb.shape and self.picture.mpp == other.picture.mpp)
 
 
 def read_ahead(helper: Executor, paths: Iterable[str | Path], count: int,
-               fits_a_tile: Callable[[Path, np.ndarray], bool]) -> Iterator[ReadFile]:
+               fits_a_tile: Callable[[Picture], bool]) -> Iterator[ReadFile]:
     """The files in their order, read by the helper before they are asked for.
 
     Up to `count` of them wait in memory while the files are small (see ReadFile), and one after a file that is not, and
@@ -40,7 +38,7 @@ def read_ahead(helper: Executor, paths: Iterable[str | Path], count: int,
         started = time.perf_counter()
         try:
             picture = read_picture(path, upright=False)
-            return ReadFile(path, time.perf_counter() - started, picture, fits_a_tile(path, picture.rgb))
+            return ReadFile(path, time.perf_counter() - started, picture, fits_a_tile(picture))
         except HfGlandError as error:
             return ReadFile(path, time.perf_counter() - started, error=str(error))
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForSemanticSegmentation
 
 from hf_gland.errors import ModelError, PixelSizeError
 from hf_gland.imaging.opening import displayable
-from hf_gland.imaging.pictures import ImageSource, Picture, read_rgb
+from hf_gland.imaging.pictures import ImageSource, Picture, read_picture, read_rgb
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
@@ -105,8 +105,8 @@ class GlandSegmenter:
 
         Its pixels are taken as they are stored, without the camera's orientation tag, as QuPath shows them.
 
-        `mpp`: the picture's µm per pixel. It is resampled to the pixel size the model was trained at;
-        without it that same size is assumed (or what training assumed of such images), with a
+        `mpp`: the picture's µm per pixel (None: what its file states). It is resampled to the pixel size the model was
+        trained at; where neither is known that same size is assumed (or what training assumed of such images), with a
         PixelSizeWarning, and sizes in µm are left out.
         `progress` is called with the share done, 0-1. `name` is what errors call the picture.
 
@@ -114,7 +114,11 @@ class GlandSegmenter:
         """
         path = Path(image) if isinstance(image, str | Path) else None
         label = name or (displayable(path) if path else "image")
-        rgb = read_rgb(image, name=label, upright=False)
+        if path is not None:
+            picture = read_picture(path, name=label, upright=False)
+            rgb, mpp = picture.rgb, picture.mpp if mpp is None else mpp
+        else:
+            rgb = read_rgb(image, name=label, upright=False)
         clean_up = self._clean_up(mpp, post, label)
         return clean_up(self.probabilities(rgb, mpp, tiling, progress=progress, name=label), rgb=rgb,
                         name=name or (displayable(path.name) if path else "image"))
@@ -163,8 +167,9 @@ class GlandSegmenter:
         helper thread reads the next files and finds the glands of those before: up to three batches ahead of what is
         asked for, and one of the pictures that are larger than a tile.
         """
-        def fits_a_tile(path: Path, rgb: np.ndarray) -> bool:
-            return max(self.working_hw(rgb.shape[:2], mpp, displayable(path))) <= tiling.tile_px
+        def fits_a_tile(picture: Picture) -> bool:
+            given = picture.mpp if mpp is None else mpp
+            return max(self.working_hw(picture.rgb.shape[:2], given, picture.name)) <= tiling.tile_px
 
         helper, found = ThreadPoolExecutor(1), deque[Future[list[FileResult]]]()
         try:
@@ -186,6 +191,7 @@ class GlandSegmenter:
         if batch[0].picture is None:
             return helper.submit(failed, batch[0].error)
         started, name = time.perf_counter(), displayable(batch[0].path)
+        mpp = batch[0].picture.mpp if mpp is None else mpp
         shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
             clean_up = self._clean_up(mpp, post, name)

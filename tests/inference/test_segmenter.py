@@ -61,6 +61,19 @@ def test_the_result_has_the_pictures_own_size_and_micrometres_at_any_magnificati
     assert gland.area_um2 == pytest.approx(80 * 140 * 0.25, rel=0.05)
 
 
+def test_the_pixel_size_that_a_file_states_is_used_where_none_is_given(dark_is_gland, tmp_path):
+    for name, dpi in (("a.png", (50_800, 50_800)), ("b.png", (25_400, 25_400)), ("c.png", (72, 72))):
+        Image.fromarray(picture()).save(tmp_path / name, dpi=dpi)
+    segmenter = dark_is_gland(mpp=0.5)
+    with pytest.warns(PixelSizeWarning, match=r"c\.png: no pixel size given"):
+        found = list(segmenter.predict_many(sorted(tmp_path.glob("*.png"))))
+    assert [result.prediction.mpp for result in found] == [0.5, 1.0, None]
+    alone = segmenter.predict(tmp_path / "b.png")
+    assert alone.mpp == 1.0
+    assert np.array_equal(alone.instances, found[1].prediction.instances)
+    assert segmenter.predict(tmp_path / "b.png", 0.25).mpp == 0.25
+
+
 def test_a_missing_pixel_size_is_assumed_with_a_warning_and_gives_no_micrometres(dark_is_gland):
     segmenter = dark_is_gland(mpp=0.5)
     with pytest.warns(PixelSizeWarning, match=r"scan\.png: no pixel size given; assuming 0\.5"):
