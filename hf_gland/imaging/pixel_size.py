@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from hf_gland.errors import ImageError, PixelSizeError
-from hf_gland.imaging.opening import MAX_PIXELS, open_image
+from hf_gland.errors import PixelSizeError
+from hf_gland.imaging.opening import MAX_PIXELS
 
 # Light microscopy of tissue: 100× oil immersion is about 0.05 µm per pixel, a 1× overview about 10.
 PLAUSIBLE_MPP = (0.05, 20.0)
@@ -48,15 +47,6 @@ def working_hw(image_hw: tuple[int, int], image_mpp: float | None, model_mpp: fl
                              f"{width}×{height} px, above the limit of {MAX_PIXELS / 1e6:.0f} million; "
                              "check the pixel size, or crop the image")
     return height, width
-
-
-def file_mpp(path: Path) -> float | None:
-    """µm per pixel that a picture's file states (see `stated_mpp`); None for a file that cannot be read."""
-    try:
-        with open_image(path, str(path), max_pixels=None) as image:
-            return stated_mpp(image)
-    except ImageError:
-        return None
 
 
 def stated_mpp(image: Image.Image) -> float | None:
