@@ -15,7 +15,7 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,6 @@ from hf_gland.export.formats import DEFAULT_FORMATS, FORMATS, output_paths, writ
 from hf_gland.options import SMALLEST_GLAND_UM2, ExportOptions, PostProcessing, Tiling
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, so that --help comes without torch
-    from hf_gland.export.results_folder import ResultsFolder
     from hf_gland.inference.segmenter import FileResult, GlandSegmenter
 
 RECORD = "predictions.json"
@@ -118,12 +117,9 @@ def run(arguments: argparse.Namespace) -> int:
     warnings.simplefilter("ignore", PixelSizeWarning)  # said once, above
     if large := large_pictures(todo, segmenter, arguments.mpp, tiling):
         print(f"note: {large}", file=sys.stderr)
-    folder.begin({displayable(path) for path in todo})
-    try:
+    with folder.adding({displayable(path) for path in todo}) as add:
         for result in predicted(segmenter, list(todo), arguments.mpp, tiling, post):
-            finish(folder, result, todo[result.path], arguments.formats, options)
-    finally:
-        folder.close()
+            add(displayable(result.path), *finish(result, todo[result.path], arguments, options))
     entries = [folder.record["images"][displayable(path)] for path in todo]
     failed = sum("error" in entry for entry in entries)
     glands = sum(entry.get("glands", 0) for entry in entries)
@@ -195,9 +191,9 @@ def predicted(segmenter: "GlandSegmenter", paths: list[Path], mpp: float | None,
             yield result
 
 
-def finish(folder: "ResultsFolder", result: "FileResult", stem: Path, formats: Sequence[str],
-           options: ExportOptions) -> None:
-    """Write one result, note it, and say so."""
+def finish(result: "FileResult", stem: Path, arguments: argparse.Namespace,
+           options: ExportOptions) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Write one result and say so; returns its entry in the record, and its glands' rows."""
     from hf_gland.export.results_folder import file_sha256
     from hf_gland.export.table import gland_rows
     from hf_gland.imaging.opening import displayable
@@ -207,7 +203,7 @@ def finish(folder: "ResultsFolder", result: "FileResult", stem: Path, formats: S
     error, paths = result.error, []
     if prediction is not None:
         try:
-            paths = write_outputs(stem, formats, prediction, options)
+            paths = write_outputs(stem, arguments.formats, prediction, options)
         except ValueError as problem:  # what does not fit a format; a disk that is full stops the run
             error = str(problem)
         except OSError as problem:
@@ -216,7 +212,7 @@ def finish(folder: "ResultsFolder", result: "FileResult", stem: Path, formats: S
             error = f"{image}: its name is too long for the names of its results; give the file a shorter one"
     if error is not None or prediction is None or picture is None:
         tqdm.write(f"error: {error}", file=sys.stderr)
-        return folder.add(image, {"error": error, **entry})
+        return {"error": error, **entry}, []
     share, confidence = float((prediction.class_map > 0).mean()), float(prediction.confidence.mean())
     notes = list(picture.notes)
     if picture.mpp is not None and prediction.mpp is not None and abs(picture.mpp / prediction.mpp - 1) > 0.1:
@@ -224,7 +220,8 @@ def finish(folder: "ResultsFolder", result: "FileResult", stem: Path, formats: S
     tqdm.write(f"{image}: glands: {len(prediction.glands)}, on {share:.1%} of the area; mean confidence "
                f"{confidence:.2f}" + "".join(f"\n  note: {note}" for note in notes))
     height, width = prediction.class_map.shape
-    return folder.add(image, entry | {
+    files = [displayable(path.relative_to(arguments.out).as_posix()) for path in paths]
+    return entry | {
         "glands": len(prediction.glands), "gland_share": round(share, 4), "mean_confidence": round(confidence, 4),
         "width_px": width, "height_px": height, "orientation": picture.orientation, "notes": notes,
-        "files": [displayable(path.relative_to(folder.out).as_posix()) for path in paths]}, gland_rows(prediction, options))
+        "files": files}, gland_rows(prediction, options)

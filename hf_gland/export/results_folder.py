@@ -4,9 +4,10 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from hf_gland.errors import HfGlandError
 from hf_gland.export.table import COLUMNS, csv_text
@@ -21,7 +22,7 @@ class ResultsFolder:
     """RECORD and TABLE of one folder, never behind by more than the image in hand.
 
     RECORD holds the model, the settings and an entry for each image. While a run goes on its entries are lines of
-    JOURNAL; `close` folds them into RECORD, and the next run does so where one was killed. TABLE grows with each image.
+    JOURNAL, which its end folds into RECORD; where a run was killed, the next one does so. TABLE grows with each image.
     Images go by the text that `displayable` makes of their path.
     """
 
@@ -30,8 +31,6 @@ class ResultsFolder:
         self.out = out
         settings = json.loads(_json(settings))  # as it will be read back
         self.record: dict[str, Any] = {"model": model, "settings": settings, "images": {}}
-        self._table: BinaryIO | None = None
-        self._journal: BinaryIO | None = None
         if (out / RECORD).exists():
             before = _read_record(out / RECORD)
             old, new = _flat(before["settings"]), _flat(settings)
@@ -47,32 +46,29 @@ class ResultsFolder:
         entry = self.record["images"].get(image, {})
         return "error" not in entry and "sha256" in entry and entry["sha256"] == file_sha256(path)
 
-    def begin(self, todo: Collection[str]) -> None:
-        """Make ready for new results of the images `todo`; their old rows and entries go."""
+    @contextmanager
+    def adding(self, todo: Collection[str]) -> Iterator[Callable[..., None]]:
+        """Inside the `with`, `add(image, entry, rows)` notes what became of an image and its glands' rows (see
+        `table.gland_rows`). The old entries and rows of the images `todo` go first.
+        """
         kept = self.record["images"].keys() - set(todo)
         self.record["images"] = {image: entry for image, entry in self.record["images"].items() if image in kept}
         rows = _rows_of(self.out / TABLE, kept)
         self._write_record()
         write_atomically(self.out / TABLE, lambda file: file.write(csv_text(rows)))
-        self._table, self._journal = (self.out / TABLE).open("ab"), (self.out / JOURNAL).open("wb")
+        try:
+            with (self.out / TABLE).open("ab") as table, (self.out / JOURNAL).open("wb") as journal:
+                def add(image: str, entry: Mapping[str, Any], rows: Iterable[Mapping[str, Any]] = ()) -> None:
+                    self.record["images"][image] = dict(entry)
+                    text = csv_text(({**row, "image": image} for row in rows), header=False)
+                    for file, added in ((table, text), (journal, _json({"image": image, **entry}) + b"\n")):
+                        file.write(added)
+                        file.flush()
 
-    def add(self, image: str, entry: Mapping[str, Any], rows: Iterable[Mapping[str, Any]] = ()) -> None:
-        """Note what became of an image, and its glands' rows (see `table.gland_rows`)."""
-        assert self._table is not None
-        assert self._journal is not None
-        self.record["images"][image] = dict(entry)
-        text = csv_text(({**row, "image": image} for row in rows), header=False)
-        for file, added in ((self._table, text), (self._journal, _json({"image": image, **entry}) + b"\n")):
-            file.write(added)
-            file.flush()
-
-    def close(self) -> None:
-        """Fold the journal into the record."""
-        for file in (self._table, self._journal):
-            if file is not None:
-                file.close()
-        self._write_record()
-        (self.out / JOURNAL).unlink(missing_ok=True)
+                yield add
+        finally:
+            self._write_record()
+            (self.out / JOURNAL).unlink(missing_ok=True)
 
     def _write_record(self) -> None:
         write_atomically(self.out / RECORD, lambda file: file.write(_json(self.record, indent=2) + b"\n"))

@@ -188,15 +188,15 @@ class GlandSegmenter:
         def failed(error: str | None) -> list[FileResult]:
             return [FileResult(f.path, error=error, seconds=f.seconds) for f in batch]
 
-        if batch[0].picture is None:
+        pictures = [file.picture for file in batch if file.picture is not None]
+        if not pictures:
             return helper.submit(failed, batch[0].error)
         started, name = time.perf_counter(), displayable(batch[0].path)
         mpp = batch[0].picture.mpp if mpp is None else mpp
         shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
             clean_up = self._clean_up(mpp, post, name)
-            probabilities = self._probabilities_alike([f.picture.rgb for f in batch if f.picture is not None], mpp,
-                                                      tiling, name, shown)
+            probabilities = self._probabilities_alike([picture.rgb for picture in pictures], mpp, tiling, name, shown)
         except (PixelSizeError, ModelError) as error:
             if len(batch) == 1:
                 return helper.submit(failed, str(error))
@@ -204,14 +204,13 @@ class GlandSegmenter:
             return helper.submit(lambda: [result for future in alone for result in future.result()])
         each = (time.perf_counter() - started) / len(batch)
 
-        def finish(file: ReadFile, of_file: np.ndarray) -> FileResult:
+        def finish(file: ReadFile, picture: Picture, of_file: np.ndarray) -> FileResult:
             started = time.perf_counter()
-            assert file.picture is not None  # as of the whole batch
-            prediction = clean_up(of_file, rgb=file.picture.rgb, name=displayable(file.path.name))
-            return FileResult(file.path, prediction, file.picture,
+            prediction = clean_up(of_file, rgb=picture.rgb, name=displayable(file.path.name))
+            return FileResult(file.path, prediction, picture,
                               seconds=file.seconds + each + time.perf_counter() - started)
 
-        return helper.submit(lambda: [finish(*pair) for pair in zip(batch, probabilities, strict=True)])
+        return helper.submit(lambda: [finish(*of_one) for of_one in zip(batch, pictures, probabilities, strict=True)])
 
     def working_hw(self, image_hw: tuple[int, int], mpp: float | None, name: str = "image") -> tuple[int, int]:
         """(height, width) at which the network sees a picture of `mpp` µm per pixel, None: what is assumed of it."""

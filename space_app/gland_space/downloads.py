@@ -28,8 +28,8 @@ def write_download(kind: str, analysis: Analysis, choice: Choice, model: str, fo
             entry.compress_type = packed
             with archive.open(entry, "w") as file:
                 written.write(file, prediction, options)
-        archive.writestr("settings.json", json.dumps(settings(analysis, choice, model), indent=2, ensure_ascii=False),
-                         zipfile.ZIP_DEFLATED)
+        text = json.dumps(settings(analysis, choice, model), indent=2, ensure_ascii=False, allow_nan=False)
+        archive.writestr("settings.json", text, zipfile.ZIP_DEFLATED)
     return path
 
 

@@ -205,8 +205,8 @@ def test_a_killed_run_loses_nothing_that_was_finished(predict, images, tmp_path)
     program = (
         "import os, sys\nfrom hf_gland.cli import predict\nfrom hf_gland.cli.main import run_command\n"
         "finish, count = predict.finish, 0\n"
-        "def dies(*arguments):\n    global count\n    finish(*arguments)\n    count += 1\n"
-        "    if count == 4: os.kill(os.getpid(), 9)\n"
+        "def dies(*arguments):\n    global count\n    if count == 4: os.kill(os.getpid(), 9)\n"
+        "    count += 1\n    return finish(*arguments)\n"
         f"predict.finish = dies\nrun_command('predict', {words})\n")
     died = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
                           env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])})
@@ -356,6 +356,7 @@ def test_two_images_of_one_name_are_refused(predict, images, tmp_path):
     (["--tile-px", "8"], "tiles of 8 px"),
     (["--simplify-px", "-1"], "simplify_px must be"),
     (["--formats", "pdf"], "invalid choice"),
+    (["--precision", "int4"], "precision must be one of"),
     (["--model", "no/such/folder"], "no such folder"),
 ])
 def test_mistakes_are_told_plainly(predict, images, tmp_path, arguments, message):
