@@ -1,14 +1,11 @@
 """scripts/calibrate.py as its users call it."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from processes import run_script, start
 from tiny_model import save_tiny_model
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "calibrate.py"
 
 
 @pytest.fixture
@@ -21,7 +18,8 @@ def model(tmp_path):
 
 
 def calibrate(*arguments):
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
+    process = start(run_script, "calibrate.py", [str(a) for a in arguments])
+    return SimpleNamespace(returncode=process.wait(), stdout=process.stdout, stderr=process.stderr)
 
 
 def test_the_temperature_is_fitted_on_held_out_patients_and_kept_in_the_config(model, tiny_dataset):
