@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hf_gland.evaluation.records import ResultRecord, read_result, read_results
 from hf_gland.hub.errors import HubError
-from hf_gland.hub.repository import RepoType, check_place, explained, publish_folder
+from hf_gland.hub.repository import Publishing, RepoType, check_place, explained, publish_folder
 from hf_gland.hub.staging import staging_folder
 from hf_gland.shipped import shipped
 
@@ -159,11 +159,9 @@ def run(arguments: argparse.Namespace) -> None:
             megabytes = sum(p.stat().st_size for p in files) / 1e6
             print(f"comparing with {arguments.repo} and sending what differs of {len(files)} files "
                   f"({megabytes:.2f} MB) …", file=sys.stderr)
-            done = publish_folder(
-                folder, arguments.repo, REPO_TYPES[arguments.command], private=arguments.private,
-                revision=arguments.revision, tag=arguments.tag, overwrite=arguments.overwrite,
-                message=arguments.message or f"Publish the {arguments.command}",
-                space_sdk={"metric": "static", "space": "gradio"}.get(arguments.command))
+            done = publish_folder(folder, arguments.repo, REPO_TYPES[arguments.command], Publishing(
+                arguments.message or f"Publish the {arguments.command}", arguments.revision, arguments.tag,
+                arguments.private, arguments.overwrite, {"metric": "static", "space": "gradio"}.get(arguments.command)))
             if done.removed:
                 rest = f" and {len(done.removed) - 10} more" if len(done.removed) > 10 else ""
                 print(f"removed, as they are no part of this publication: {', '.join(done.removed[:10])}{rest}")

@@ -38,28 +38,40 @@ class Published:
     removed: tuple[str, ...] = ()
 
 
-def publish_folder(folder: Path, repo: str, repo_type: RepoType, *, message: str, private: bool = False,
-                   revision: str = "main", tag: str = "", overwrite: bool = False,
-                   space_sdk: str | None = None) -> Published:
-    """Make branch `revision` of `repo` equal to `folder` in one commit, and `tag` that commit.
+@dataclass(frozen=True)
+class Publishing:
+    """How to publish: the branch `revision`, a `tag` for the commit ("": none), whether a new repository is `private`,
+    whether to `overwrite` one that holds something else, and the kind of a Space."""
+
+    message: str
+    revision: str = "main"
+    tag: str = ""
+    private: bool = False
+    overwrite: bool = False
+    space_sdk: str | None = None
+
+
+def publish_folder(folder: Path, repo: str, repo_type: RepoType, how: Publishing) -> Published:
+    """Make a branch of `repo` equal to `folder` in one commit, and tag that commit.
 
     Makes the repository and the branch where they do not exist. A repository that holds something else is refused
-    unless `overwrite`. Raises HubError; until the commit nothing of the repository has changed.
+    unless told to overwrite it. Raises HubError; until the commit nothing of the repository has changed.
     """
+    revision, tag = how.revision, how.tag
     check_place(repo, repo_type, revision, tag)
     with explained(repo, repo_type, revision):
         api = HfApi()
         card = (folder / "README.md").read_text("utf-8")
-        head = open_repository(api, repo, repo_type, card, private=private, revision=revision, overwrite=overwrite,
-                               space_sdk=space_sdk)
+        head = open_repository(api, repo, repo_type, card, private=how.private, revision=revision, overwrite=how.overwrite,
+                               space_sdk=how.space_sdk)
         paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         gone = sorted(set(api.list_repo_files(repo, repo_type=repo_type, revision=head)) - set(paths) - KEPT)
         tagged = tag and _tagged_commit(api, repo, repo_type, tag)
         if tagged and (tagged != head or gone or _differs(api, repo, repo_type, head, folder, paths)):
             raise HubError(f"{repo}: tag '{tag}' already marks commit {tagged[:10]}, whose content differs from what is to "
                            "be published, and tags do not move; give another --tag")
-        commit = send_commit(api, repo, repo_type, {path: folder / path for path in paths}, gone, message,
-                             revision=revision, head=head)
+        commit = send_commit(api, repo, repo_type, {path: folder / path for path in paths}, gone,
+                             how.message, revision=revision, head=head)
         if tag and not tagged:
             api.create_tag(repo, tag=tag, repo_type=repo_type, revision=commit)
     prefix = "" if repo_type == "model" else f"{repo_type}s/"
