@@ -24,6 +24,7 @@ from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.metrics.temperature import apply_temperature
+from hf_gland.model.backbones import usual_preprocessing
 from hf_gland.model.identity import model_facts
 from hf_gland.model.loading import check_location, load_config, load_network_weights
 from hf_gland.model.precision import autocast, resolve_precision
@@ -90,8 +91,9 @@ class GlandSegmenter:
             raise ModelError(f"{where}: {len(absent)} weights are missing ({absent[0]}, …): this is a pretrained encoder, "
                              "not a trained segmentation model. Train one from it first")
         use_cheaper_head(model)
-        return cls(model, read_preprocessing(where, config.model_type, **options), dict(enumerate(facts.class_names)),
-                   mpp=facts.mpp, missing_mpp=facts.missing_mpp, temperature=facts.temperature, device=device)
+        preprocessing = read_preprocessing(where, usual_preprocessing(config.model_type), **options)
+        return cls(model, preprocessing, dict(enumerate(facts.class_names)), mpp=facts.mpp, missing_mpp=facts.missing_mpp,
+                   temperature=facts.temperature, device=device)
 
     @property
     def class_names(self) -> list[str]:

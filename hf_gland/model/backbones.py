@@ -27,12 +27,19 @@ from hf_gland.model.loading import (
     load_network_weights,
     weights_sha256,
 )
-from hf_gland.model.preprocessing import OF_FAMILY, Preprocessing, read_preprocessing
+from hf_gland.model.preprocessing import Preprocessing, read_preprocessing
 from hf_gland.model.segformer_head import use_cheaper_head
 
 RANDOM_PREFIX = "random:"
-SEGMENTERS = ("segformer", "upernet", "beit", "mobilenet_v2", "mobilevit", "mobilevitv2")
-ENCODERS = ("dinov2", "dinov2_with_registers", "dinov3_vit", "swin", "convnext")  # get UperNet's head
+IMAGENET = Preprocessing()
+HALVES = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+BLUE_FIRST = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), bgr=True)
+# The families that work, and how pictures are scaled for each where its repository does not say.
+SEGMENTERS = {"segformer": IMAGENET, "upernet": IMAGENET, "beit": HALVES, "mobilenet_v2": HALVES, "mobilevit": BLUE_FIRST,
+              "mobilevitv2": BLUE_FIRST}
+ENCODERS = {"dinov2": IMAGENET, "dinov2_with_registers": IMAGENET, "dinov3_vit": IMAGENET, "swin": IMAGENET,
+            "convnext": IMAGENET}  # these get UperNet's head
+FAMILIES = SEGMENTERS | ENCODERS
 REFUSED = {"data2vec-vision": "its head takes pictures of one size alone",
            "dpt": "its head takes square pictures alone",
            "sapiens2": "its image processor needs torchvision", "tipsv2_dpt": "its image processor needs torchvision",
@@ -75,7 +82,7 @@ def load_network(backbone: str, class_names: Sequence[str], mpp: float | None,
     except Exception as error:  # each family refuses settings in a way of its own
         raise BackboneError(
             f"backbone {backbone!r} cannot be loaded: {first_line(error)}. Give a Hub id or a folder with config.json and "
-            f"model.safetensors of one of {', '.join(SEGMENTERS + ENCODERS)}, or random:segformer") from error
+            f"model.safetensors of one of {', '.join(FAMILIES)}, or random:segformer") from error
     known = type(model.config)()
     unknown = sorted(key for key in changes if not hasattr(known, key))
     if unknown:
@@ -92,10 +99,15 @@ def backbone_preprocessing(backbone: str) -> Preprocessing:
     Raises HfGlandError.
     """
     if backbone.startswith(RANDOM_PREFIX):
-        found = OF_FAMILY.get(backbone.removeprefix(RANDOM_PREFIX), Preprocessing())
+        found = usual_preprocessing(backbone.removeprefix(RANDOM_PREFIX))
     else:
-        found = read_preprocessing(backbone, load_config(backbone).model_type, required=False)
+        found = read_preprocessing(backbone, usual_preprocessing(load_config(backbone).model_type), required=False)
     return dataclasses.replace(found, by_division=True)
+
+
+def usual_preprocessing(model_type: str) -> Preprocessing:
+    """How pictures are scaled for a family."""
+    return FAMILIES.get(model_type, IMAGENET)
 
 
 def backbone_sha256(backbone: str) -> str | None:
@@ -160,6 +172,6 @@ def _upernet_config(encoder: PretrainedConfig, labels: Mapping[str, Any], change
 
 
 def _check_family(model_type: str) -> None:
-    if model_type not in SEGMENTERS + ENCODERS:
+    if model_type not in FAMILIES:
         raise ModelError(f"{model_type} networks do not work here: "
                            f"{REFUSED.get(model_type, 'none was tried, or transformers has no segmentation of them')}")

@@ -46,20 +46,13 @@ class Preprocessing:
         return SegformerImageProcessorPil(do_resize=False, do_reduce_labels=False, **scaling)
 
 
-# What each family is fed where its repository does not say; all others as ImageNet's usual mean and deviation have it.
-RGB_ONE = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-BGR_PLAIN = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), bgr=True)
-OF_FAMILY = {"beit": RGB_ONE, "mobilenet_v2": RGB_ONE, "mobilevit": BGR_PLAIN, "mobilevitv2": BGR_PLAIN}
-
-
-def read_preprocessing(where: str, model_type: str, *, revision: str = "main", subfolder: str = "",
+def read_preprocessing(where: str, usual: Preprocessing, *, revision: str = "main", subfolder: str = "",
                        required: bool = True) -> Preprocessing:
-    """What the preprocessor_config.json of a folder or repository says; keys that it lacks are as its family has them.
+    """What the preprocessor_config.json of a folder or repository says; keys that it lacks are as `usual`.
 
-    Without such a file: ModelError if `required`, else all as the family has it. Its resizing and cropping are not
+    Without such a file: ModelError if `required`, else `usual`. Its resizing and cropping are not
     taken over: pictures are seen at the training pixel size, in tiles.
     """
-    usual = OF_FAMILY.get(model_type, Preprocessing())
     try:
         path = cached_file(where, FILE, revision=revision, subfolder=subfolder,
                            _raise_exceptions_for_missing_entries=required)

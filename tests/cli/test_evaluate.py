@@ -1,6 +1,7 @@
 """scripts/evaluate.py as its users call it."""
 
 import json
+import shutil
 
 import pytest
 from processes import run_script, start
@@ -116,3 +117,13 @@ def test_an_unusual_measurement_takes_no_other_ones_place(model, tiny_dataset, t
     assert status == 2
     assert f"--results with {unusual} needs --variant" in stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_classes_in_another_order_are_refused_by_both_lists(model, tiny_dataset, tmp_path, capsys):
+    swapped = shutil.copytree(tiny_dataset, tmp_path / "data")
+    about = json.loads((swapped / "provenance.json").read_text())
+    (swapped / "provenance.json").write_text(json.dumps(about | {"class_names": ["gland", "background"]}))
+    for command, words in (("evaluate", ["--split", "validation", "--out", tmp_path / "out"]), ("calibrate", [])):
+        assert run_command(command, [str(model), str(swapped), *map(str, words)]) == 2
+        assert "the model's classes are background, gland, the dataset's gland, background" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

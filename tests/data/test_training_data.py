@@ -6,7 +6,7 @@ import datasets
 import pyarrow as pa
 import pytest
 from PIL import Image
-from tiny import write_dataset
+from tiny import no_truth, write_dataset
 
 from hf_gland.config import make_config
 from hf_gland.data import training_data
@@ -63,6 +63,17 @@ def test_images_of_unknown_pixel_size_are_trained_on_as_they_are(tmp_path, tiny_
     assert (known.mpp, known.notes) == (1.25, ())
     with pytest.raises(DatasetError, match=r"train-0: the pixel size is unknown, as that of 7 more images.*missing_mpp"):
         open_training_data(make_config({"dataset": str(unknown), "mpp": 1.25, "adapt_dataset": str(tiny_dataset)}))
+
+
+def test_images_to_adapt_to_whose_masks_number_the_classes_otherwise_are_refused(tmp_path):
+    three = write_dataset(tmp_path / "three", num_classes=3)
+    swapped = write_dataset(tmp_path / "swapped", num_classes=3)
+    unmasked = write_dataset(tmp_path / "unmasked", num_classes=2, dense=no_truth)
+    about = json.loads((swapped / "provenance.json").read_text())
+    (swapped / "provenance.json").write_text(json.dumps(about | {"class_names": ["background", "other gland", "gland"]}))
+    with pytest.raises(DatasetError, match=r"background, other gland, gland.*background, gland, other gland"):
+        open_training_data(make_config({"dataset": str(three), "adapt_dataset": str(swapped)}))
+    assert open_training_data(make_config({"dataset": str(three), "adapt_dataset": str(unmasked)})).target is not None
 
 
 @pytest.mark.parametrize("settings", [{"mpp": 1e-9}, {"mpp": 1.0, "missing_mpp": 1000.0}])

@@ -86,6 +86,16 @@ def test_a_missing_pixel_size_is_assumed_with_a_warning_and_gives_no_micrometres
         segmenter.predict(picture(), 0.5)
 
 
+def test_what_training_assumed_of_images_without_a_pixel_size_is_assumed_again(dark_is_gland):
+    """Trained at 1 µm per pixel on images that were taken for 0.5: shown such an image, it must see it as it did then."""
+    segmenter, rgb = dark_is_gland(mpp=1.0, missing_mpp=0.5), picture()
+    with pytest.warns(PixelSizeWarning, match=r"assuming 0\.5 µm per pixel, as the model took such images for in training"):
+        assumed = segmenter.predict(rgb)
+    assert np.array_equal(assumed.probabilities, segmenter.predict(rgb, 0.5).probabilities)
+    assert not np.array_equal(assumed.probabilities, segmenter.predict(rgb, 1.0).probabilities)
+    assert assumed.mpp is None
+
+
 def test_small_glands_and_holes_go_by_area_in_either_unit(dark_is_gland):
     segmenter = dark_is_gland(mpp=0.5)
     rgb = picture()

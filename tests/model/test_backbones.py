@@ -177,6 +177,7 @@ def test_a_backbones_own_scaling_is_used(tmp_path, weights_folder):
     MobileViTImageProcessorPil().save_pretrained(tmp_path)
     assert backbone_preprocessing(str(tmp_path)).bgr
     assert backbone_preprocessing("random:mobilevit").bgr
+    assert backbone_preprocessing("random:mobilenet_v2").std == (0.5, 0.5, 0.5)
 
 
 VIT = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 56}
@@ -232,16 +233,24 @@ TINY = {
     "mobilevit": {"hidden_sizes": [24] * 3, "neck_hidden_sizes": [8, 8, 16, 16, 16, 16, 32], "aspp_out_channels": 16,
                   "num_attention_heads": 2},
     "mobilevitv2": {"width_multiplier": 0.25, "aspp_out_channels": 16},
+    "upernet": {"hidden_size": 16, "pool_scales": [1, 2], "backbone_config": {
+        "model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8] * 4, "depths": [1] * 4,
+        "out_features": ["stage1", "stage2", "stage3", "stage4"]}},
     "dinov2": {"backbone_config": VIT, "hidden_size": 16, "pool_scales": [1, 2]},
 }
 
 
 @pytest.mark.parametrize("family", TINY)
-def test_families_that_work_take_pictures_of_any_size(family):
+def test_families_that_work_take_pictures_of_any_size_and_are_read_back(family, tmp_path):
     network = load_student(f"random:{family}", THREE, None, TINY[family]).eval()
     with torch.no_grad():
         assert full_size_logits(network, torch.randn(1, 3, 64, 96)).shape == (1, 3, 64, 96)
     assert head_parameter_names(network)
+    network.save_pretrained(tmp_path)
+    again = load_student(str(tmp_path), THREE, None)
+    kept = {name: v for name, v in network.state_dict().items() if not name.startswith("auxiliary_head.")}
+    assert kept.keys() == again.state_dict().keys()
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in kept.items())
 
 
 @pytest.mark.parametrize(("family", "reason"), [("dpt", "square pictures alone"), ("vit", "no backbone"),
