@@ -12,7 +12,7 @@ from gland_space.analysis import Analysis, Choice, analyse, chosen_prediction, d
 from gland_space.annotation import dataset_file, make_drawing
 from gland_space.demo import Demo
 from gland_space.downloads import KINDS, export_options, settings, write_download
-from gland_space.page_parts import MODEL_QUEUE
+from gland_space.page_parts import MODEL_QUEUE, sent_file
 from gland_space.pictures import read_picture, safe_name
 from gland_space.runner import Cancelled, Finished
 from hf_gland.errors import HfGlandError
@@ -32,7 +32,7 @@ def build_api(demo: Demo) -> None:
         if demo.model is not None:
             gr.Button().click(
                 segment_endpoint(demo),
-                [gr.File(label="picture: PNG, JPEG or TIFF", type="filepath"),
+                [sent_file("picture: PNG, JPEG or TIFF"),
                  gr.Number(None, label="mpp: µm per pixel, empty if unknown"),
                  gr.Number(75, label="unsure_below: mean confidence in %, 50 to 100"),
                  gr.Number(None, label="min_area: smallest gland in µm² (px without mpp), empty for the default"),
@@ -41,8 +41,8 @@ def build_api(demo: Demo) -> None:
                 api_name="segment", **options)
         gr.Button().click(
             row_endpoint(demo),
-            [gr.File(label="picture", type="filepath"),
-             gr.File(label="sparse_mask: 8-bit PNG of class numbers, 255 = unlabelled", type="filepath"),
+            [sent_file("picture"),
+             sent_file("sparse_mask: 8-bit PNG of class numbers, 255 = unlabelled"),
              gr.Textbox("", label="image_id, empty for the file's name"), gr.Textbox("", label="patient_id"),
              gr.Number(None, label="mpp: µm per pixel, empty if unknown")],
             gr.File(label="zip"), api_name="dataset_row", concurrency_limit=2)
@@ -55,7 +55,7 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
         """Segment the glands of one picture of H&E-stained tissue.
 
         Args:
-            picture: PNG, JPEG or TIFF file.
+            picture: PNG, JPEG or TIFF file, uploaded or as a data: URI; addresses are not fetched.
             mpp: µm per pixel of the picture; without it the model's own is assumed and sizes are in pixels.
             unsure_below: glands with a lower mean confidence, in %, are counted and marked as uncertain.
             min_area: smaller glands are left out; µm² with mpp, else pixels.

@@ -97,6 +97,20 @@ def html_widget(value: str, elem_id: str, *, classes: str = "") -> gr.HTML:
     return gr.HTML(value, elem_id=elem_id, elem_classes=classes, js_on_load=None, apply_default_css=False)
 
 
+def sent_file(label: str, **options: Any) -> gr.File:
+    """A file that a visitor sends. Of one that is named by its address gradio would fetch any size; this one does not."""
+    file = gr.File(label=label, type="filepath", **options)
+    keep = file.async_move_resource_to_block_cache
+
+    async def keep_sent(source: str | Path | None) -> str | None:
+        if str(source).startswith(("http://", "https://")):
+            raise gr.Error("send the file itself; addresses are not fetched", print_exception=False)
+        return await keep(source)
+
+    vars(file)["async_move_resource_to_block_cache"] = keep_sent  # a subclass would make gradio write a stub file here
+    return file
+
+
 def hidden_file() -> gr.File:
     return gr.File(visible="hidden", elem_classes="gl-hidden", label="file to download")
 
@@ -191,8 +205,8 @@ class PictureTab:
     # What they share.
 
     def picture_inputs(self, limits: Limits) -> None:
-        self.drop = gr.File(label=f"Picture: PNG, JPEG or TIFF (pyramids too), up to {limits.max_file_mb} MB", height=130,
-                            elem_id=f"{self.name}-drop", file_count="single", type="filepath")
+        self.drop = sent_file(f"Picture: PNG, JPEG or TIFF (pyramids too), up to {limits.max_file_mb} MB", height=130,
+                              elem_id=f"{self.name}-drop")
         self.pick = gr.HTML(examples_html(self.found), elem_id=f"{self.name}-examples", js_on_load=_EXAMPLE_JS,
                             apply_default_css=False, visible=bool(self.found))
 

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import gradio.mcp
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -81,8 +82,9 @@ class TemporaryFolder:
 
     def __init__(self, keep_seconds: float) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="hf-gland-space-"))
-        self._before = (os.environ.get("GRADIO_TEMP_DIR"), tempfile.tempdir)
+        self._before = (os.environ.get("GRADIO_TEMP_DIR"), tempfile.tempdir, gradio.mcp.DEFAULT_TEMP_DIR)
         os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = str(self.path)  # uploads pass through both
+        gradio.mcp.DEFAULT_TEMP_DIR = str(self.path)  # set when gradio loads; for what tools are given as data: URIs
         self._closed = threading.Event()
         self._keep_seconds = keep_seconds
         self._sweeper = threading.Thread(target=self._sweep, name="temporary files", daemon=True)
@@ -98,7 +100,7 @@ class TemporaryFolder:
             return
         self._closed.set()
         self._sweeper.join()
-        gradio_folder, tempfile.tempdir = self._before
+        gradio_folder, tempfile.tempdir, gradio.mcp.DEFAULT_TEMP_DIR = self._before
         if gradio_folder is None:
             os.environ.pop("GRADIO_TEMP_DIR", None)
         else:
@@ -125,9 +127,14 @@ def host_allowed(header: str, allowed: Collection[str]) -> bool:
     return True
 
 
+def same_site(origin: str | None, host: str) -> bool:
+    """Whether a request's Origin header, if there is one, is the page that its Host header names."""
+    return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+
+
 class Guard:
-    """ASGI middleware: which hosts are served (all where `hosts` is None), how large a request may be, and the total of
-    what visitors have stored in `folder`."""
+    """ASGI middleware: which hosts are served, and to which pages (all where `hosts` is None), how large a request may be,
+    and the total of what visitors have stored in `folder`."""
 
     def __init__(self, app: ASGIApp, folder: Path, limits: Limits, hosts: Collection[str] | None) -> None:
         self.app, self.folder, self.limits, self.hosts = app, folder, limits, hosts
@@ -137,10 +144,13 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        if self.hosts is not None and not host_allowed(headers.get("host", ""), self.hosts):
+        headers, closed = Headers(scope=scope), self.hosts is not None
+        if closed and not host_allowed(headers.get("host", ""), self.hosts or ()):
             await _refuse(scope, receive, send, 421, "this server does not answer under that name; start it with "
                           "--allow-host NAME to add one")
+            return
+        if closed and scope.get("method") == "POST" and not same_site(headers.get("origin"), headers.get("host", "")):
+            await _refuse(scope, receive, send, 403, "this server does not work for pages of other sites")
             return
         if "transfer-encoding" in headers:
             await _refuse(scope, receive, send, 411, "a request must state its length")

@@ -1,11 +1,14 @@
+import asyncio
 import concurrent.futures
 import csv
 import io
 import json
 import zipfile
 
+import gradio as gr
 import numpy as np
 import pytest
+from gland_space.downloads import KINDS
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -102,6 +105,20 @@ def test_files_of_the_server_cannot_be_asked_for(client, server):
         result = httpx.get(f"{server.url}/gradio_api/call/segment/{event}", timeout=120).text
         assert "event: error" in result
         assert "root:" not in result
+
+
+def test_addresses_are_not_fetched(client, server):
+    import httpx
+    for payload in ({"path": f"{server.url}/config"}, {"path": "https://example.invalid/a.png"}):
+        body = {"data": [payload | {"meta": {"_type": "gradio.FileData"}}, None, 75, None, 1]}
+        event = httpx.post(f"{server.url}/gradio_api/call/segment", json=body, timeout=120).json()["event_id"]
+        assert "addresses are not fetched" in httpx.get(f"{server.url}/gradio_api/call/segment/{event}", timeout=120).text
+    inputs = [block for block in server.page.blocks.values() if isinstance(block, gr.File) and block.label not in KINDS
+              and block.label != "file to download"]
+    assert len(inputs) == 5  # of both tabs and the endpoints
+    for block in inputs:
+        with pytest.raises(gr.Error, match="addresses are not fetched"):
+            asyncio.run(block.async_move_resource_to_block_cache("https://example.invalid/a.png"))
 
 
 def test_a_picture_and_its_mask_become_a_row(client, picture_file, tmp_path):

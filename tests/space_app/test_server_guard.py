@@ -1,13 +1,14 @@
 """Who may ask the server for what, and how much it keeps of it."""
 
+import asyncio
 import os
-import threading
 import time
 
 import httpx
 import pytest
 from gland_space import server as guard
 from gland_space.demo import QuotaError
+from gland_space.limits import Limits
 from gland_space.server import host_allowed, make_room
 from space_tools import Server
 
@@ -47,6 +48,26 @@ def test_every_path_is_closed_to_a_rebound_name(small, path):
     assert httpx.get(small.url + "/config", timeout=120).status_code == 200
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "https://127.0.0.1", "http://192.168.1.20:7860", "null"])
+def test_pages_of_other_sites_cannot_make_it_work(small, origin):
+    for path in ("/gradio_api/call/segment", "/gradio_api/upload", "/gradio_api/mcp/", "/gradio_api/queue/join"):
+        answer = httpx.post(small.url + path, headers={"Origin": origin, "Content-Type": "text/plain"}, timeout=120)
+        assert (answer.status_code, "pages of other sites" in answer.text) == (403, True)
+    assert upload(small, 1000, headers={"Origin": small.url}).status_code == 200
+
+
+def test_a_space_answers_under_any_name(tmp_path):
+    reached = []
+
+    async def app(scope, receive, send):
+        reached.append(scope["path"])
+
+    anywhere = guard.Guard(app, tmp_path, Limits(), None)
+    headers = [(b"host", b"owner-name.hf.space"), (b"origin", b"https://huggingface.co")]
+    asyncio.run(anywhere({"type": "http", "method": "POST", "path": "/config", "headers": headers}, None, None))
+    assert reached == ["/config"]
+
+
 def test_the_browser_is_told_to_fetch_nothing_from_elsewhere(small):
     policy = httpx.get(small.url + "/", timeout=120).headers["content-security-policy"]
     sources = dict(part.strip().split(" ", 1) for part in policy.split(";"))
@@ -78,32 +99,32 @@ def test_all_uploads_together_keep_to_a_quota_and_the_visitor_is_told(small, mon
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 3 * MIB
 
 
-def test_uploads_on_their_way_count_too(small, monkeypatch):
-    monkeypatch.setattr(guard, "IN_USE_SECONDS", 3600)
-    for path in small.demo.folder.rglob("*.png"):
-        path.unlink()
-    arrived, statuses = threading.Event(), []
+def test_uploads_on_their_way_count_too(tmp_path):
+    async def two_at_once():
+        arrived, statuses = asyncio.Event(), []
 
-    def slowly():
-        yield b"x"
-        arrived.wait(60)
-        yield b"x" * (3 * MIB // 2 - 1)
+        async def slow_app(scope, receive, send):
+            await arrived.wait()
+            statuses.append(200)
 
-    slow = threading.Thread(target=lambda: statuses.append(httpx.post(
-        f"{small.url}/gradio_api/upload", content=slowly(), timeout=120,
-        headers={"Content-Length": str(3 * MIB // 2), "Content-Type": "multipart/form-data; boundary=x"}).status_code))
-    slow.start()
-    try:
-        for _ in range(200):
-            if (answer := upload(small, 3 * MIB // 2)).status_code == 507:
-                break
-            for path in small.demo.folder.rglob("*.png"):
-                path.unlink()
-        assert answer.status_code == 507
-    finally:
+        async def send(message):
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        def upload_of(size):
+            headers = [(b"host", b"127.0.0.1"), (b"content-length", str(size).encode())]
+            return closed({"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": headers}, None, send)
+
+        closed = guard.Guard(slow_app, tmp_path, Limits(quota_mb=3, max_file_mb=2), ())
+        first = asyncio.create_task(upload_of(3 * MIB // 2))
+        await asyncio.sleep(0)
+        await upload_of(3 * MIB // 2 + 1)
         arrived.set()
-        slow.join()
-    assert upload(small, 3 * MIB // 2).status_code == 200  # what did not arrive counts no more
+        await first
+        await upload_of(3 * MIB // 2 + 1)  # what did not arrive in the end counts no more
+        return statuses
+
+    assert asyncio.run(two_at_once()) == [507, 200, 200]
 
 
 def test_room_is_made_from_the_oldest_file(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import gradio.mcp
 from gland_space.server import TemporaryFolder, new_folder, sweep
 
 
@@ -25,15 +26,15 @@ def test_a_new_folder_has_no_guessable_name(tmp_path):
 
 
 def test_python_and_gradio_write_into_it_until_it_is_closed():
-    before = (tempfile.gettempdir(), os.environ.get("GRADIO_TEMP_DIR"))
+    before = (tempfile.gettempdir(), os.environ.get("GRADIO_TEMP_DIR"), gradio.mcp.DEFAULT_TEMP_DIR)
     folder = TemporaryFolder(60)
     try:
         with tempfile.NamedTemporaryFile() as file:
             assert Path(file.name).parent == folder.path
-        assert os.environ["GRADIO_TEMP_DIR"] == str(folder.path)
+        assert os.environ["GRADIO_TEMP_DIR"] == gradio.mcp.DEFAULT_TEMP_DIR == str(folder.path)
         (folder.path / "left.txt").write_text("x")
     finally:
         folder.close()
     folder.close()
     assert not folder.path.exists()
-    assert (tempfile.gettempdir(), os.environ.get("GRADIO_TEMP_DIR")) == before
+    assert (tempfile.gettempdir(), os.environ.get("GRADIO_TEMP_DIR"), gradio.mcp.DEFAULT_TEMP_DIR) == before
