@@ -68,6 +68,12 @@ def test_learning_rate_rises_to_its_peak_then_falls_towards_0(steps, share):
     assert learning_rate_factor(steps, steps, share) == 0
 
 
+def test_learning_rate_falls_with_the_power_of_0_9():
+    assert learning_rate_factor(50, 100, 0.0) == pytest.approx(0.535887, abs=1e-6)  # 0.5 ** 0.9
+    assert learning_rate_factor(60, 100, 0.2) == pytest.approx(0.535887, abs=1e-6)  # half-way after the rise
+    assert learning_rate_factor(90, 100, 0.0) == pytest.approx(0.125893, abs=1e-6)  # 0.1 ** 0.9
+
+
 @settings(deadline=None, max_examples=80)
 @given(warmup=st.integers(0, 50), length=st.integers(1, 2000), refreshes=st.integers(1, 12),
        growth=st.floats(1, 2.5))

@@ -136,6 +136,8 @@ class TestSchedules:
         assert all(w == pytest.approx(0, abs=1e-12) for w in weights[WARMUP:])
         assert all(values(step).unlabelled_weight == 0 for step in range(STEPS))
         assert values(0, warmup_background="assume", mode="full").unlabelled_weight == 0
+        at_once = values(0, warmup_fraction=0.0, warmup_background="assume", assumed_weight=0.2, assumed_weight_end=0.05)
+        assert at_once.unlabelled_weight == pytest.approx(0.05)  # without a warm-up there is nothing to fade over
         lasting = values(STEPS - 1, warmup_background="assume", assumed_weight=0.2, assumed_weight_end=0.05)
         assert lasting.unlabelled_weight == pytest.approx(0.05)
 

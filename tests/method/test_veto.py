@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.method.veto import LEAST_EVIDENCE_PX, REGION_CONFIDENCE, contradicted
+from hf_gland.method.veto import contradicted
 
 EVEN = np.ones(2)
 
@@ -47,9 +47,18 @@ def test_labels_that_agree_outweigh_a_stroke(two_glands):
 
 def test_a_few_pixels_are_no_evidence(two_glands):
     sparse = unlabelled(two_glands.shape)
-    sparse[4, 3:3 + LEAST_EVIDENCE_PX - 1] = 0
+    sparse[4, 3:12] = 0  # nine
     assert not contradicted(sure(two_glands), sparse, EVEN).any()
-    sparse[4, 3 + LEAST_EVIDENCE_PX - 1] = 0
+    sparse[4, 12] = 0  # ten
+    assert contradicted(sure(two_glands), sparse, EVEN).any()
+
+
+def test_as_much_for_a_region_as_against_it_refutes_nothing(two_glands):
+    sparse = unlabelled(two_glands.shape)
+    sparse[10, 3:15], sparse[11, 3:15] = 0, 1
+    assert not contradicted(sure(two_glands), sparse, EVEN).any()
+    assert not contradicted(sure(two_glands), sparse, np.array([0.75, 0.75])).any()
+    sparse[12, 3] = 0
     assert contradicted(sure(two_glands), sparse, EVEN).any()
 
 
@@ -57,11 +66,12 @@ def test_a_bridge_that_the_teacher_is_not_sure_of_does_not_join_regions(two_glan
     answer = two_glands.copy()
     answer[9:11, 15:25] = 1
     probabilities = sure(answer)
-    probabilities[:, 9:11, 15:25] = sure(answer, REGION_CONFIDENCE - 0.01)[:, 9:11, 15:25]
+    probabilities[:, 9:11, 15:25] = sure(answer, 0.69)[:, 9:11, 15:25]
     sparse = unlabelled(answer.shape)
     sparse[10, 3:15] = 0
     assert not contradicted(probabilities, sparse, EVEN)[:, 15:].any()
-    assert contradicted(sure(answer), sparse, EVEN)[4:16, 25:37].all()  # with a sure bridge they are one region
+    probabilities[:, 9:11, 15:25] = sure(answer, 0.71)[:, 9:11, 15:25]
+    assert contradicted(probabilities, sparse, EVEN)[4:16, 25:37].all()  # with a bridge above 0.7 they are one region
 
 
 def test_stroma_is_refuted_by_an_outline(two_glands):
@@ -83,7 +93,7 @@ def test_it_equals_a_flood_fill_by_hand(seed, classes):
     answer, confidence = probabilities.argmax(0), probabilities.max(0)
     expected, seen = np.zeros(sparse.shape, bool), np.zeros(sparse.shape, bool)
     for start in np.ndindex(sparse.shape):
-        if seen[start] or confidence[start] <= REGION_CONFIDENCE:
+        if seen[start] or confidence[start] <= 0.7:
             continue
         region, todo = [], [start]
         seen[start] = True
@@ -92,12 +102,12 @@ def test_it_equals_a_flood_fill_by_hand(seed, classes):
             region.append((y, x))
             for near in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
                 if (0 <= near[0] < sparse.shape[0] and 0 <= near[1] < sparse.shape[1] and not seen[near]
-                        and confidence[near] > REGION_CONFIDENCE and answer[near] == answer[start]):
+                        and confidence[near] > 0.7 and answer[near] == answer[start]):
                     seen[near] = True
                     todo.append(near)
         said = [sparse[p] for p in region if sparse[p] != IGNORE_INDEX]
         against = [s for s in said if s != answer[start]]
-        refuted = (len(against) >= LEAST_EVIDENCE_PX
+        refuted = (len(against) >= 10
                    and sum(weights[s] for s in against) > sum(weights[s] for s in said if s == answer[start]) + 1e-9)
         for p in region:
             expected[p] = refuted

@@ -40,7 +40,7 @@ class TestRefinedRun:
             assert decay == pytest.approx(0.5 + 0.4 * (1 - math.cos(math.pi * i / (self.STEPS - 1))) / 2)
 
     def test_the_balance_of_the_classes_is_whole_in_warmup_and_gone_half_way_through_the_rest(self, refined):
-        balance = [r["balance"] for r in refined.records]
+        balance = [r["class_weighting"] for r in refined.records]
         assert balance[:self.WARMUP + 1] == [1] * (self.WARMUP + 1)
         assert balance[self.WARMUP:] == pytest.approx([max(1 - i / 4, 0) for i in range(self.STEPS - self.WARMUP)])
 
@@ -123,9 +123,9 @@ class TestData:
             run_training(tmp_path / "refused", tiny_settings(dataset))
         assumed = {"warmup_background": "assume", "assumed_weight": 0.2, "assumed_weight_end": 0.0}
         records = read_records(run_training(tmp_path / "run", tiny_settings(dataset, **assumed)))
-        assert records[0]["assumed_weight"] == 0.2
-        assert records[1]["assumed_weight"] < 0.2
-        assert all(r["assumed_weight"] == pytest.approx(0, abs=1e-12) for r in records[3:])
+        assert records[0]["unlabelled_weight"] == 0.2
+        assert records[1]["unlabelled_weight"] < 0.2
+        assert all(r["unlabelled_weight"] == pytest.approx(0, abs=1e-12) for r in records[3:])
         assert all(math.isfinite(r["loss"]) for r in records)
 
     def test_labels_without_a_gland_are_refused(self, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from hf_gland.config import ConfigError, Parser, add_settings, all_variants, config_from_arguments, make_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def started(*arguments, config="bench"):
