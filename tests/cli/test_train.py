@@ -68,6 +68,9 @@ class TestFinishedRun:
         assert "--steps 6" in saved["command"]
         assert saved["recipe"] == "mine"
         assert saved["processes"] == 1
+        assert saved["precision"] == "float32"
+        assert saved["versions"]["torch"] == torch.__version__
+        assert saved["encoder"] is None  # random weights
         assert len(read_records(run)) == 7  # six steps and the validation
         assert saved["validation_mIoU"] == read_records(run)[-1]["validation_mIoU"]
 
@@ -75,7 +78,7 @@ class TestFinishedRun:
         run, _, _ = finished
         model = AutoModelForSemanticSegmentation.from_pretrained(run / "model")
         assert model.config.id2label == {0: "background", 1: "gland"}
-        assert AutoImageProcessor.from_pretrained(run / "model").size["height"] % 32 == 0
+        assert AutoImageProcessor.from_pretrained(run / "model").do_resize is False
         image = picture(20, 2)[0]
         segments = pipeline("image-segmentation", model=str(run / "model"))(Image.fromarray(image))
         assert {s["label"] for s in segments} <= {"background", "gland"}

@@ -93,7 +93,8 @@ class TestRefinedRun:
         model = AutoModelForSemanticSegmentation.from_pretrained(refined.run / "model")
         processor = AutoImageProcessor.from_pretrained(refined.run / "model")
         assert model.config.id2label == {0: "background", 1: "gland"}
-        assert processor.size == {"height": 64, "width": 64}  # of 72×80, to whole strides of the network
+        seen = processor(np.zeros((72, 90, 3), np.uint8), return_tensors="pt")["pixel_values"]
+        assert seen.shape == (1, 3, 72, 90)  # a picture at its own size
 
     def test_the_same_settings_give_the_same_run(self, refined, tiny_dataset, tmp_path):
         again = run_training(tmp_path / "run", tiny_settings(tiny_dataset))
@@ -154,9 +155,9 @@ class TestData:
         assert all(torch.isfinite(w).all() for w in weights(tmp_path / "run").values())
 
     def test_the_training_pixel_size_reaches_the_model(self, tiny_dataset, tmp_path):
-        run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, mpp=1.0, steps=2))
-        assert AutoModelForSemanticSegmentation.from_pretrained(run / "model").config.mpp == 1.0
-        assert AutoImageProcessor.from_pretrained(run / "model").size == {"height": 32, "width": 32}
+        run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, mpp=1.0, missing_mpp=0.25, steps=2))
+        config = AutoModelForSemanticSegmentation.from_pretrained(run / "model").config
+        assert (config.mpp, config.missing_mpp) == (1.0, 0.25)
 
     def test_validation_counts_labelled_pixels_and_keeps_dense_scores_apart(self, tiny_dataset, tmp_path):
         run = run_training(tmp_path / "run", tiny_settings(tiny_dataset, steps=4, validation_split="validation",
