@@ -18,13 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 # accelerate's own --mixed_precision only keeps it from asking for one: the setting of that name decides (auto).
 demo: setup
-	$(BIN)/python scripts/build_dataset.py synthetic --out $(DEMO)/dataset --overwrite
-	rm -rf $(DEMO)/run $(DEMO)/predictions
-	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-		scripts/train.py --config demo --dataset $(DEMO)/dataset --out $(DEMO)/run
-	$(BIN)/python scripts/evaluate.py $(DEMO)/run/model $(DEMO)/dataset --split test test_shifted \
-		--out $(DEMO)/evaluation --overwrite
-	@echo "pictures and tables: $(DEMO)/evaluation"
+	$(BIN)/hf-gland demo --out $(DEMO)
 
 lint: setup
 	$(BIN)/ruff check .
