@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 
 from hf_gland.config import TrainConfig, all_settings, read_saved_config
 from hf_gland.errors import HfGlandError
+from hf_gland.files import respect_umask
 
 CHECKSUMS = "SHA256SUMS"
 NAME = re.compile(r"step-(\d+)(\.replaced)?")  # .replaced: one that a later checkpoint of the same step takes the place of
@@ -136,6 +137,7 @@ def save_checkpoint(run: Path, state: TrainingState, config: TrainConfig) -> Pat
         save_model(state.student, str(part / "student.safetensors"))
         save_model(state.teacher, str(part / "teacher.safetensors"))
         save_file(optimizer_tensors(state.optimizer, state.student), str(part / "optimizer.safetensors"))
+        respect_umask(part)
         if state.bank is not None:
             link_or_copy(state.bank, part / "bank.u8")
         (part / "training_config.json").write_text(config.to_json())

@@ -85,6 +85,7 @@ def test_a_checkpoint_is_safetensors_json_and_the_bank(tmp_path):
     path = save(tmp_path / "run", state, {"loss": 0.5}, seed=4)
     assert set(tree(path)) == {"student.safetensors", "teacher.safetensors", "optimizer.safetensors", "bank.u8",
                                "state.json", "training_config.json", "metrics.json", "SHA256SUMS"}
+    assert len({file.stat().st_mode for file in path.iterdir()}) == 1  # safetensors would let the owner alone read it
     assert path.name == "step-000001"
     assert json.loads((path / "metrics.json").read_text()) == {"loss": 0.5}
     assert json.loads((path / "training_config.json").read_text())["optim"]["seed"] == 4
