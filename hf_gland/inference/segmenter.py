@@ -194,7 +194,7 @@ class GlandSegmenter:
         if not pictures:
             return helper.submit(failed, batch[0].error)
         started, name = time.perf_counter(), displayable(batch[0].path)
-        mpp = batch[0].picture.mpp if mpp is None else mpp
+        mpp = pictures[0].mpp if mpp is None else mpp
         shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
             clean_up = self._clean_up(mpp, post, name)
