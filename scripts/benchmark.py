@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -32,14 +33,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: bu
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import get_scheduler, pipeline
 
 from hf_gland.config import Parser, TrainConfig, add_settings, config_from_arguments
-from hf_gland.data.loading import CropDataset
 from hf_gland.data.training_data import open_training_data
 from hf_gland.environment import git_commit, hardware, versions
 from hf_gland.files import write_atomically
@@ -50,23 +49,17 @@ from hf_gland.imaging.resample import resample_image, resample_probabilities
 from hf_gland.inference.glands import glands_from_probabilities
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.method.losses import step_loss
 from hf_gland.method.schedules import planned_refreshes, warmup_steps
-from hf_gland.method.targets import make_targets
 from hf_gland.model.backbones import backbone_preprocessing, load_network
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.model.precision import PRECISION, autocast, precision_name, resolve_precision
-from hf_gland.model.student import class_probabilities, full_size_logits
-from hf_gland.model.teacher import update_teacher
+from hf_gland.model.student import class_probabilities
 from hf_gland.options import PostProcessing, Tiling
 from hf_gland.train.accelerator import make_accelerator
-from hf_gland.train.loop import Training
+from hf_gland.train.loop import take_step
+from hf_gland.train.setup import set_up
 
 BLOCKS, BLOCK_STEPS, REFRESH_REPEATS, STAGE_REPEATS = 8, 5, 3, 20
-TRAINING_STAGES = {"crops of images, labels and bank": CropDataset.__getitem__, "student forward": full_size_logits,
-                   "threshold and fusion": make_targets, "loss": step_loss, "backward": Accelerator.backward,
-                   "gradient clipping": Accelerator.clip_grad_norm_, "optimiser": AcceleratedOptimizer.step,
-                   "teacher update": update_teacher}
 INFERENCE_STAGES = {"decoding files": read_picture, "resampling to the model's pixel size": resample_image,
                     "network": class_probabilities, "resampling probabilities": resample_probabilities,
                     "finding and measuring glands": glands_from_probabilities}
@@ -117,12 +110,13 @@ def step_ratio(config: TrainConfig) -> dict:
         runs = {}
         for name, settings in (("supervised", supervised), ("refined", refined)):
             run = Path(folder) / name
-            runs[name] = Training(settings, run, make_accelerator(settings, run), {"recipe": "benchmark"})
+            runs[name] = set_up(settings, run, make_accelerator(settings, run), {"recipe": "benchmark"})
         refresh_seconds = [seconds(runs["refined"].refresh) for _ in range(REFRESH_REPEATS + 1)][1:]
         batches = {name: run.batches(config.optim.steps) for name, run in runs.items()}
-        blocks = alternate({name: lambda name=name: runs[name].step(batches[name]) for name in runs})
-        with stage_clock(TRAINING_STAGES) as stages:
-            whole = seconds(lambda: [runs["refined"].step(batches["refined"]) for _ in range(STAGE_REPEATS)])
+        blocks = alternate({name: lambda name=name: take_step(runs[name], batches[name]) for name in runs})
+        stages: dict[str, float] = {}
+        whole = seconds(lambda: [take_step(runs["refined"], batches["refined"], partial(stage, stages))
+                                 for _ in range(STAGE_REPEATS)])
     warmup = warmup_steps(config.optim.steps, config.method.warmup_fraction)
     refreshes = len(planned_refreshes(config.changed(mode="refined", refresh="bank")))
     refreshing = refreshes * statistics.median(refresh_seconds)
@@ -145,10 +139,10 @@ def training_ratio(config: TrainConfig) -> dict:
     settings = config.changed(mode="full", tracker="none", save_every=0)
     with tempfile.TemporaryDirectory() as folder:
         accelerator = make_accelerator(settings, Path(folder) / "ours")
-        ours = Training(settings, Path(folder) / "ours", accelerator, {"recipe": "benchmark"})
+        ours = set_up(settings, Path(folder) / "ours", accelerator, {"recipe": "benchmark"})
         batches = ours.batches(config.optim.steps)
         example = example_loop(settings, accelerator)
-        blocks = alternate({"ours": lambda: ours.step(batches), "example": lambda: next(example)})
+        blocks = alternate({"ours": lambda: take_step(ours, batches), "example": lambda: next(example)})
     rates = {name: [config.optim.batch_size / s for s in took] for name, took in blocks.items()}
     return {"benchmark": "training against transformers' example loop", "precision": f"{ours.note['precision']} for both",
             "dataset": ours.note["data"]["source"],
@@ -260,6 +254,16 @@ def alternate(actions: dict[str, Callable[[], object]], repeats: int = BLOCK_STE
 
 
 @contextmanager
+def stage(took: dict[str, float], name: str) -> Iterator[None]:
+    """Add up in `took` the seconds spent inside, the device's queue emptied before and after."""
+    synchronise()
+    start = time.perf_counter()
+    yield
+    synchronise()
+    took[name] = took.get(name, 0.0) + time.perf_counter() - start
+
+
+@contextmanager
 def stage_clock(stages: Mapping[str, Callable]) -> Iterator[dict[str, float]]:
     """Seconds spent in each of `stages` (name: the stage's function or method) meanwhile, whichever module calls it."""
     took = dict.fromkeys(stages, 0.0)
@@ -294,13 +298,15 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def seconds(action) -> float:  # type: ignore[no-untyped-def]
     """Wall-clock time of a call, the device's queue emptied before and after."""
+    took: dict[str, float] = {}
+    with stage(took, ""):
+        action()
+    return took[""]
+
+
+def synchronise() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    start = time.perf_counter()
-    action()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Train a model: `accelerate launch scripts/train.py --help`."""
+"""Train a model: `python scripts/train.py --help`, in several processes `torchrun --nproc-per-node N scripts/train.py …`."""
 
 import sys
 
-from hf_gland.cli.train import main
+from hf_gland.cli.main import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("train"))

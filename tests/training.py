@@ -15,7 +15,9 @@ from hf_gland.method import targets
 from hf_gland.method.pseudo_labels import PseudoLabels
 from hf_gland.train import loop
 from hf_gland.train.accelerator import make_accelerator
-from hf_gland.train.loop import Training, train
+from hf_gland.train.loop import train
+from hf_gland.train.run import TrainingRun
+from hf_gland.train.setup import set_up
 
 
 def forget_accelerator() -> None:
@@ -32,11 +34,11 @@ def run_training(run: Path, settings: dict[str, Any], resume: bool = False, vari
     return run
 
 
-def prepare_training(run: Path, settings: dict[str, Any]) -> Training:
+def prepare_training(run: Path, settings: dict[str, Any]) -> TrainingRun:
     """A run that is set up and has not taken a step."""
     forget_accelerator()
     config = make_config(settings)
-    return Training(config, run, make_accelerator(config, run), {})
+    return set_up(config, run, make_accelerator(config, run), {})
 
 
 def weights(run: Path, network: str = "teacher") -> dict[str, torch.Tensor]:

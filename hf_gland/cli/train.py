@@ -1,72 +1,149 @@
 """Train a gland segmentation model from sparse labels.
 
-  accelerate launch scripts/train.py --config bench --dataset DATASET --out runs/first
-  accelerate launch scripts/train.py --config bench --dataset DATASET --out runs/first --resume
+  python scripts/train.py --config bench --dataset DATASET --out runs/first
+  python scripts/train.py --config bench --dataset DATASET --out runs/first --resume
   torchrun --nproc-per-node 2 scripts/train.py --config bench --dataset DATASET --out runs/two
 
+`accelerate launch scripts/train.py …` does the same; with -q, an error of ours is the last that it shows.
 --config names a .toml or .json file of settings, or a recipe that ships with the package; every setting can be given
 as --key value as well, by its short name or its place, with dashes or underscores (--threshold_start, --threshold-start,
 --method.threshold.start), and wins over the file. RUN/model is a plain transformers repository when it is done.
 """
 
+from __future__ import annotations
+
 import argparse
+import json
+import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hf_gland.config import Parser, add_settings, config_from_arguments, recipe_name, recipe_names
-from hf_gland.environment import hardware
-from hf_gland.hub.errors import HubError
-from hf_gland.hub.pusher import CheckpointPusher
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores
-from hf_gland.model.precision import precision_in_words
-from hf_gland.train.accelerator import make_accelerator
-from hf_gland.train.checkpoint import CheckpointError
-from hf_gland.train.loop import Interrupted, train
+from hf_gland.metrics.keys import PIXEL
+
+if TYPE_CHECKING:  # --help answers without torch
+    from hf_gland.config import TrainConfig
+    from hf_gland.train.run import Callback
+
+INTERRUPTED = "stopped outside the steps; nothing was saved since the last checkpoint"
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE_OR_RECIPE",
                         help=f"settings to start from ({', '.join(recipe_names())})")
     parser.add_argument("--out", required=True, metavar="RUN", type=Path,
                         help="folder for checkpoints, logs and the model")
-    parser.add_argument("--resume", action="store_true", help="continue RUN from its last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue RUN from its last whole checkpoint")
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME",
                         help="send checkpoints and the model to this Hub repository while training goes on; a slow or "
                         "absent Hub never stops a run")
     parser.add_argument("--private", action="store_true", help="make that repository private")
     add_settings(parser)
-    arguments = parser.parse_args()
-    pusher: CheckpointPusher | None = None
-    try:
-        keep_freed_memory()
-        use_all_cores()
-        config = config_from_arguments(arguments, arguments.config)
-        accelerator = make_accelerator(config, arguments.out)
-        if accelerator.is_main_process:
-            print(f"training on {hardware(str(accelerator.device))}, in "
-                  f"{precision_in_words(accelerator.device, config.optim.mixed_precision)}", flush=True)
-        note = {"command": shlex.join(["accelerate", "launch", *sys.argv]),
-                "recipe": recipe_name(arguments.config)}
-        if arguments.push_to_hub and accelerator.is_main_process:
-            pusher = CheckpointPusher(arguments.push_to_hub, arguments.out, private=arguments.private)
-            pusher.start()
-        folder = train(config, arguments.out, accelerator, resume=arguments.resume, note=note,
-                       on_checkpoint=pusher.on_checkpoint if pusher else None)
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        if pusher:
-            pusher.on_interrupt()
-        return 130
-    except KeyboardInterrupt:
-        print("stopped outside the steps; nothing was saved since the last checkpoint", file=sys.stderr)
-        return 130
-    except (CheckpointError, HubError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from hf_gland.environment import hardware
+    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.precision import precision_in_words
+    from hf_gland.train.accelerator import make_accelerator
+    from hf_gland.train.loop import Interrupted, train
+
+    keep_freed_memory()
+    use_all_cores()
+    config = config_from_arguments(arguments, arguments.config)
+    accelerator = make_accelerator(config, arguments.out)
     if accelerator.is_main_process:
-        print(f"model written to {folder}")
-    if pusher:
-        pusher.on_finish(folder)
+        print(f"training on {hardware(str(accelerator.device))}, in "
+              f"{precision_in_words(accelerator.device, config.optim.mixed_precision)}", flush=True)
+    note = {"command": command(), "recipe": recipe_name(arguments.config)}
+    try:
+        train(config, arguments.out, accelerator, resume=arguments.resume, note=note,
+              callbacks=[summary(), *pushing(arguments)])
+    except Interrupted as stopped:
+        if accelerator.is_main_process:
+            print(stopped, file=sys.stderr)
+        return 130
     return 0
+
+
+def command() -> str:
+    """The command that started this process, with its launcher."""
+    launcher = ["python"] if sys.argv[0].endswith(".py") else []
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        launcher = ["accelerate", "launch"]
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        launcher = ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1")]
+    return shlex.join([*launcher, *sys.argv])
+
+
+def pushing(arguments: argparse.Namespace) -> list[Callback]:
+    """What sends checkpoints and model to the Hub, if that is asked for."""
+    from hf_gland.hub.pusher import CheckpointPusher
+    from hf_gland.train.run import Callback, TrainingRun
+
+    if not arguments.push_to_hub:
+        return []
+    pusher = CheckpointPusher(arguments.push_to_hub, arguments.out, private=arguments.private)
+
+    class Push(Callback):
+        def on_start(self, run: TrainingRun) -> None:
+            pusher.start()
+
+        def on_checkpoint(self, run: TrainingRun, checkpoint: Path) -> None:
+            pusher.on_checkpoint(checkpoint)
+
+        def on_stop(self, run: TrainingRun) -> None:
+            pusher.on_interrupt()
+
+        def on_end(self, run: TrainingRun, model: Path) -> None:
+            pusher.on_finish(model)
+
+    return [Push()]
+
+
+def summary() -> Callback:
+    """What prints how a run ended, and how to go on."""
+    from hf_gland.train.run import Callback, TrainingRun
+
+    class Summary(Callback):
+        def on_end(self, run: TrainingRun, model: Path) -> None:
+            notes = json.loads((model / "training_metrics.json").read_text("utf-8"))
+            print("\n".join(ending(run.config, run.folder, notes)), flush=True)
+
+    return Summary()
+
+
+def ending(config: TrainConfig, run: Path, notes: dict[str, Any]) -> list[str]:
+    """Lines on a finished run: its scores, where its files lie and how to open them, and the next commands.
+
+    `notes`: those of its model's training_metrics.json.
+    """
+    def scores(prefix: str) -> str:
+        return ", ".join(f"{key} {notes[prefix + key]:.1f}" for key in PIXEL if notes.get(prefix + key) is not None)
+
+    def script(name: str, *words: object) -> str:
+        program = ["python", f"scripts/{name}.py"] if sys.argv[0].endswith(".py") else ["hf-gland", name]
+        return shlex.join([*program, *map(str, words)])
+
+    seconds, right = round(notes["train_seconds"]), notes.get("pseudo_accuracy")
+    lines = [f"trained {config.optim.steps} steps in {seconds // 60} min {seconds % 60} s; the last one: loss "
+             f"{notes['loss']:.3f}" + (f", {100 * notes['coverage']:.0f} % of the pixels with a pseudo-label" + (
+                 "" if right is None else f", {100 * right:.0f} % of them right") if notes["coverage"] else "")]
+    lines += [f"validation on {what}: {scores(prefix)}" for what, prefix in (
+        ("the labelled pixels", "validation_"), ("all pixels", "validation_dense_")) if scores(prefix)]
+    if "validation_step" not in notes:
+        lines.append("validation: none, as no split was held out for it")
+    if (run / "panels").is_dir():
+        lines.append(f"pictures of crops, labels, what was learned from them and predictions: {run / 'panels'}")
+    if config.run.tracker == "tensorboard":
+        lines.append(f"curves: {shlex.join(['tensorboard', '--logdir', str(run / 'tracking')])}")
+    lines += [f"every step: {run / 'metrics.jsonl'}", f"model written to {run / 'model'}"]
+    held_out = any(name.startswith("test") or name == "validation" for name in notes["data"].get("splits", {}))
+    if held_out:
+        lines.append(f"next: {script('evaluate', run / 'model', config.data.dataset, '--out', run / 'evaluation')}")
+    lines.append(f"{'and' if held_out else 'next'}: {script('predict', 'IMAGES', '--model', run / 'model', '--out', 'out')}")
+    return lines

@@ -17,9 +17,10 @@ from hf_gland.data.loading import CropDataset, draw_keys
 from hf_gland.data.store import TrainingStore
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method import schedules
-from hf_gland.model.backbones import backbone_preprocessing, head_parameter_names, load_student
+from hf_gland.model.backbones import backbone_preprocessing, load_student
 from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.student import full_size_logits
+from hf_gland.train.optim import make_optimizer, set_learning_rates
 
 PRESENT, ABSENT = 0.2, 0.01  # shares of a patch: a gland's corner is neither a gland patch nor a patch without
 
@@ -54,16 +55,12 @@ def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[s
     torch.manual_seed(optim.seed)
     model = load_student(config.model.backbone, class_names, config.data.mpp or None, config.model_overrides())
     model.to(torch.device(device)).train()  # type: ignore[arg-type]  # transformers wraps `to` without its types
-    head = head_parameter_names(model)
-    groups = [{"params": [p for n, p in model.named_parameters() if (n in head) == in_head],
-               "peak": optim.learning_rate * (optim.head_lr_factor if in_head else 1)} for in_head in (False, True)]
-    optimizer = torch.optim.AdamW(groups, lr=optim.learning_rate, weight_decay=optim.weight_decay, fused=True)
+    optimizer = make_optimizer(model, optim)
     precision = resolve_precision(device, optim.mixed_precision)
     preprocessing = backbone_preprocessing(config.model.backbone)
     crops = CropDataset(store, dataclasses.replace(config.augment, cutmix=0.0), optim.seed)
     for step in tqdm(range(optim.steps), desc="training the tagger", unit="step"):
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * schedules.learning_rate_factor(step, optim.steps, optim.lr_warmup_fraction)
+        set_learning_rates(optimizer, schedules.learning_rate_factor(step, optim.steps, optim.lr_warmup_fraction))
         items = [crops[key] for key in draw_keys(optim.seed, len(crops), step * optim.batch_size, optim.batch_size)]
         images, dense = (torch.stack([item[name] for item in items]).to(device) for name in ("strong", "truth"))
         tags = patch_tags(dense, len(class_names))

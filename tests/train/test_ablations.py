@@ -11,6 +11,7 @@ from hf_gland.method.schedules import quantile_thresholds
 from hf_gland.model.preprocessing import Preprocessing
 from hf_gland.train import loop
 from hf_gland.train.checkpoint import checkpoint_paths
+from hf_gland.train.loop import take_step
 
 
 class TestWhatTheStudentMayLearnFrom:
@@ -115,7 +116,7 @@ class TestAblations:
         training.refresh()
         batches = list(training.batches(2))
         for batch, step in zip(batches, (0, 1), strict=True):
-            training.step(iter([batch]))
+            take_step(training, iter([batch]))
             sparse, teacher = given[step]
             assert torch.equal(sparse, batch["sparse"])
             assert torch.equal(teacher, batch["bank"].float() / 255)

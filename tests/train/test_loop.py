@@ -9,10 +9,13 @@ from training import forget_accelerator, prepare_training, read_records, run_tra
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from hf_gland.config import make_config
+from hf_gland.data.loading import CropDataset
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.train import loop
+from hf_gland.train import callbacks, loop
 from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.checkpoint import CheckpointError, checkpoint_paths
+from hf_gland.train.loop import take_step
+from hf_gland.train.run import Callback
 
 
 class TestRefinedRun:
@@ -175,9 +178,9 @@ class TestData:
 class TestMachinery:
     def test_accumulated_micro_batches_see_the_draws_of_the_whole_batch(self, tiny_dataset, tmp_path, monkeypatch):
         drawn = {1: [], 2: []}
-        read = loop.CropDataset.__getitem__
+        read = CropDataset.__getitem__
         for accumulation, keys in drawn.items():
-            monkeypatch.setattr(loop.CropDataset, "__getitem__",
+            monkeypatch.setattr(CropDataset, "__getitem__",
                                 lambda self, key, keys=keys: keys.append(key) or read(self, key))
             settings = tiny_settings(tiny_dataset, gradient_accumulation=accumulation)
             run = run_training(tmp_path / f"{accumulation}", settings)
@@ -193,17 +196,17 @@ class TestMachinery:
         training = prepare_training(tmp_path / "run", settings)
         batches = training.batches(3)
         for _ in range(3):
-            training.step(batches)
-        assert {int(s["step"]) for s in training.optimizer.state.values()} == {3}
+            take_step(training, batches)
+        assert {int(s["step"]) for s in training.state.optimizer.state.values()} == {3}
 
     def test_the_optimiser_holds_the_student_alone_and_the_head_learns_faster(self, tiny_dataset, tmp_path):
         training = prepare_training(tmp_path / "run", tiny_settings(tiny_dataset, head_lr_factor=5.0))
-        held = [p for group in training.optimizer.param_groups for p in group["params"]]
+        held = [p for group in training.state.optimizer.param_groups for p in group["params"]]
         assert {id(p) for p in held} == {id(p) for p in training.state.student.parameters()}
         assert len(held) == len({id(p) for p in held})
-        assert not {id(p) for p in held} & {id(p) for p in training.teacher.parameters()}
-        record = training.step(training.batches(1))
-        encoder, head = (group["lr"] for group in training.optimizer.param_groups)
+        assert not {id(p) for p in held} & {id(p) for p in training.state.teacher.parameters()}
+        record = take_step(training, training.batches(1)).record
+        encoder, head = (group["lr"] for group in training.state.optimizer.param_groups)
         assert head == pytest.approx(5 * encoder)
         assert encoder == record["learning_rate"] == pytest.approx(2.5e-3)  # half the peak: the rate is rising
 
@@ -253,10 +256,15 @@ class TestMachinery:
 
     def test_each_checkpoint_is_handed_on_while_it_is_there(self, tiny_dataset, tmp_path):
         handed, run = [], tmp_path / "run"
+
+        class Note(Callback):
+            def on_checkpoint(self, run, checkpoint):
+                handed.append((checkpoint.name, (checkpoint / "student.safetensors").exists()))
+
         config = make_config(tiny_settings(tiny_dataset, steps=4, save_every=2, keep_last=1))
         forget_accelerator()
         loop.train(config, run, make_accelerator(config, run), note={"recipe": "mine"},
-                   on_checkpoint=lambda path: handed.append((path.name, (path / "student.safetensors").exists())))
+                   callbacks=[Note()])
         assert handed == [("step-000002", True), ("step-000004", True)]
         assert [p.name for p in checkpoint_paths(run)] == ["step-000004"]
         assert json.loads((run / "model" / "training_metrics.json").read_text())["recipe"] == "mine"
@@ -275,7 +283,7 @@ class TestMachinery:
         """Checkpoints come and go, and the bank is replaced, while the run goes on from one of them."""
         settings = tiny_settings(tiny_dataset, save_every=1, keep_last=1, refreshes=2, refresh_growth=2.0)  # at 3 and 6
         reference = run_training(tmp_path / "reference", settings)
-        append_metrics = loop.append_metrics
+        append_metrics = callbacks.append_metrics
 
         def die_at_step_5(path, record):
             if record["step"] == 5:
@@ -285,7 +293,7 @@ class TestMachinery:
         for keep_last in (1, 9):
             run = tmp_path / f"{keep_last}"
             with monkeypatch.context() as patch:
-                patch.setattr(loop, "append_metrics", die_at_step_5)
+                patch.setattr(callbacks, "append_metrics", die_at_step_5)
                 with pytest.raises(SystemExit):
                     run_training(run, settings | {"keep_last": keep_last})
             run_training(run, settings | {"keep_last": keep_last}, resume=True)
@@ -329,8 +337,10 @@ class TestAdaptation:
         assert torch.cat([batch["bank"] for batch in batches])[unseen].any()
 
     def test_nothing_is_assumed_about_images_that_no_annotator_saw(self, tmp_path):
-        """Images without any mark, some of the dataset, some from elsewhere: only the former's pixels count as background."""
-        def first_image_only(mask, instances, images=iter(range(6))):
+        """Of images without a mark, only those of the dataset count as background, not those from elsewhere."""
+        images = iter(range(6))
+
+        def first_image_only(mask, instances):
             return one_gland_and_a_strip(mask, instances) if next(images) == 0 else np.full(mask.shape, 255, np.uint8)
 
         dataset = write_dataset(tmp_path / "data", sparse=first_image_only, splits=("train",))
@@ -341,7 +351,7 @@ class TestAdaptation:
         losses = {True: [], False: []}
         for batch in training.batches(40):
             if (batch["sparse"] == IGNORE_INDEX).all() and len(losses[bool(batch["annotated"])]) < 3:
-                losses[bool(batch["annotated"])].append(training.step(iter([batch]))["loss"])
+                losses[bool(batch["annotated"])].append(take_step(training, iter([batch])).record["loss"])
         assert len(losses[True]) == len(losses[False]) == 3
         assert all(loss > 0 for loss in losses[True])
         assert losses[False] == [0, 0, 0]

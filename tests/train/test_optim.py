@@ -5,12 +5,14 @@ import torch
 from tiny import tiny_settings
 from training import prepare_training
 
+from hf_gland.train.loop import take_step
+
 
 def after_a_step(folder, dataset, **settings):
     """A run after one step; and its parameters before."""
     training = prepare_training(folder, tiny_settings(dataset, **settings))
     before = [p.detach().clone() for p in training.state.student.parameters()]
-    training.step(training.batches(1))
+    take_step(training, training.batches(1))
     return training, before
 
 
@@ -18,7 +20,7 @@ def test_weight_decay_pulls_every_parameter_to_0_by_its_learning_rate(tiny_datas
     with_decay, before = after_a_step(tmp_path / "with", tiny_dataset, weight_decay=0.25)
     without, same = after_a_step(tmp_path / "without", tiny_dataset, weight_decay=0.0)
     assert all(torch.equal(a, b) for a, b in zip(before, same, strict=True))
-    rates = {p: group["lr"] for group in with_decay.optimizer.param_groups for p in group["params"]}
+    rates = {p: group["lr"] for group in with_decay.state.optimizer.param_groups for p in group["params"]}
     assert sorted(set(rates.values())) == pytest.approx([2.5e-3, 12.5e-3])  # half the peak, encoder and head
     for start, decayed, free in zip(before, with_decay.state.student.parameters(), without.state.student.parameters(),
                                     strict=True):
@@ -27,7 +29,7 @@ def test_weight_decay_pulls_every_parameter_to_0_by_its_learning_rate(tiny_datas
 
 def gradient_norm(training):
     """The norm of the gradients that the first step used: Adam's mean holds a tenth of them."""
-    return 10 * torch.sqrt(sum(s["exp_avg"].square().sum() for s in training.optimizer.state.values())).item()
+    return 10 * torch.sqrt(sum(s["exp_avg"].square().sum() for s in training.state.optimizer.state.values())).item()
 
 
 def test_gradients_longer_than_the_limit_are_cut_to_it_and_0_is_no_limit(tiny_dataset, tmp_path):

@@ -103,14 +103,14 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(tiny_dataset, tmp_path
     run, random_call = tmp_path / "run", random.Random(f"{seed} {processes}")
     reference = train_once(tmp_path / "reference", settings, processes=processes)
     where = random_call.choice([
-        ("hf_gland.train.loop", "append_metrics", random_call.randint(4, STEPS)),
+        ("hf_gland.train.callbacks", "append_metrics", random_call.randint(4, STEPS)),
         ("hf_gland.train.loop", "step_loss", random_call.randint(SAVE_EVERY + 1, STEPS)),
         ("hf_gland.train.loop", "update_teacher", random_call.randint(SAVE_EVERY + 1, STEPS)),
         ("hf_gland.method.pseudo_labels", "quantise", random_call.randint(1, 6)),
         ("hf_gland.train.checkpoint", "save_model", random_call.randint(3, 8)),
     ])
     kill_somewhere(run, settings, [], where, processes)
-    again = ("hf_gland.train.loop", "append_metrics", random_call.randint(1, 2))
+    again = ("hf_gland.train.callbacks", "append_metrics", random_call.randint(1, 2))
     kill_somewhere(run, settings, ["--resume"], again, processes)
     train_once(run, settings, "--resume", processes=processes)
     assert_same(run, reference, where)
@@ -125,8 +125,8 @@ def uninterrupted(tiny_dataset, tmp_path_factory):
     ("hf_gland.train.checkpoint", "save_file", 3),  # half a checkpoint on disk
     ("hf_gland.train.checkpoint", "checkpoint_paths", 3),  # saved, the old ones not dropped yet
     ("hf_gland.method.pseudo_labels", "quantise", 15),  # half a bank on disk
-    ("hf_gland.train.loop", "save_model_folder", 1),  # all steps taken, no model yet
-    ("hf_gland.train.loop", "validate", 3),  # after the last step, before the last checkpoint
+    ("hf_gland.train.model_folder", "save_model_folder", 1),  # all steps taken, no model yet
+    ("hf_gland.train.run", "validate", 3),  # after the last step, before the last checkpoint
 ], ids=lambda where: where[1])
 def test_a_run_killed_while_it_writes_goes_on(tiny_dataset, uninterrupted, tmp_path, where):
     settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
@@ -162,7 +162,7 @@ def flip_a_bit(file):
 
 def test_a_damaged_checkpoint_is_passed_over_and_the_run_ends_the_same(tiny_dataset, uninterrupted, tmp_path):
     settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
-    kill_somewhere(run, settings, [], ("hf_gland.train.loop", "append_metrics", 12))
+    kill_somewhere(run, settings, [], ("hf_gland.train.callbacks", "append_metrics", 12))
     older, newer = checkpoint_paths(run)
     flip_a_bit(newer / "bank.u8")
     (run / "checkpoints" / "step-zzz").mkdir()
@@ -177,7 +177,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_run_ends_the_same(tiny_data
 def test_checkpoints_without_checksums_are_taken_up_and_the_time_goes_on(tiny_dataset, uninterrupted, tmp_path):
     """As versions without them wrote them; and a thousand seconds had been spent."""
     settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
-    kill_somewhere(run, settings, [], ("hf_gland.train.loop", "append_metrics", 12))
+    kill_somewhere(run, settings, [], ("hf_gland.train.callbacks", "append_metrics", 12))
     last = checkpoint_paths(run)[-1]
     (last / "SHA256SUMS").unlink()
     state = json.loads((last / "state.json").read_text())
@@ -257,10 +257,10 @@ def test_asking_one_process_to_stop_stops_them_all(tiny_dataset, tmp_path):
     assert checkpoint_paths(run)[-1].name == "step-000003"
 
 
-@pytest.mark.parametrize("name", ["build_store", "save_model_folder"])
-def test_ctrl_c_outside_the_steps_ends_without_a_stack_trace(tiny_dataset, tmp_path, name):
+@pytest.mark.parametrize(("module", "name"), [("setup", "build_store"), ("model_folder", "save_model_folder")])
+def test_ctrl_c_outside_the_steps_ends_without_a_stack_trace(tiny_dataset, tmp_path, module, name):
     settings, run = tiny_settings(tiny_dataset, steps=2), tmp_path / "run"
-    process = start(run_until, run, settings, [], ("hf_gland.train.loop", name, 1), signal.SIGINT)
+    process = start(run_until, run, settings, [], (f"hf_gland.train.{module}", name, 1), signal.SIGINT)
     assert process.wait() == 130
     assert "Traceback" not in process.stderr
     if name == "save_model_folder":

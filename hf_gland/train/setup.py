@@ -1,0 +1,109 @@
+"""How a run begins: its folder held, its data decoded, its networks and optimiser made."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from hf_gland.config import TrainConfig, read_saved_config
+from hf_gland.config.files import SAVED_CONFIG
+from hf_gland.data.store import TrainingStore, build_store, check_labels
+from hf_gland.data.training_data import TrainingData, open_training_data
+from hf_gland.environment import git_commit, hardware, versions
+from hf_gland.locks import only_writer
+from hf_gland.method.losses import class_weights
+from hf_gland.method.pseudo_labels import PseudoLabels
+from hf_gland.model.backbones import backbone_preprocessing, backbone_sha256, load_student
+from hf_gland.model.precision import precision_name, resolve_precision
+from hf_gland.model.sync_norm import synchronise_norms
+from hf_gland.model.teacher import make_teacher
+from hf_gland.train.accelerator import on_main_process
+from hf_gland.train.checkpoint import CheckpointError, TrainingState, checkpoint_paths, choose_checkpoint
+from hf_gland.train.optim import make_optimizer
+from hf_gland.train.refresh import check_rows
+from hf_gland.train.run import Callback, TrainingRun
+
+
+def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Mapping[str, Any],
+           callbacks: Sequence[Callback] = ()) -> TrainingRun:
+    """Data, networks and optimiser of a run that has not taken a step; `note` as in `train`. Raises HfGlandError."""
+    data, method = open_training_data(config), config.method
+    for told in data.notes if accelerator.is_main_process else ():
+        print(f"note: {told}", file=sys.stderr)
+    classes, decoded = len(data.class_names), folder / "store" / "train"
+
+    def decode() -> None:  # once for all processes of a machine
+        check_rows(data.validation or (), classes, data.mpp, config.data.missing_mpp or None)
+        build_store(data.train, decoded, classes, data.mpp, config.data.missing_mpp or None,
+                    truth_as_labels=method.learns_from_truth, unlabelled=data.target or ())
+
+    on_main_process(accelerator, decode)
+    store = TrainingStore(decoded)
+    labelled_px = store.label_counts()
+    check_labels(labelled_px, config.data.dataset, truth_as_labels=method.learns_from_truth,
+                 assume_background=method.assumes_background)
+    weights = class_weights(labelled_px[:classes].tolist())
+    torch.manual_seed(config.optim.seed)
+    student = load_student(config.model.backbone, data.class_names, data.mpp, config.model_overrides(),
+                           config.data.missing_mpp or None)
+    synchronise_norms(student)
+    optimizer = make_optimizer(student, config.optim)
+    teacher = make_teacher(student).to(accelerator.device)
+    wrapped, prepared_optimizer = accelerator.prepare(student, optimizer)
+    state = TrainingState(accelerator.unwrap_model(wrapped), teacher, optimizer, step=0, scaler=accelerator.scaler)
+    return TrainingRun(
+        config, folder, accelerator, data, store,
+        PseudoLabels(method, folder / "bank", store.sizes, weights.numpy(), store.sparse), weights.to(accelerator.device),
+        backbone_preprocessing(config.model.backbone), wrapped, prepared_optimizer, state,
+        {**note, **origin(config, data, accelerator)}, callbacks)
+
+
+@contextmanager
+def held_folder(folder: Path, config: TrainConfig, accelerator: Accelerator, resume: bool) -> Iterator[Path | None]:
+    """Hold the folder of a run against other processes; gives the checkpoint to resume from (None: a new run).
+
+    Raises CheckpointError where there is none, or where a new run would take the place of another; LockedError.
+    """
+    with ExitStack() as stack:
+        def take() -> Path | None:
+            if not resume:
+                folder.mkdir(parents=True, exist_ok=True)
+            elif not checkpoint_paths(folder):
+                raise CheckpointError(f"{folder}: has no checkpoint to resume from; start without --resume")
+            stack.enter_context(only_writer(folder))
+            if resume:
+                return last_whole_checkpoint(folder, config)
+            if checkpoint_paths(folder):
+                raise CheckpointError(f"{folder}: already holds a run; continue it with --resume or give another --out")
+            return None
+
+        yield on_main_process(accelerator, take)
+
+
+def last_whole_checkpoint(folder: Path, config: TrainConfig) -> Path:
+    """See `choose_checkpoint`; says which were passed over."""
+    checkpoint, damaged = choose_checkpoint(folder, config)
+    for name, wrong in damaged.items():
+        tqdm.write(f"warning: {name} is damaged and was set aside as damaged-{name}: {wrong}", file=sys.stderr)
+    if damaged:
+        tqdm.write(f"resuming from {checkpoint.name}, the last whole checkpoint", file=sys.stderr)
+    return checkpoint
+
+
+def origin(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> dict[str, Any]:
+    """What a result record needs to know of where a run came from."""
+    return {"variant": config.variant, "data": data.provenance, "backbone": first_backbone(config.model.backbone),
+            "commit": git_commit(), "hardware": hardware(str(accelerator.device)), "versions": versions(),
+            "precision": precision_name(resolve_precision(accelerator.device, accelerator.mixed_precision)),
+            "processes": accelerator.num_processes, "encoder": backbone_sha256(config.model.backbone)}
+
+
+def first_backbone(backbone: str) -> str:
+    """The encoder that `backbone` goes back to: itself, or, where it is a model trained here, what that started from."""
+    folder = Path(backbone)
+    return first_backbone(read_saved_config(folder).model.backbone) if (folder / SAVED_CONFIG).is_file() else backbone
