@@ -52,10 +52,10 @@ def train(config: TrainConfig, folder: Path, accelerator: Accelerator, *, resume
             on_main_process(accelerator, lambda: run.tell("on_start"))
             with stop:
                 for end in [*planned_refreshes(config), config.optim.steps]:
-                    if run.state.step <= end:
+                    if run.state.step < end:
                         take_steps(run, end, stop)
-                        if end < config.optim.steps:
-                            run.refresh()
+                    if run.state.step == end < config.optim.steps:
+                        run.refresh()
             return finish(run)
         finally:
             run.tell("on_exit")

@@ -17,6 +17,7 @@ from tiny import NETWORK, NO_DROPOUT, dense_truth, one_gland_and_a_strip, pictur
 from training import read_records
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
+from hf_gland.cli.train import command
 from hf_gland.config import recipe_names
 from hf_gland.model.backbones import load_student
 
@@ -51,12 +52,26 @@ def finished(tiny_dataset, tmp_path_factory):
     return folder / "run", done, settings
 
 
+def notes_dataset(run):
+    return json.loads((run / "training_config.json").read_text())["data"]["dataset"]
+
+
 class TestFinishedRun:
     def test_it_says_where_the_model_is_and_shows_progress(self, finished):
         run, done, _ = finished
-        first, *_, last = done.stdout.splitlines()
+        first, trained, *lines = done.stdout.splitlines()
         assert re.fullmatch(r"training on .+, in float32 \(as asked\)", first)
-        assert last == f"model written to {run / 'model'}"
+        assert re.fullmatch(r"trained 6 steps in 0 min \d+ s; the last one: loss \d\.\d{3}, \d+ % of the pixels with a "
+                            r"pseudo-label, \d+ % of them right", trained)
+        notes = json.loads((run / "model" / "training_metrics.json").read_text())
+        for line, what, of in zip(lines, ("the labelled", "all"), ("validation_", "validation_dense_"), strict=False):
+            mean = f"mIoU {notes[of + 'mIoU']:.1f}, mDice {notes[of + 'mDice']:.1f}"
+            assert line.startswith(f"validation on {what} pixels: {mean}")
+        assert lines[2:] == [
+            f"pictures of crops, labels, what was learned from them and predictions: {run / 'panels'}",
+            f"every step: {run / 'metrics.jsonl'}", f"model written to {run / 'model'}",
+            f"next: python scripts/evaluate.py {run / 'model'} {notes_dataset(run)} --out {run / 'evaluation'}",
+            f"and: python scripts/predict.py IMAGES --model {run / 'model'} --out out"]
         assert "training: 100%" in done.stderr
         assert "refreshing pseudo-labels" in done.stderr
         assert "Warning" not in done.stderr
@@ -64,7 +79,7 @@ class TestFinishedRun:
     def test_the_record_tells_how_it_was_made(self, finished):
         run, _, _ = finished
         saved = json.loads((run / "model" / "training_metrics.json").read_text())
-        assert saved["command"].startswith("accelerate launch ")
+        assert saved["command"].startswith(f"python {SCRIPTS / 'train.py'} --config ")
         assert "--steps 6" in saved["command"]
         assert saved["recipe"] == "mine"
         assert saved["processes"] == 1
@@ -87,7 +102,8 @@ class TestFinishedRun:
         assert (covered == 1).all()
 
     def test_it_holds_no_pickle_and_no_code(self, finished):
-        assert {Path(name).suffix for name in tree(finished[0])} <= {".json", ".jsonl", ".safetensors", ".u8", ".png"}
+        names = [name for name in tree(finished[0]) if not name.endswith("/SHA256SUMS")]
+        assert {Path(name).suffix for name in names} <= {".json", ".jsonl", ".safetensors", ".u8", ".png"}
 
     def test_it_is_not_written_over(self, finished):
         run, _, settings = finished
@@ -119,7 +135,7 @@ class TestFinishedRun:
 def test_help_explains_the_recipes_and_the_settings():
     status, stdout, _ = call("--help")
     assert status == 0
-    for word in ("--resume", "--warmup_background", "torchrun", *recipe_names()):
+    for word in ("--resume", "--warmup-background", "torchrun", *recipe_names()):
         assert word in stdout
 
 
@@ -132,7 +148,7 @@ def test_help_explains_the_recipes_and_the_settings():
     ({"dataset": "./nowhere"}, ["nowhere", "build_dataset"]),
     ({"dataset": ""}, ["--dataset"]),
     ({"train_split": "tset"}, ["no split 'tset'", "train, validation"]),
-    ({"mode": "sparse-only", "tracker": "nonsense"}, ["nonsense"]),
+    ({"tracker": "nonsense"}, ["nonsense"]),
     ({"mixed_precision": "fp16"}, ["fp16 needs a GPU with CUDA"]),
     ({"backbone": "./nowhere"}, ["nowhere", "model.safetensors"]),
     ({"backbone": "random:bert"}, ["random:bert", "random:segformer"]),
@@ -151,7 +167,7 @@ def test_mistakes_on_the_command_line_are_one_line_that_names_them(tiny_dataset,
 def test_mistakes_in_a_file_are_one_line_that_names_them(tmp_path):
     (tmp_path / "mine.toml").write_text("stepz = 3\n")
     message = refused("--out", tmp_path / "run", "--config", tmp_path / "mine.toml")
-    assert message == "error: unknown setting 'stepz'; did you mean 'steps'?"
+    assert message == f"error: {tmp_path / 'mine.toml'}: unknown setting 'stepz'; did you mean 'steps'?"
     assert "bench" in refused("--out", tmp_path / "run", "--config", "bensh")
 
 
@@ -203,6 +219,33 @@ def test_a_mistake_that_one_process_finds_ends_the_others_too(tmp_path):
     assert other.wait() != 0
 
 
+def test_without_a_validation_split_it_says_so_and_a_tracker_is_told_how_to_open(tmp_path):
+    dataset = write_dataset(tmp_path / "data", splits=("train",))
+    settings = tiny_settings(dataset, steps=2, mode="sparse-only", tracker="tensorboard")
+    del settings["validation_split"]
+    status, stdout, stderr = call("--out", tmp_path / "my run", *settings_as_arguments(settings))
+    assert status == 0, stderr
+    assert "has no split 'validation'" in stderr
+    lines = stdout.splitlines()
+    assert "validation: none, as no split was held out for it" in lines
+    assert f"curves: tensorboard --logdir '{tmp_path}/my run/tracking'" in lines
+    assert lines[-1] == f"next: python scripts/predict.py IMAGES --model '{tmp_path}/my run/model' --out out"
+    assert "pseudo-label" not in lines[1]
+
+
+@pytest.mark.parametrize(("environment", "words"), [
+    ({}, "python scripts/train.py --out a"),
+    ({"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate launch scripts/train.py --out a"),
+    ({"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "3"}, "torchrun --nproc-per-node 3 scripts/train.py --out a")])
+def test_the_command_is_recorded_with_its_launcher(monkeypatch, environment, words):
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py", "--out", "a"])
+    for name in ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert command() == words
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [
     ["torch.distributed.run", "--nproc-per-node", "2"],
@@ -210,10 +253,10 @@ def test_a_mistake_that_one_process_finds_ends_the_others_too(tmp_path):
      "--dynamo_backend", "no"],
 ], ids=["torchrun", "accelerate"])
 def test_the_launchers_of_the_documentation(tiny_dataset, tmp_path, launcher):
-    settings = tiny_settings(tiny_dataset, network=NO_DROPOUT, steps=6)
-    command = [sys.executable, "-m", *launcher, SCRIPTS / "train.py", "--out", tmp_path / "run",
+    settings = tiny_settings(tiny_dataset, network=NO_DROPOUT, steps=6, tracker="tensorboard")
+    words = [sys.executable, "-m", *launcher, SCRIPTS / "train.py", "--out", tmp_path / "run",
                *settings_as_arguments(settings)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False,
+    done = subprocess.run(words, capture_output=True, text=True, check=False,
                           env=os.environ | {"HF_GLAND_THREADS": "1", "HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("model written to") == 1
