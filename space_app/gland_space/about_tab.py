@@ -75,7 +75,8 @@ def _limits_text(limits: Limits) -> str:
   pyramids, the level that fits). Longer sides than {limits.max_side_px} px are reduced for segmentation, longer ones than
   {limits.max_annotated_px} px for annotation, with a note.
 - Pictures and results are kept in memory and in a temporary folder for {limits.keep_minutes:g} minutes after their last use,
-  are seen by nobody else, and are used for nothing else."""
+  up to {limits.quota_mb} MB of all visitors together (the oldest go first), are seen by nobody else, and are used for
+  nothing else. What you draw is kept in your own browser too."""
 
 
 def _use_text(demo: Demo) -> str:
@@ -99,7 +100,8 @@ from gradio_client import Client, handle_file
 client = Client("http://127.0.0.1:7860")       # or the name of the Space
 summary, glands, *files = client.predict(handle_file("biopsy.png"), mpp=0.5, api_name="/segment")
 ```
-Started with `--mcp`, the same endpoints are tools for language models (it needs `pip install 'gradio[mcp]'`).
+Started with `--mcp`, the same endpoints are tools for language models (it needs `pip install 'gradio[mcp]'`); they take
+pictures as `data:` URIs, and fetch none from an address.
 
 ## Licence and citation
 Code: Apache-2.0. {model} Please cite
@@ -207,7 +209,7 @@ _BOXES = (  # heading, line below, kind
     ("student", "learns at every step", "gl-strong"),
     ("pseudo-mask", "refined as it learns", ""),
 )
-_CAPTIONS = ("moving average", "where confidence > τ(t)", "loss on labelled pixels alone", "truth always wins", "warm-up")
+_CAPTIONS = ("moving average", "where confidence > τ(t)", "loss on labelled pixels alone", "outlines always win", "warm-up")
 # A layout: size, width of a box, corners of the boxes, and for each arrow its path and its caption's place and anchor.
 _WIDE = (
     (810, 235), 190, ((10, 95), (300, 20), (300, 170), (610, 95)), (

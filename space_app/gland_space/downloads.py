@@ -10,7 +10,7 @@ from hf_gland.export.formats import FORMATS, write_outputs
 from hf_gland.options import ExportOptions
 
 KINDS = (*FORMATS, "zip")
-BUTTONS = {"zip": "All files (zip)", "mask": "Mask (PNG)", "confidence": "Confidence (16-bit PNG)",
+BUTTONS = {"zip": "All files (zip)", "mask": "Mask (PNG)", "confidence": "Confidence (PNG)",
            "geojson": "GeoJSON for QuPath", "csv": "Table (CSV)"}
 
 
