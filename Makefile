@@ -16,7 +16,6 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[space,test,browser]'
 	touch $@
 
-# accelerate's own --mixed_precision only keeps it from asking for one: the setting of that name decides (auto).
 demo: setup
 	$(BIN)/hf-gland demo --out $(DEMO)
 
