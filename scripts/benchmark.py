@@ -4,7 +4,7 @@
   python scripts/benchmark.py training --config bench --dataset DATASET --out training.json
   python scripts/benchmark.py inference --model RUN/model --images FOLDER --mpp 0.62 --out inference.json
 
-step: a refined training step (fusion with the pseudo-mask bank, teacher update) against a supervised step of the same
+step: a refined training step (fusion with the bank of pseudo-labels, teacher update) against a supervised step of the same
 loop: alone, with the recipe's bank refreshes shared out over the refined steps, and over a whole run, warm-up included.
 training: a supervised step of this project's loop, its data included, against the loop of transformers' example for
 semantic segmentation (run_semantic_segmentation_no_trainer.py) on the same crops' size, network and precision.

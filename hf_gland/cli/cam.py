@@ -1,7 +1,7 @@
 """The image-level baseline: pseudo-masks from the class activation maps of a patch classifier.
 
   python scripts/cam.py --config bench --dataset data/glas-20 --out data/glas-cam
-  python scripts/train.py --config bench --mode sparse-only --dataset data/glas-cam --validation_split "" --out runs/cam
+  python scripts/train.py --config bench --variant cam --dataset data/glas-cam --validation_split "" --out runs/cam
   python scripts/evaluate.py runs/cam/model data/glas-20 --split testA --variant cam --out runs/cam/evaluation
 
 Learns from one tag per patch (gland or none, told from the dense masks), then writes a dataset in which every pixel of

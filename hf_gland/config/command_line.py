@@ -31,6 +31,7 @@ def add_settings(parser: Parser) -> None:
     """Add --variant and an option per setting, by section; those not given stay absent from the parsed namespace."""
     parser.add_argument("--variant", metavar="NAME", help="train as this variant of the method, on top of the recipe: "
                         f"{', '.join(n for n, v in all_variants().items() if not v.weights_of)}")
+    parser.usage = "%(prog)s [options] [--SETTING VALUE ...]"
     groups: dict[tuple[str, ...], Any] = {}
     for s in all_settings().values():
         if s.path[:-1] not in groups:

@@ -55,6 +55,9 @@ def open_dataset(source: str, config_name: str = "", revision: str = "",
     if not source:
         raise DatasetError("no dataset given; pass --dataset with a folder made by build_dataset, or a Hub dataset id")
     if Path(source).exists() or source.startswith((".", "/", "~")):
+        if config_name or revision:
+            raise DatasetError(f"{source}: is a folder; a configuration and a revision (--dataset_config, "
+                               "--dataset_revision) are for datasets on the Hub")
         return load_local(Path(source).expanduser()), load_provenance(Path(source).expanduser())
     named = f"{config_name}/" if config_name not in ("", "default") else ""
     try:

@@ -1,4 +1,4 @@
-"""Augmentation: one geometric view shared by image, labels and pseudo-masks, then photometric changes to the image.
+"""Augmentation: one geometric view shared by image, labels and pseudo-labels, then photometric changes to the image.
 
 Every random draw comes from the generator that is passed in, so a crop is a function of that generator's seed alone.
 """

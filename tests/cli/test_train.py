@@ -135,7 +135,7 @@ class TestFinishedRun:
 def test_help_explains_the_recipes_and_the_settings():
     status, stdout, _ = call("--help")
     assert status == 0
-    for word in ("--resume", "--warmup-background", "torchrun", *recipe_names()):
+    for word in ("--resume", "--warmup-background", "--method.threshold.start", "torchrun", *recipe_names()):
         assert word in stdout
 
 
@@ -149,6 +149,7 @@ def test_help_explains_the_recipes_and_the_settings():
     ({"dataset": ""}, ["--dataset"]),
     ({"train_split": "tset"}, ["no split 'tset'", "train, validation"]),
     ({"tracker": "nonsense"}, ["nonsense"]),
+    ({"assumed_weight": 0.3}, ["assumed_weight has no effect here", "warmup_background assume"]),
     ({"mixed_precision": "fp16"}, ["fp16 needs a GPU with CUDA"]),
     ({"backbone": "./nowhere"}, ["nowhere", "model.safetensors"]),
     ({"backbone": "random:bert"}, ["random:bert", "random:segformer"]),

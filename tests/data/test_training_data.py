@@ -154,6 +154,12 @@ def test_rows_without_the_columns_of_the_schema_or_without_rows_are_refused(tiny
         pick_split(splits, "train", "mine")
 
 
+@pytest.mark.parametrize("setting", ["dataset_config", "dataset_revision"])
+def test_what_only_hub_datasets_have_is_refused_for_a_folder(tiny_dataset, setting):
+    with pytest.raises(DatasetError, match="is a folder; a configuration and a revision"):
+        open_training_data(make_config({"dataset": str(tiny_dataset), setting: "main"}))
+
+
 def test_a_damaged_dataset_is_an_error_that_names_it(tiny_dataset, tmp_path):
     folder = tmp_path / "broken"
     shutil.copytree(tiny_dataset, folder)
