@@ -89,7 +89,8 @@ class TrainingRun:
         return count if self.accelerator.num_processes == 1 else self.accelerator.reduce(count.clone())
 
     def batches(self, end: int) -> Iterator[dict[str, Tensor]]:
-        """This process's micro-batches from the present step up to (not including) step `end`, from the present bank."""
+        """The crops that this process trains on until step `end` is reached, one batch per micro-batch, with the
+        pseudo-labels of the last refresh."""
         config, state = self.config, self.state
         crops = CropDataset(self.store, config.augment, config.optim.seed, bank=self.pseudo_labels.lookup(),
                             weak=config.method.asks_teacher_each_step)
