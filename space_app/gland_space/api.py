@@ -56,7 +56,8 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
 
         Args:
             picture: PNG, JPEG or TIFF file, uploaded or as a data: URI; addresses are not fetched.
-            mpp: µm per pixel of the picture; without it the model's own is assumed and sizes are in pixels.
+            mpp: µm per pixel of the picture; what the file states if it is not given, else the model's own is assumed
+                and sizes are in pixels.
             unsure_below: glands with a lower mean confidence, in %, are counted and marked as uncertain.
             min_area: smaller glands are left out; µm² with mpp, else pixels.
             page: which page of a TIFF with several, from 1.
@@ -76,7 +77,8 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
             if min_area is not None and min_area < 0:
                 raise RequestError("min_area is an area, 0 or more")
             loaded = read_picture(picture, demo.limits, page=1 if page is None else page)
-            for step in demo.runner.follow(lambda job: analyse(model, loaded, mpp, demo.limits, job.report)):
+            known = loaded.mpp if mpp is None else mpp
+            for step in demo.runner.follow(lambda job: analyse(model, loaded, known, demo.limits, job.report)):
                 if isinstance(step, Finished):
                     return _answer(demo, step.result, unsure_below / 100, min_area)
                 progress(step, desc="Segmenting")

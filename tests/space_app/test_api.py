@@ -56,6 +56,13 @@ def test_a_picture_gives_its_glands_and_files(client, picture_file):
     assert zipfile.ZipFile(archive).testzip() is None
 
 
+def test_the_pixel_size_that_a_file_states_holds_unless_another_is_given(client, picture_file):
+    path = handle_file(str(picture_file(discs(3), "stated.tif", dpi=(25_400 / 0.25, 25_400 / 0.25))))
+    (stated, *_), (given, *_) = (client.predict(path, mpp=mpp, api_name="/segment") for mpp in (None, 0.5))
+    assert (stated["mpp"], given["mpp"]) == (pytest.approx(0.25), 0.5)
+    assert (stated["min_area_unit"], stated["notes"]) == ("µm²", [])
+
+
 def test_options_reach_the_result(client, picture_file):
     summary, table, *_ = client.predict(handle_file(str(picture_file(discs(3)))), None, 100, 99_999, 1, api_name="/segment")
     assert (summary["glands"], summary["min_area_unit"], table["data"]) == (0, "px", [])
