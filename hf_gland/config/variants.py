@@ -27,6 +27,8 @@ OURS = "ours"
 NOT_OF_THE_METHOD = {"dataset", "dataset_config", "dataset_revision", "train_split", "validation_split", "adapt_split",
                      "missing_mpp", "backbone", "seed", "mixed_precision",
                      *(name for name, s in all_settings().items() if s.path[0] == "run")}
+# The tables and figures of the README that a variant can be part of (see evaluation/report.py and figures.py).
+GROUPS = {"main", "ablations", "annotation", "schedules", "stain", "self_training", "risk_coverage"}
 LONGEST_NAME = 80  # characters; record files are named after it
 
 
@@ -51,11 +53,22 @@ def all_variants() -> dict[str, Variant]:
     found = []
     for path in resources.files("hf_gland.recipes").joinpath("variants").iterdir():
         if path.name.endswith(".toml"):
-            about = tomllib.loads(path.read_text("utf-8"))
-            about |= {key: tuple(about[key]) for key in ("groups", "needs") if key in about}
-            about["settings"] = by_short_name(about.get("settings", {}))
-            found.append(Variant(name=path.name.removesuffix(".toml"), **about))
+            found.append(_read(path.name, path.read_text("utf-8")))
     return {v.name: v for v in sorted(found, key=lambda v: v.place)}
+
+
+def _read(file_name: str, text: str) -> Variant:
+    try:
+        about = tomllib.loads(text)
+        about |= {key: tuple(about[key]) for key in ("groups", "needs") if key in about}
+        about["settings"] = by_short_name(about.get("settings", {}))
+        variant = Variant(name=file_name.removesuffix(".toml"), **about)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"recipes/variants/{file_name}: {error}") from error
+    if unknown := set(variant.groups) - GROUPS:
+        raise ConfigError(f"recipes/variants/{file_name}: no table is called {', '.join(sorted(unknown))}; groups are "
+                          f"{', '.join(sorted(GROUPS))}")
+    return variant
 
 
 def trained_variant(name: str) -> Variant:

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from hf_gland.data.build import About, build_dataset
+from hf_gland.data.metadata import COLUMNS
 from hf_gland.data.sample import Sample
-from hf_gland.data.sources.metadata import COLUMNS
 from hf_gland.data.sparsify import as_drawn
 from hf_gland.errors import HfGlandError
 from hf_gland.imaging.pictures import Picture

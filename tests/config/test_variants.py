@@ -85,3 +85,24 @@ def test_an_unknown_variant_and_one_that_lacks_what_it_needs_are_refused():
         started("--variant", "joined")
     with pytest.raises(ConfigError, match="adapted needs --adapt_dataset"):
         started("--variant", "adapted")
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ('title = "x"\nplace = 1\ngroups = ["shedules"]', "no table is called shedules"),
+    ('title = "x"\ngroups = ["main"]', "place"), ("title = ", "new.toml"),
+    ('title = "x"\nplace = 1\ngroups = ["main"]\n[settings]\nwarmup = 1', "warmup")])
+def test_a_mistake_in_a_variants_file_is_said_with_its_name(text, words, monkeypatch, tmp_path):
+    (tmp_path / "variants").mkdir()
+    (tmp_path / "variants" / "new.toml").write_text(text)
+    monkeypatch.setattr("hf_gland.config.variants.resources.files", lambda _: tmp_path)
+    all_variants.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match=rf"new\.toml.*{words}|{words}"):
+            all_variants()
+    finally:
+        all_variants.cache_clear()
+
+
+def test_every_variant_has_a_place_of_its_own():
+    places = [variant.place for variant in all_variants().values()]
+    assert len(set(places)) == len(places)

@@ -15,11 +15,18 @@ from PIL import Image
 from space_tools import connect, discs
 
 from hf_gland.data.build import load_local
+from hf_gland.export.formats import FORMATS
 
 
 @pytest.fixture(scope="module")
 def client(server, tmp_path_factory):
     return connect(server.url, tmp_path_factory.mktemp("downloads"))
+
+
+def labels_of(client):
+    """What /segment returns, in order."""
+    returns = client.view_api(return_format="dict")["named_endpoints"]["/segment"]["returns"]
+    return [answer["label"] for answer in returns]
 
 
 def test_the_endpoints_are_named_typed_and_documented(client):
@@ -28,8 +35,7 @@ def test_the_endpoints_are_named_typed_and_documented(client):
     parameters = {p["parameter_name"]: p for p in api["/segment"]["parameters"]}
     assert list(parameters) == ["picture", "mpp", "unsure_below", "min_area", "page"]
     assert [p["parameter_has_default"] for p in parameters.values()] == [False, True, True, True, True]
-    assert [r["label"] for r in api["/segment"]["returns"]] == [
-        "summary", "glands", "geojson", "csv", "overlay", "mask", "instances", "confidence", "heatmap", "zip"]
+    assert labels_of(client) == ["summary", "glands", *FORMATS, "zip"]
     assert "Segment the glands" in api["/segment"]["description"]
 
 
@@ -40,20 +46,21 @@ def test_as_tools_the_endpoints_have_the_same_names(server):
 
 
 def test_a_picture_gives_its_glands_and_files(client, picture_file):
-    summary, table, geojson, rows, overlay, mask, instances, confidence, heatmap, archive = client.predict(
-        handle_file(str(picture_file(discs(3)))), mpp=0.5, api_name="/segment")
+    answers = client.predict(handle_file(str(picture_file(discs(3)))), mpp=0.5, api_name="/segment")
+    found = dict(zip(labels_of(client), answers, strict=True))
+    summary, table = found["summary"], found["glands"]
     assert (summary["glands"], summary["mpp"], summary["notes"]) == (3, 0.5, [])
     assert len(table["data"]) == 3
     assert dict(zip(table["headers"], table["data"][0], strict=True))["area_um2"] == pytest.approx(np.pi * 100, rel=0.05)
-    assert np.array_equal(np.asarray(Image.open(mask)), (discs(3)[..., 0] < 128).astype(np.uint8))
-    assert Image.open(overlay).size == (260, 200)
-    assert min(Image.open(heatmap).size) > 200  # a figure with its colour bar
-    assert Image.open(confidence).mode == Image.open(instances).mode == "I;16"
-    with open(geojson) as file:
+    assert np.array_equal(np.asarray(Image.open(found["mask"])), (discs(3)[..., 0] < 128).astype(np.uint8))
+    assert Image.open(found["overlay"]).size == (260, 200)
+    assert min(Image.open(found["heatmap"]).size) > 200  # a figure with its colour bar
+    assert Image.open(found["confidence"]).mode == Image.open(found["instances"]).mode == "I;16"
+    with open(found["geojson"]) as file:
         assert len(json.load(file)["features"]) == 3
-    with open(rows, newline="") as file:
+    with open(found["csv"], newline="") as file:
         assert len(list(csv.DictReader(file))) == 3
-    assert zipfile.ZipFile(archive).testzip() is None
+    assert zipfile.ZipFile(found["zip"]).testzip() is None
 
 
 def test_the_pixel_size_that_a_file_states_holds_unless_another_is_given(client, picture_file):

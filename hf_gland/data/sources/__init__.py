@@ -1,4 +1,4 @@
-"""Where images and masks come from, one module (or folder) per source that defines `SOURCE`; none is listed anywhere."""
+"""Where images and masks come from, one module (or folder) per source, each defining `SOURCE`; none is listed elsewhere."""
 
 import importlib
 import pkgutil
@@ -9,7 +9,7 @@ from hf_gland.data.source import Source
 def all_sources() -> list[Source]:
     """Every source, by name."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
-    return sorted((module.SOURCE for module in modules if hasattr(module, "SOURCE")), key=lambda source: source.name)
+    return sorted((module.SOURCE for module in modules), key=lambda source: source.name)
 
 
 def source_of(title: str) -> Source | None:

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hf_gland.data.metadata import ImageMetadata, read_metadata
 from hf_gland.data.sample import Sample
 from hf_gland.data.source import Item, Offer, Source
-from hf_gland.data.sources.metadata import ImageMetadata, read_metadata
 from hf_gland.data.sparsify import SparseAnnotation, as_drawn
 from hf_gland.errors import DatasetError, HfGlandError, ImageError
 from hf_gland.imaging.find import Found, pictures_in
