@@ -16,7 +16,9 @@ T = TypeVar("T")
 
 def make_accelerator(config: TrainConfig, run: Path) -> Accelerator:
     """The accelerator for a run: precision, accumulation, trackers and process group (PrecisionError)."""
-    precision = resolve_precision(torch.accelerator.current_accelerator() or "cpu", config.optim.mixed_precision)
+    # A torch built for CUDA names "cuda" on a machine without a GPU too, unless asked what is there.
+    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    precision = resolve_precision(device, config.optim.mixed_precision)
     return Accelerator(
         # Said outright: left to find out, accelerate takes every process that torchrun starts on a CPU for the only one.
         cpu=not torch.accelerator.is_available(),

@@ -119,7 +119,7 @@ def restore_optimizer(optimizer: Optimizer, student: nn.Module, tensors: dict[st
     for full_key, value in tensors.items():
         key, name = full_key.split("/", 1)
         p = parameters[name]
-        optimizer.state[p][key] = value if key == "step" else value.to(p.device)
+        optimizer.state[p][key] = value.to(p.device)  # the fused AdamW counts steps there too
 
 
 def save_checkpoint(run: Path, state: TrainingState, config: TrainConfig) -> Path:

@@ -84,8 +84,7 @@ def finish(run: TrainingRun) -> Path:
         run.validate()
     run.save()
     on_main_process(run.accelerator, lambda: write_model(run, model, seconds))
-    run.tell("on_end", model)
-    run.accelerator.wait_for_everyone()
+    run.tell("on_end", model)  # may take minutes on the main process, longer than others may wait for it
     return model
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from hf_gland.data.schema import decoded
 from hf_gland.data.store import working_size
+from hf_gland.errors import DatasetError
 from hf_gland.labels import check_mask
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.metrics.keys import PIXEL
@@ -43,6 +44,9 @@ def check_rows(rows: Iterable[Mapping[str, Any]], num_classes: int, mpp: float |
     for row in decoded(rows):
         hw = (row["image"].height, row["image"].width)
         working_size(hw, missing_mpp if row["mpp"] is None else row["mpp"], mpp, row["image_id"])
+        if row["sparse_mask"] is None:
+            raise DatasetError(f"{row['image_id']}: has no sparse mask to validate on; rebuild the dataset with masks, or "
+                               "leave validation_split empty")
         for mask in (row["sparse_mask"], row["mask"]):
             if mask is not None:
                 check_mask(np.asarray(mask), num_classes, row["image_id"], image_hw=hw)

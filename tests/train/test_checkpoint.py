@@ -21,6 +21,7 @@ from hf_gland.train.checkpoint import (
     choose_checkpoint,
     damage,
     load_checkpoint,
+    restore_optimizer,
     save_checkpoint,
 )
 
@@ -77,6 +78,15 @@ def test_everything_comes_back_and_training_goes_on_bit_by_bit(tmp_path):
         assert all(torch.equal(saved[name], loaded[name]) for name in saved)
     expected, found = take_a_step(state), take_a_step(other)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_the_optimisers_state_comes_back_to_the_device_of_its_parameters():
+    """The count of steps with it, which a fused AdamW reads on the GPU."""
+    network = torch.nn.Linear(2, 1, device="meta")
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    restore_optimizer(optimizer, network, {"step/bias": torch.tensor(3.0), "exp_avg/bias": torch.zeros(1)})
+    assert {key: value.device.type for key, value in optimizer.state[network.bias].items()} == {
+        "step": "meta", "exp_avg": "meta"}
 
 
 def test_a_checkpoint_is_safetensors_json_and_the_bank(tmp_path):

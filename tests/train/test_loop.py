@@ -221,7 +221,7 @@ class TestMachinery:
             self, tmp_path, monkeypatch, instructions, chosen, launcher):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
         monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
+        monkeypatch.setattr(torch._C, "_accelerator_getAccelerator", lambda: torch.device("cuda"))  # as in a build for CUDA
         for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)

@@ -186,3 +186,5 @@ def test_a_validation_row_that_cannot_be_measured_is_found_before_the_run_starts
     wrong.putpixel((3, 2), 7)
     with pytest.raises(MaskError, match="validation-1: mask values 7"):
         check_rows([rows[0], rows[1] | {"mask": wrong}], 2, None, None)
+    with pytest.raises(ValueError, match="validation-1: has no sparse mask to validate on"):
+        check_rows([rows[0], rows[1] | {"sparse_mask": None}], 2, None, None)
