@@ -72,12 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def command() -> str:
     """The command that started this process, with its launcher."""
+    program = ["-m", "hf_gland"] if sys.argv[0].endswith("__main__.py") else sys.argv[:1]
     launcher = ["python"] if sys.argv[0].endswith(".py") else []
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
         launcher = ["accelerate", "launch"]
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         launcher = ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1")]
-    return shlex.join([*launcher, *sys.argv])
+    return shlex.join([*launcher, *program, *sys.argv[1:]])
 
 
 def pushing(arguments: argparse.Namespace) -> list[Callback]:
@@ -126,7 +127,7 @@ def ending(config: TrainConfig, run: Path, notes: dict[str, Any]) -> list[str]:
         return ", ".join(f"{key} {notes[prefix + key]:.1f}" for key in PIXEL if notes.get(prefix + key) is not None)
 
     def script(name: str, *words: object) -> str:
-        program = ["python", f"scripts/{name}.py"] if sys.argv[0].endswith(".py") else ["hf-gland", name]
+        program = ["python", f"scripts/{name}.py"] if sys.argv[0].endswith("train.py") else ["hf-gland", name]
         return shlex.join([*program, *map(str, words)])
 
     seconds, right = round(notes["train_seconds"]), notes.get("pseudo_accuracy")

@@ -1,5 +1,6 @@
 """What every run tells of itself while it goes on: records, trackers, pictures, a progress bar."""
 
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -73,6 +74,12 @@ class ProgressBar(Callback):
         self.bar.update()
         self.bar.set_postfix_str(f"loss {record['loss']:.3f} τ {min(record['thresholds']):.2f} "
                                  f"α {record['ema_decay']:.4f} coverage {record['coverage']:.2f}", refresh=False)
+
+    def on_stop(self, run: TrainingRun) -> None:
+        self.bar.close()
+
+    def on_end(self, run: TrainingRun, model: Path) -> None:
+        self.bar.close()
 
     def on_exit(self, run: TrainingRun) -> None:
         self.bar.close()

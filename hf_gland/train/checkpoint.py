@@ -183,14 +183,17 @@ def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> No
 
 
 def check_same_config(path: Path, config: TrainConfig) -> None:
-    """Raise CheckpointError where a checkpoint was made with other settings that matter, naming them."""
+    """Raise CheckpointError where a checkpoint was made with other settings that matter, naming them.
+
+    Those that had no effect then and have none now do not: earlier versions kept them, now they cannot be given.
+    """
     try:
         before, now = read_saved_config(path).by_short_name(), config.by_short_name()
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its training_config.json cannot be read ({error}); was it made with another "
                               "version of hf_gland?") from error
     changed = [f"{name} {before[name]!r} → {now[name]!r}" for name, s in all_settings().items()
-               if s.path[0] != "run" and before[name] != now[name]]
+               if s.path[0] != "run" and before[name] != now[name] and not (s.why_idle(before) and s.why_idle(now))]
     if changed:
         raise CheckpointError(f"{path}: was made with other settings ({'; '.join(changed)}). Give the same settings to "
                               "resume, or another --out to start afresh")

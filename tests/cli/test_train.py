@@ -234,6 +234,15 @@ def test_without_a_validation_split_it_says_so_and_a_tracker_is_told_how_to_open
     assert "pseudo-label" not in lines[1]
 
 
+@pytest.mark.parametrize(("program", "words"), [("/usr/bin/hf-gland", "/usr/bin/hf-gland train --out a"),
+                                                ("/lib/hf_gland/__main__.py", "python -m hf_gland train --out a")])
+def test_the_command_is_recorded_as_it_can_be_given_again(monkeypatch, program, words):
+    for name in ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", [program, "train", "--out", "a"])
+    assert command() == words
+
+
 @pytest.mark.parametrize(("environment", "words"), [
     ({}, "python scripts/train.py --out a"),
     ({"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate launch scripts/train.py --out a"),

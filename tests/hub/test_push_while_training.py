@@ -13,7 +13,7 @@ def test_training_goes_on_when_the_hub_dies_and_publishing_completes_the_reposit
     settings = tiny_settings(tiny_dataset, save_every=4)
     remote = settings | {"dataset": "me/training-data", "dataset_config": "few"}
     hub.faults(die_on="/commit/")
-    outcome = client.run("train.py", "--out", tmp_path / "run", "--push-to-hub", "me/trained",
+    outcome = client.run("impatient_training.py", "--out", tmp_path / "run", "--push-to-hub", "me/trained",
                          *settings_as_arguments(remote), environment={"HF_GLAND_THREADS": "1"})
     assert outcome.status == 0, outcome.stderr
     assert outcome.stderr.count("warning: ") >= 2  # the fault itself, in the middle or at the end of training, and:

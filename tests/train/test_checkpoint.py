@@ -380,6 +380,19 @@ class TestSameConfig:
         with pytest.raises(CheckpointError, match="blur_px"):
             check_same_config(path, make_config({"blur_px": 0.3}))
 
+    def test_settings_of_earlier_versions_that_had_no_effect_do_not_matter(self, tmp_path):
+        """They stood flat in the file and were kept whether they had an effect or not."""
+        path = without_checksums(save(tmp_path, make_state(steps=1)))
+        flat = make_config({}).by_short_name() | {"threshold": "adaptive", "threshold_start": 0.7, "ema_start": 0.5}
+        (path / "training_config.json").write_text(json.dumps(flat))
+        check_same_config(path, make_config({"ema_start": 0.5}))
+        with pytest.raises(CheckpointError, match=r"settings \(ema_start 0.5 → 0.99\)"):
+            check_same_config(path, make_config({}))
+        (path / "training_config.json").write_text(json.dumps(flat | {"ema": False, "threshold": "cosine", "threshold_start": 0.95}))
+        now = {"ema": False, "threshold": "cosine", "threshold_start": 0.85}
+        with pytest.raises(CheckpointError, match=r"settings \(threshold_start 0.95 → 0.85\)"):
+            check_same_config(path, make_config(now))
+
     @pytest.mark.parametrize("content", ["{", '{"a_setting_of_the_future": 1}', "[1]"])
     def test_settings_that_cannot_be_read_are_an_error_that_names_the_checkpoint(self, tmp_path, content):
         path = save(tmp_path, make_state(steps=1))
