@@ -388,7 +388,8 @@ class TestSameConfig:
         check_same_config(path, make_config({"ema_start": 0.5}))
         with pytest.raises(CheckpointError, match=r"settings \(ema_start 0.5 → 0.99\)"):
             check_same_config(path, make_config({}))
-        (path / "training_config.json").write_text(json.dumps(flat | {"ema": False, "threshold": "cosine", "threshold_start": 0.95}))
+        before = flat | {"ema": False, "threshold": "cosine", "threshold_start": 0.95}
+        (path / "training_config.json").write_text(json.dumps(before))
         now = {"ema": False, "threshold": "cosine", "threshold_start": 0.85}
         with pytest.raises(CheckpointError, match=r"settings \(threshold_start 0.95 → 0.85\)"):
             check_same_config(path, make_config(now))
