@@ -9,6 +9,7 @@ All further options are those of the demo; hf-gland serve --help-app lists them.
 import argparse
 import runpy
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from hf_gland.errors import HfGlandError
@@ -17,10 +18,18 @@ from hf_gland.shipped import shipped
 NEEDED = ("gradio",)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Keeps words that it does not know as `options`: argparse.REMAINDER takes none that begin with a dash."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
+        known, options = self.parse_known_args(args, namespace)
+        known.options = options
+        return known
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--help-app", action="store_true", help="list the demo's own options")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="options of the demo, such as --model and --port")
     return parser
 
 
