@@ -8,6 +8,8 @@ import argparse
 import shutil
 from pathlib import Path
 
+from hf_gland.errors import HfGlandError
+
 INTERRUPTED = "stopped; run it again to start afresh"
 
 
@@ -23,14 +25,16 @@ def run(arguments: argparse.Namespace) -> int:
     from hf_gland.cli.main import run_command
 
     out: Path = arguments.out
-    for name in ("run", "predictions"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    dataset, model, evaluation = str(out / "dataset"), str(out / "run" / "model"), str(out / "evaluation")
+    run_folder = out / "run"
+    if run_folder.exists() and not (run_folder / "training_config.json").is_file():
+        raise HfGlandError(f"{run_folder}: holds something else than a training, which would be lost; give another --out")
+    shutil.rmtree(run_folder, ignore_errors=True)
+    dataset, model, evaluation = str(out / "dataset"), str(run_folder / "model"), str(out / "evaluation")
     steps = [] if arguments.steps is None else ["--steps", str(arguments.steps)]
     images = [] if arguments.images is None else ["--images", str(arguments.images)]
     for name, words in (
             ("build_dataset", ["synthetic", "--out", dataset, "--overwrite", *images]),
-            ("train", ["--config", "demo", "--dataset", dataset, "--out", str(out / "run"), *steps]),
+            ("train", ["--config", "demo", "--dataset", dataset, "--out", str(run_folder), *steps]),
             ("evaluate", [model, dataset, "--split", "test", "test_shifted", "--out", evaluation, "--overwrite"])):
         status = run_command(name, words, f"hf-gland {name}")
         if status:

@@ -70,3 +70,11 @@ def test_help_needs_no_torch(name):
             "except SystemExit as stop: assert stop.code == 0\n"
             "assert not {'torch', 'transformers', 'datasets', 'gradio'} & set(sys.modules), 'slow imports'")
     subprocess.run([sys.executable, "-c", code, name], check=True, capture_output=True)
+
+
+def test_the_demo_does_not_remove_a_folder_that_is_not_its_own(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 2
+    assert "something else than a training" in capsys.readouterr().err
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
