@@ -120,11 +120,11 @@ def _usage(repo: str, configurations: Sequence[Configuration], joined: bool) -> 
     if joined:
         return ("Get the official archive from its owners, then, with hf_gland installed:\n\n```bash\n"
                 f"python scripts/publish.py join --from {repo}{option} --archive ARCHIVE.zip --out data/{name}\n"
-                f"accelerate launch scripts/train.py --dataset data/{name} --out runs/first\n```\n\n"
+                f"python scripts/train.py --dataset data/{name} --out runs/first\n```\n\n"
                 "Every image is compared with the checksum of the one that was annotated.")
     option = "" if name == DEFAULT_CONFIG else f" --dataset_config {name}"
     return (f'```python\nfrom datasets import load_dataset\n\nrows = load_dataset("{repo}"{named}, split="train")\n```\n\n'
-            f"```bash\naccelerate launch scripts/train.py --dataset {repo}{option} --out runs/first\n```")
+            f"```bash\npython scripts/train.py --dataset {repo}{option} --out runs/first\n```")
 
 
 def _provenance_note(provenance: Mapping[str, Any], joined: bool) -> str:
