@@ -60,10 +60,10 @@ def _processor() -> tuple[bool, str]:
 def _precision() -> tuple[bool, str]:
     import torch
 
-    from hf_gland.model.precision import resolve_precision
+    from hf_gland.model.precision import precision_name, resolve_precision
 
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    name = str(resolve_precision(device or torch.device("cpu"))).removeprefix("torch.")
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    name = precision_name(resolve_precision(device or torch.device("cpu")))
     slow = " (no bfloat16 instructions here: emulated, it would be many times slower)" if name == "float32" else ""
     return True, f"auto is {name}{slow}"
 

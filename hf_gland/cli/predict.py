@@ -29,7 +29,6 @@ from hf_gland.options import SMALLEST_GLAND_UM2, ExportOptions, PostProcessing, 
 if TYPE_CHECKING:  # the rest is imported where it is needed, so that --help comes without torch
     from hf_gland.inference.segmenter import FileResult, GlandSegmenter
 
-RECORD = "predictions.json"
 INTERRUPTED = "stopped; go on later with --skip-existing"
 LARGE_PX = 16e6
 BYTES_PER_PIXEL = 55  # 3.7 GB measured at 8192×8192 px, of two classes
@@ -78,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     from transformers.utils import logging as transformers_logging
 
-    from hf_gland.export.results_folder import ResultsFolder
+    from hf_gland.export.results_folder import RECORD, ResultsFolder
     from hf_gland.imaging.find import find_images
     from hf_gland.imaging.opening import displayable
     from hf_gland.imaging.pixel_size import check_mpp
