@@ -1,0 +1,38 @@
+"""What a slide is predicted in: a grid of pixels as large as the model's, and stripes of it from top to bottom."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SlideGrid:
+    """Where the pixels of a prediction lie on a slide.
+
+    `width_px`, `height_px`: size of the predicted region at `mpp` µm per pixel. `origin_xy`: its top left corner in pixels
+    of the slide's largest level (level 0); `scale_xy`: pixels of level 0 per pixel of the grid along x and y.
+    """
+
+    width_px: int
+    height_px: int
+    mpp: float
+    origin_xy: tuple[float, float] = (0.0, 0.0)
+    scale_xy: tuple[float, float] = (1.0, 1.0)
+
+    def to_level0(self, xy: np.ndarray) -> np.ndarray:
+        """Points [N, 2] (x, y) of the grid, corners of pixels as integers, in pixels of level 0."""
+        return np.asarray(xy, float) * self.scale_xy + self.origin_xy
+
+
+@dataclass(frozen=True, eq=False)
+class Stripe:
+    """Finished rows of a prediction, over the whole width of its grid.
+
+    `top_px`: the first row in the grid; stripes follow one another from top to bottom without gap or overlap, and their
+    heights differ. `probabilities` float16 or float32 [C, h, W]: the network's blended output, 0-1. `tissue` bool [h, W]:
+    where the slide was predicted; elsewhere the probabilities are those of background.
+    """
+
+    top_px: int
+    probabilities: np.ndarray
+    tissue: np.ndarray
