@@ -1,6 +1,7 @@
 """Writing a file so that nobody ever sees half of it."""
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,11 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def safe_name(text: str) -> str:
+    """`text` as part of a file name: what else than letters, digits, `_`, `.`, `+` and `-` it holds becomes one dash."""
+    return re.sub(r"[^\w.+-]+", "-", text)
 
 
 def respect_umask(folder: Path) -> None:

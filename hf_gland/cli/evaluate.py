@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # --help answers without torch
     from hf_gland.inference.glands import GlandPrediction
     from hf_gland.inference.segmenter import GlandSegmenter
 
+LONGEST_NAME = 60  # characters of a picture's name; file systems take 255 bytes
 WITHOUT_IDS = ("\nObject figures: the true glands are the connected regions of the masks, as the data have no gland ids; "
                "glands that touch count as one.\n")
 
@@ -149,6 +150,7 @@ def measure(arguments: argparse.Namespace, segmenter: GlandSegmenter, rows: data
 
     from hf_gland.evaluation.split import evaluate_rows, result_record
     from hf_gland.export.overlay import write_comparison
+    from hf_gland.files import safe_name
     from hf_gland.metrics.reliability_diagram import reliability_diagram
 
     kept: list[GlandPrediction] = []
@@ -170,7 +172,8 @@ def measure(arguments: argparse.Namespace, segmenter: GlandSegmenter, rows: data
         order = per_image["mIoU"].fillna(-1).argsort()
         for word, index in zip(("worst", "median", "best"), order.iloc[[0, len(order) // 2, -1]], strict=True):
             row = rows[int(index)]
-            write_comparison(out / f"{split}_{word}_{row['image_id']}.png", np.asarray(row["image"].convert("RGB")),
+            name = safe_name(f"{split}_{word}_{row['image_id']}")[:LONGEST_NAME]
+            write_comparison(out / f"{name}.png", np.asarray(row["image"].convert("RGB")),
                              np.asarray(row["mask"]), kept[index],
                              None if row["instances"] is None else np.asarray(row["instances"]))
     return record

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_gland.errors import HfGlandError
-from hf_gland.files import write_atomically
+from hf_gland.files import safe_name, write_atomically
 from hf_gland.metrics.keys import MEASURED, METRICS
 
 # How a measurement may differ from the usual one (the teacher, one view, touching glands told apart, gland ids in the
@@ -60,7 +60,7 @@ class ResultRecord:
         budget = "any" if self.budget is None else f"{self.budget}-per-image" if counted else f"{self.budget:g}"
         parts = (self.dataset, self.train_split, self.test_split, self.variant, self.recipe, self.backbone,
                  self.style, self.background, budget, f"seed{self.seed}")
-        return "_".join(re.sub(r"[^\w.+-]+", "-", part) for part in parts) + ".json"
+        return "_".join(map(safe_name, parts)) + ".json"
 
     @property
     def unusual(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from huggingface_hub import EvalResultEntry
 from huggingface_hub import eval_result_entries_to_yaml as entries_to_yaml
 
 from hf_gland.evaluation.records import UNUSUAL, ResultRecord
+from hf_gland.files import safe_name
 from hf_gland.hub.cards import Links
 from hf_gland.hub.licences import Licence, model_licence
 from hf_gland.hub.metadata import check_card
@@ -60,7 +61,7 @@ def _write_eval_results(folder: Path, records: Sequence[ResultRecord], dataset_r
             continue
         notes = ", ".join(["mIoU in %, pooled over the split", *(UNUSUAL[mark] for mark in record.unusual)])
         entry = EvalResultEntry(dataset_id=dataset_repo, task_id=split, value=record.metrics["mIoU"], notes=notes)
-        (folder / f"{split}.yaml").write_text(yaml.safe_dump(entries_to_yaml([entry]), sort_keys=False), "utf-8")
+        (folder / f"{safe_name(split)}.yaml").write_text(yaml.safe_dump(entries_to_yaml([entry]), sort_keys=False), "utf-8")
 
 
 def _licence_text(licence: Licence) -> str:

@@ -5,11 +5,14 @@ import shutil
 
 import pytest
 from processes import run_script, start
-from tiny import tiny_settings, write_dataset
+from tiny import picture, tiny_settings, write_dataset
 from training import forget_accelerator
 
 from hf_gland.cli.main import run_command
 from hf_gland.config import make_config
+from hf_gland.data.build import About, build_dataset
+from hf_gland.data.sample import Sample
+from hf_gland.data.sparsify import SparseAnnotation
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.loop import train
@@ -127,3 +130,16 @@ def test_classes_in_another_order_are_refused_by_both_lists(model, tiny_dataset,
         assert run_command(command, [str(model), str(swapped), *map(str, words)]) == 2
         assert "the model's classes are background, gland, the dataset's gland, background" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_ids_of_a_dataset_never_lead_out_of_the_folder(model, tmp_path, capsys):
+    image, mask, instances = picture(20, 2)
+    ids = ("../../up", "/tmp/root", "a/../../b", "a name\nof " + "many letters " * 30)
+    pairs = [(Sample(image, mask, instances, i, "", "tiny", mpp=0.5), SparseAnnotation(mask, 2, 2, 1.0, 2)) for i in ids]
+    data = tmp_path / "data"
+    build_dataset({"test": pairs}, data, About(("background", "gland"), "tiny", "mit", {"style": "full"}))
+    assert run_command("evaluate", [str(model), str(data), "--out", str(tmp_path / "out"), "--bootstrap", "0"]) == 0
+    drawn = [path for path in tmp_path.rglob("*.png") if "reliability" not in path.name]
+    assert {path.parent for path in drawn} == {tmp_path / "out"}
+    assert sorted(path.name.split("_")[1] for path in drawn) == ["best", "median", "worst"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
