@@ -13,7 +13,8 @@ class Gland:
     the image's top left corner (the centre of the first pixel is 0.5, 0.5), as in the GeoJSON. The
     perimeter is Crofton's estimate over four directions and includes the rims of holes; eccentricity is
     that of the ellipse with the same second moments (0 circle, towards 1 line). Confidence is the
-    probability of the gland's own class, over its pixels. A gland that touches the border is probably cut:
+    probability of the gland's own class, over its pixels; `low_confidence_share` is the share of them (0-1) where it
+    is below LOW_CONFIDENCE (0.75). A gland that touches the border is probably cut:
     its sizes are lower bounds.
     """
 
@@ -28,7 +29,7 @@ class Gland:
     centroid_y_px: float
     eccentricity: float
     mean_confidence: float
-    lowest_confidence: float
+    low_confidence_share: float
     touches_border: bool
 
 

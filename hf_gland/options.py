@@ -12,6 +12,7 @@ from hf_gland.errors import HfGlandError, PixelSizeError
 MIN_SIDE_PX = 32
 # A disc 16 µm across, the space of two or three epithelial cells: nothing smaller is a gland.
 SMALLEST_GLAND_UM2 = 200.0
+LOW_CONFIDENCE = 0.75  # a pixel below is of low confidence; a gland by its mean, unless the user says another bound
 CORE_PROBABILITY = 0.85  # chosen, as is touching.CORE_SHARE, on held-out patients of GlaS train, with four models
 
 
@@ -99,7 +100,7 @@ class ExportOptions:
     """
 
     simplify_px: float = 0.0
-    unsure_below: float = 0.75
+    unsure_below: float = LOW_CONFIDENCE
     scale_xy: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:

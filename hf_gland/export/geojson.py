@@ -52,7 +52,7 @@ def _feature(gland: Gland, geometry: dict[str, Any], image_name: str, unsure: bo
         "Area px^2": gland.area_px, "Area µm^2": gland.area_um2,
         "Perimeter px": gland.perimeter_px, "Perimeter µm": gland.perimeter_um,
         "Eccentricity": gland.eccentricity, "Mean confidence": gland.mean_confidence,
-        "Lowest confidence": gland.lowest_confidence, "Touches image border": int(gland.touches_border),
+        "Share of confidence < 0.75": gland.low_confidence_share, "Touches image border": int(gland.touches_border),
         "Unsure": int(unsure),
     }
     return {

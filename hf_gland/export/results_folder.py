@@ -124,6 +124,7 @@ def _rows_of(path: Path, images: Collection[str]) -> list[dict[str, Any]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise HfGlandError(f"{path}: not a table of this version's predictions; move it away, or give another --out")
-        return [row for row in reader if row["image"] in images and None not in row.values()]
+        if not {"image", "id", "area_px"} <= set(reader.fieldnames or ()):
+            raise HfGlandError(f"{path}: not a table of predictions; move it away, or give another --out")
+        return [{column: row.get(column, "") for column in COLUMNS}  # empty: tables of before had other columns
+                for row in reader if row["image"] in images and None not in row.values()]

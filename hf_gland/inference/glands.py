@@ -19,7 +19,7 @@ from hf_gland.inference.touching import divide_by_cores
 from hf_gland.instances import fill_holes, gland_instances
 from hf_gland.labels import BACKGROUND
 from hf_gland.metrics.temperature import apply_temperature
-from hf_gland.options import ExportOptions, PostProcessing
+from hf_gland.options import LOW_CONFIDENCE, ExportOptions, PostProcessing
 
 if TYPE_CHECKING:
     import pandas
@@ -101,7 +101,7 @@ def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: 
             perimeter_px=perimeter, perimeter_um=None if mpp is None else perimeter * mpp,
             centroid_x_px=float(x) + 0.5, centroid_y_px=float(y) + 0.5,
             eccentricity=float(eccentricities[region.label]),
-            mean_confidence=float(own.mean(dtype=np.float64)), lowest_confidence=float(own.min()),
+            mean_confidence=float(own.mean(dtype=np.float64)), low_confidence_share=float((own < LOW_CONFIDENCE).mean()),
             touches_border=bool(top == 0 or left == 0 or bottom == height or right == width)))
     return tuple(glands)
 

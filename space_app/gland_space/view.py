@@ -105,7 +105,7 @@ def _gland(gland: Gland, outline: str, per_um: bool) -> dict[str, Any]:
     area, perimeter = (gland.area_um2, gland.perimeter_um) if per_um else (gland.area_px, gland.perimeter_px)
     return {"id": gland.id, "class": gland.class_id, "outline": outline, "area": round(area or 0, 1),
             "perimeter": round(perimeter or 0, 1), "eccentricity": round(gland.eccentricity, 3),
-            "mean": round(gland.mean_confidence, 4), "lowest": round(gland.lowest_confidence, 4),
+            "mean": round(gland.mean_confidence, 4), "unsure": round(gland.low_confidence_share, 4),
             "border": gland.touches_border}
 
 

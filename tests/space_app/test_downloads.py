@@ -75,7 +75,7 @@ def test_the_table_has_a_line_per_gland_with_units(analysis, tmp_path):
     with write_download("csv", analysis, CHOICE, "m", tmp_path).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
-    assert {"area_um2", "perimeter_um", "eccentricity", "mean_confidence", "lowest_confidence", "unsure"} <= set(rows[0])
+    assert {"area_um2", "perimeter_um", "eccentricity", "mean_confidence", "low_confidence_share", "unsure"} <= set(rows[0])
     kept = [g for g in analysis.prediction.glands if g.area_um2 >= 100]
     assert [float(r["area_um2"]) for r in rows] == pytest.approx([g.area_um2 for g in kept], rel=1e-5)
     assert [(r["id"], r["unsure"]) for r in rows] == [("1", "0"), ("2", "0"), ("3", "1")]

@@ -140,7 +140,7 @@ const COLUMNS = [
   ["perimeter", () => `Peri\u00admeter (${view.unit})`, (g) => number(g.perimeter)],
   ["eccentricity", () => "Eccen\u00adtricity", (g) => g.eccentricity.toFixed(2)],
   ["mean", () => "Mean conf.", (g) => percent(g.mean)],
-  ["lowest", () => "Lowest conf.", (g) => percent(g.lowest)],
+  ["unsure", () => "Pixels < 75 %", (g) => percent(g.unsure)],
 ];
 const REMARKS = { uncertain: "Mean confidence below the threshold", cut: "Touches the border: its sizes are lower bounds" };
 
@@ -198,7 +198,7 @@ function keepInSight(row) {
 
 function describe(gland) {
   return `Gland ${numbers.get(gland.id)}: ${view.classes[gland.class].name}, ${number(gland.area)} ${view.unit}², `
-    + `mean confidence ${percent(gland.mean)}, lowest ${percent(gland.lowest)}`
+    + `mean confidence ${percent(gland.mean)}, ${percent(gland.unsure)} of its pixels below 75 %`
     + ((choice.uncertain || []).includes(gland.id) ? ", uncertain" : "") + (gland.border ? ", cut by the border" : "");
 }
 

@@ -1,0 +1,12 @@
+from hf_gland.export.results_folder import ResultsFolder
+
+
+def test_a_table_with_the_columns_of_another_version_goes_on(tmp_path):
+    (tmp_path / "predictions.json").write_text('{"model": "m", "settings": {}, "images": {"a.png": {}, "b.png": {}}}')
+    (tmp_path / "glands.csv").write_text("image,id,area_px,lowest_confidence\na.png,1,57,0.5\nb.png,1,8,0.5\n")
+    with ResultsFolder(tmp_path, "m", {}).adding(["b.png"]) as add:
+        add("b.png", {}, [])
+    header, row = (tmp_path / "glands.csv").read_text().splitlines()
+    cells = dict(zip(header.split(","), row.split(","), strict=True))
+    assert (cells["image"], cells["area_px"], cells["low_confidence_share"]) == ("a.png", "57", "")
+    assert "lowest_confidence" not in cells
