@@ -33,6 +33,15 @@ class Gland:
     touches_border: bool
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a part lies in its image: first row and column, the image's height and width, how many glands came before."""
+
+    origin_yx: tuple[int, int]
+    image_hw: tuple[int, ...]
+    glands_before: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class PredictedGlands:
     """What the model sees in one image of H×W pixels.
@@ -41,7 +50,8 @@ class PredictedGlands:
     1. `confidence` float32 [H, W]: the highest class probability, before clean-up. `instances` int32 [H,
     W]: gland ids, 0 = none. `glands`: one row per id, in order. `id2label`: class names. `mpp`: µm per
     pixel of the image, None when it was not stated. `rgb` uint8 [H, W, 3]: the image (None: not kept), whose file or id
-    is `name`.
+    is `name`. `origin_yx`: where the arrays' first pixel lies in the image, if they are a part of it, as they are on a
+    slide; ids of `instances` then count from 1, while the glands carry those of the whole image.
     """
 
     class_map: np.ndarray
@@ -53,3 +63,4 @@ class PredictedGlands:
     mpp: float | None
     rgb: np.ndarray | None = None
     name: str = "image"
+    origin_yx: tuple[int, int] = (0, 0)

@@ -4,6 +4,7 @@ A user interface can call `glands_from_probabilities` again with other threshold
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from hf_gland.export.formats import DEFAULT_FORMATS, write_outputs
 from hf_gland.export.geojson import glands_to_geojson
 from hf_gland.export.overlay import overlay
 from hf_gland.export.table import COLUMNS, gland_rows
-from hf_gland.glands import Gland, PredictedGlands
+from hf_gland.glands import Gland, Place, PredictedGlands
 from hf_gland.inference.touching import divide_by_cores
 from hf_gland.instances import fill_holes, gland_instances
 from hf_gland.labels import BACKGROUND
@@ -70,24 +71,55 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
                          f"{list(probabilities.shape)}")
     if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1 + 1e-3):  # NaN fails too
         raise ValueError("probabilities must be numbers between 0 and 1")
-    min_gland_px, max_hole_px, min_core_px = post.areas_px(assumed_mpp if mpp is None else mpp)
-    class_map = _class_map(probabilities, post.gland_threshold)
-    class_map = fill_holes(class_map, max_hole_px)
-    instances = gland_instances(class_map, min_gland_px)
-    if post.split_touching:
-        core = apply_temperature(np.array([1 - post.core_probability, post.core_probability]), temperature)[1]
-        instances = divide_by_cores(instances, 1 - probabilities[BACKGROUND], float(core), max(min_core_px, min_gland_px))
-    class_map = np.where(instances > 0, class_map, np.uint8(BACKGROUND))
-    return GlandPrediction(
-        class_map=class_map, probabilities=probabilities, confidence=probabilities.max(axis=0),
-        instances=instances, glands=measure_glands(instances, class_map, probabilities, id2label, mpp),
-        id2label=dict(id2label), mpp=mpp, rgb=rgb, name=name)
+    return GlandRules(id2label, post, mpp, assumed_mpp, temperature).find(probabilities, rgb=rgb, name=name)
+
+
+@dataclass(frozen=True)
+class GlandRules:
+    """What makes glands of probabilities, of a whole picture or of any part of one that cuts no region: see
+    `glands_from_probabilities` for the fields.
+    """
+
+    id2label: Mapping[int, str]
+    post: PostProcessing = PostProcessing()
+    mpp: float | None = None
+    assumed_mpp: float | None = None
+    temperature: float = 1.0
+
+    def areas_px(self) -> tuple[int, int, int]:
+        """Smallest gland, largest hole and smallest core, in pixels."""
+        return self.post.areas_px(self.assumed_mpp if self.mpp is None else self.mpp)
+
+    def label_pixels(self, probabilities: np.ndarray) -> np.ndarray:
+        """The class of each pixel before clean-up, uint8 [H, W], of float [C, H, W]."""
+        return _class_map(probabilities, self.post.gland_threshold)
+
+    def find(self, probabilities: np.ndarray, place: Place | None = None, *, rgb: np.ndarray | None = None,
+             name: str = "image") -> GlandPrediction:
+        """The glands of probabilities float [C, H, W], which are those of `place` in their image (None: all of it)."""
+        min_gland_px, max_hole_px, min_core_px = self.areas_px()
+        class_map = fill_holes(self.label_pixels(probabilities), max_hole_px)
+        instances = gland_instances(class_map, min_gland_px)
+        if self.post.split_touching:
+            core = self.post.core_probability
+            core = float(apply_temperature(np.array([1 - core, core]), self.temperature)[1])
+            instances = divide_by_cores(instances, 1 - probabilities[BACKGROUND], core, max(min_core_px, min_gland_px))
+        class_map = np.where(instances > 0, class_map, np.uint8(BACKGROUND))
+        place = place or Place((0, 0), class_map.shape)
+        return GlandPrediction(
+            class_map=class_map, probabilities=probabilities, confidence=probabilities.max(axis=0), instances=instances,
+            glands=measure_glands(instances, class_map, probabilities, self.id2label, self.mpp, place),
+            id2label=dict(self.id2label), mpp=self.mpp, rgb=rgb, name=name, origin_yx=place.origin_yx)
 
 
 def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: np.ndarray,
-                   id2label: Mapping[int, str], mpp: float | None) -> tuple[Gland, ...]:
-    """One `Gland` per id of `instances` int32 [H, W], each of one class of `class_map`; `probabilities` float [C, H, W]."""
-    height, width = instances.shape
+                   id2label: Mapping[int, str], mpp: float | None, place: Place) -> tuple[Gland, ...]:
+    """One `Gland` per id of `instances` int32 [H, W], each of one class of `class_map`; `probabilities` float [C, H, W].
+
+    Where the arrays are a part of an image, the figures are those of the whole to the last bit.
+    """
+    height, width = place.image_hw
+    from_top, from_left = place.origin_yx
     centroids, eccentricities = _shapes(instances)
     glands = []
     for region in regionprops(instances):
@@ -95,11 +127,12 @@ def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: 
         class_id = int(class_map[region.slice][region.image][0])
         own = probabilities[class_id][region.slice][region.image]
         area, perimeter, (y, x) = int(region.area), float(region.perimeter_crofton), centroids[region.label]
+        top, left, bottom, right = top + from_top, left + from_left, bottom + from_top, right + from_left
         glands.append(Gland(
-            id=int(region.label), class_id=class_id, class_name=id2label[class_id],
+            id=place.glands_before + int(region.label), class_id=class_id, class_name=id2label[class_id],
             area_px=area, area_um2=None if mpp is None else area * mpp**2,
             perimeter_px=perimeter, perimeter_um=None if mpp is None else perimeter * mpp,
-            centroid_x_px=float(x) + 0.5, centroid_y_px=float(y) + 0.5,
+            centroid_x_px=left + float(x) + 0.5, centroid_y_px=top + float(y) + 0.5,
             eccentricity=float(eccentricities[region.label]),
             mean_confidence=float(own.mean(dtype=np.float64)), low_confidence_share=float((own < LOW_CONFIDENCE).mean()),
             touches_border=bool(top == 0 or left == 0 or bottom == height or right == width)))
@@ -107,7 +140,7 @@ def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: 
 
 
 def _shapes(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centroid (y, x) and eccentricity of every id, float64 [ids + 1, 2] and [ids + 1] (0 for ids without a pixel).
+    """Centroid (y, x) from the corner of its box and eccentricity of every id, float64 [ids + 1, 2] and [ids + 1].
 
     Eccentricity √(1 − λ₂/λ₁) of the ellipse with the region's second moments, whose eigenvalues are λ₁ ≥ λ₂; 0 for one
     pixel. What skimage's regionprops gives, summed over the runs of equal ids in the rows instead of pixel by pixel,
@@ -127,7 +160,11 @@ def _shapes(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     def mean(sums: np.ndarray) -> np.ndarray:
         return np.bincount(ids, sums) / areas
 
-    y, middle = starts // width, starts % width + (lengths - 1) / 2  # of each run
+    y, x = np.divmod(starts, width)  # of the first pixel of each run
+    top, left = np.full(len(areas), instances.size), np.full(len(areas), width)
+    np.minimum.at(top, ids, y)
+    np.minimum.at(left, ids, x)
+    y, middle = y - top[ids], x - left[ids] + (lengths - 1) / 2
     centre_y, centre_x = mean(lengths * y), mean(lengths * middle)
     down, right = y - centre_y[ids], middle - centre_x[ids]
     yy, xy = mean(lengths * down**2), mean(lengths * down * right)
