@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hf_gland.data.sources import source_of
 from hf_gland.markdown import count, escaped, table
 
 # Licences that the Hub knows by these names; any other goes into the card's text, with `license: other`.
@@ -11,7 +12,7 @@ HUB_LICENCES = ("apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "c
 
 
 def folder_card(provenance: Mapping[str, Any]) -> str:
-    """The card: front matter with the licence and the data files of every split, then what the data is."""
+    """The card: front matter with the licence and the data files of every split, then what the data is and whom to cite."""
     front = ["---", f"license: {provenance['licence'] if provenance['licence'] in HUB_LICENCES else 'other'}",
              "task_categories:", "- image-segmentation", "tags:", "- histopathology", "- weak-supervision", "configs:",
              "- config_name: default", "  data_files:"]
@@ -19,11 +20,13 @@ def folder_card(provenance: Mapping[str, Any]) -> str:
     shown = escaped(provenance)  # names, sources and licences are other people's text
     classes = ", ".join(f"{i} {name}" for i, name in enumerate(shown["class_names"]))
     settings = ", ".join(f"{name} {value}" for name, value in shown["sparsify"].items())
+    known = source_of(provenance["source"])
+    citation = ["Citation:", "", "```bibtex", known.bibtex, "```", ""] if known is not None and known.bibtex else []
     return "\n".join([
         *front, "---", "", f"# Glands, sparsely annotated: {shown['source']}", "",
         f"Classes: {classes}. 255 is unlabelled, which is not background.", "", statistics_table({"": shown}),
         f"Splits by patient: {split_note(shown)}", "", f"Annotation: {settings}; seed {shown['seed']}.", "",
-        f"Licence: {shown['licence']}.", "",
+        f"Licence: {shown['licence']}.", "", *citation,
         f"Data SHA-256 (pixels and ids): `{shown['data_sha256']}`. `provenance.json` holds the rest.", ""])
 
 

@@ -24,7 +24,7 @@ MEANINGS = {
     "mask": "dense truth, for evaluation only; null where unknown",
     "instances": "gland ids, none = zero, for object metrics; null where unknown",
     "image_id": "name of the image, unique over all splits", "patient_id": "what splits are grouped by; empty if unknown",
-    "source": "data source", "grade": "benign or malignant where known",
+    "source": "data source", "grade": "what the source calls the tissue, such as benign or malignant; empty if unknown",
     "mpp": "µm per pixel; null where unknown", "labelled_fraction": "share of the pixels that are labelled",
     "annotated_glands": "glands with a labelled pixel", "total_glands": "glands in the image; null where unknown",
     "image_sha256": "checksum of the image's size and pixels, by which the joining checks it",
