@@ -15,6 +15,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +69,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.jobs < 1:
         parser.error("--jobs must be at least 1")
-    cells = [Cell(*values) for values in itertools.product(
-        arguments.variants, arguments.styles, arguments.backgrounds, arguments.budgets, arguments.seeds)]
+    cells = distinct(Cell(*values) for values in itertools.product(
+        arguments.variants, arguments.styles, arguments.backgrounds, arguments.budgets, arguments.seeds))
     for cell in cells if not arguments.dry_run else []:  # datasets first, so that parallel cells share them
         if not dataset_folder(arguments, cell).exists():
             execute(build_command(arguments, cell), arguments.out / "logs" / f"dataset_{cell.annotation}.log", {})
@@ -83,6 +84,16 @@ def main() -> int:
     if failed:
         print(f"error: {len(failed)} of {len(cells)} cells failed: {', '.join(failed)}", file=sys.stderr)
     return 2 if failed else 0
+
+
+def distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells without those that repeat another: a variant that learns from the dense masks alone, directly or by way of
+    activation maps, is the same whatever is annotated, and runs with the first annotation."""
+    found: dict[tuple, Cell] = {}
+    for cell in cells:
+        dense = uses_cam(cell) or all_variants()[cell.variant].settings.get("mode") == "full"
+        found.setdefault((cell.variant, cell.seed, "" if dense else cell.annotation), cell)
+    return list(found.values())
 
 
 def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
@@ -141,7 +152,16 @@ def train_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[
         command += ["--validation_split", ""]
     if cell.background == "none" and not uses_cam(cell) and all_variants()[cell.variant].settings.get("mode") != "full":
         command += ["--warmup_background", "assume"]  # no stroma is labelled at all
-    return command + (["--resume"] if any(run.glob("checkpoints/step-*")) else [])
+    return command + (["--resume"] if has_checkpoint(run) else [])
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is something to resume; asks without torch where there is not even a folder."""
+    if not (run / "checkpoints").is_dir():
+        return False
+    from hf_gland.train.checkpoint import checkpoint_paths
+
+    return bool(checkpoint_paths(run))
 
 
 def evaluate_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[str]:

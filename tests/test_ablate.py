@@ -1,5 +1,8 @@
 """The grid of methods: which commands it runs, and that it resumes."""
 
+import contextlib
+import importlib.util
+import io
 import shlex
 import subprocess
 import sys
@@ -12,10 +15,18 @@ from hf_gland.config import read_config_file
 SCRIPT = Path(__file__).parents[1] / "scripts" / "ablate.py"
 
 
+specification = importlib.util.spec_from_file_location("ablate", SCRIPT)
+ablate = importlib.util.module_from_spec(specification)
+sys.modules["ablate"] = ablate  # dataclasses look there
+specification.loader.exec_module(ablate)
+
+
 def dry_run(*arguments: str) -> list[list[str]]:
-    done = subprocess.run([sys.executable, SCRIPT, "--archive", "GLAS.zip", "--out", "runs/grid", "--dry-run", *arguments],
-                          capture_output=True, text=True, check=True)
-    return [shlex.split(line) for line in done.stdout.splitlines() if ".py" in line]
+    told = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(told):
+        patch.setattr(sys, "argv", ["ablate.py", "--archive", "GLAS.zip", "--out", "runs/grid", "--dry-run", *arguments])
+        assert ablate.main() == 0
+    return [shlex.split(line) for line in told.getvalue().splitlines() if ".py" in line]
 
 
 def script(command: list[str]) -> str:
@@ -36,7 +47,7 @@ def test_a_training_is_that_of_the_variant_it_is_named_for():
 
 
 def test_what_is_not_a_training_of_its_own_is_not_in_the_grid():
-    with pytest.raises(subprocess.CalledProcessError):
+    with pytest.raises(SystemExit):
         dry_run("--variants", "joined")
 
 
@@ -59,6 +70,25 @@ def test_cam_trains_on_activation_maps_and_is_measured_on_the_same_test_images()
     assert maps[maps.index("--dataset") + 1] == build[build.index("--out") + 1] == evaluate[3]
     assert train[train.index("--dataset") + 1] == maps[maps.index("--out") + 1]
     assert "encoder" in maps
+
+
+def test_what_learns_from_dense_masks_runs_once_whatever_is_annotated():
+    commands = dry_run("--variants", "cam", "full", "ours", "--budgets", "0.2", "1", "--seeds", "0", "1")
+    trained = [Path(c[c.index("--out") + 1]).name for c in commands if script(c) == "train.py"]
+    once = [f"{variant}_glands-rim+scribble-0.2_seed{seed}" for variant in ("cam", "full") for seed in (0, 1)]
+    each = [f"ours_glands-rim+scribble-{budget}_seed{seed}" for budget in ("0.2", "1") for seed in (0, 1)]
+    assert trained == once + each
+    maps = [c[c.index("--out") + 1] for c in commands if script(c) == "cam.py"]
+    assert len(maps) == len(set(maps)) == 2
+
+
+def test_only_a_checkpoint_is_resumed(tmp_path):
+    assert not ablate.has_checkpoint(tmp_path)
+    (tmp_path / "checkpoints" / "step-zzz").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-000001").write_text("a file")
+    assert not ablate.has_checkpoint(tmp_path)
+    (tmp_path / "checkpoints" / "step-000002").mkdir()
+    assert ablate.has_checkpoint(tmp_path)
 
 
 def test_records_go_beside_the_runs_unless_told_otherwise_and_replace_no_others_unless_told():
@@ -85,13 +115,13 @@ def test_a_measured_cell_is_not_run_again(tmp_path):
 
 def test_a_cell_that_fails_is_named_with_its_log(tmp_path):
     (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)
-    done = subprocess.run([sys.executable, SCRIPT, "--archive", "missing.zip", "--out", tmp_path, "--variants", "ours"],
-                          capture_output=True, text=True)
+    done = subprocess.run([sys.executable, SCRIPT, "--archive", "missing.zip", "--out", tmp_path, "--variants", "ours",
+                           "--config", "missing.toml"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "ours_glands-rim+scribble-0.2_seed0" in done.stderr
     log = next((tmp_path / "logs").glob("ours*.log"))
     assert str(log) in done.stderr
-    assert "not a dataset folder" in log.read_text()
+    assert "missing.toml: cannot be read" in log.read_text()
 
 
 def test_the_default_recipe_exists():

@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    config = config_from_arguments(arguments, arguments.config)  # before torch is loaded: a mistake is said at once
     from hf_gland.environment import hardware
     from hf_gland.model.cpu import keep_freed_memory, use_all_cores
     from hf_gland.model.precision import precision_in_words
@@ -54,7 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     keep_freed_memory()
     use_all_cores()
-    config = config_from_arguments(arguments, arguments.config)
     accelerator = make_accelerator(config, arguments.out)
     if accelerator.is_main_process:
         print(f"training on {hardware(str(accelerator.device))}, in "

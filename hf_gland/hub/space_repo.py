@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import SpaceCardData
+from huggingface_hub import SpaceCard
 
 import hf_gland
 from hf_gland.evaluation.records import ResultRecord
@@ -18,17 +18,16 @@ from hf_gland.markdown import escaped
 
 PACKAGE_SUFFIXES = {".py", ".toml", ".txt", ".typed"}
 NOT_PUBLISHED = {"__pycache__", ".DS_Store", ".gradio"}
-SHORT_DESCRIPTION = "Outline glands in H&E images; GeoJSON for QuPath"
 
 
 def stage_space(app: Path, out: Path, repo: str, *, templates: Path, model_repo: str = "",
                 records: Sequence[ResultRecord] = ()) -> str:
     """Write the Space `repo` into the empty folder `out`; returns its card, which has been checked.
 
-    `app`: the folder with app.py and requirements.txt; `model_repo`: the model that it is to show, which it finds in the
-    card's metadata; `records`: that model's evaluation, for the card. Raises HubError.
+    `app`: the folder with app.py, requirements.txt and a README.md with the Space's settings; `model_repo`: the model that
+    it is to show, which it finds in the card's metadata; `records`: that model's evaluation, for the card. Raises HubError.
     """
-    for name in ("app.py", "requirements.txt"):
+    for name in ("app.py", "requirements.txt", "README.md"):
         if not (app / name).is_file():
             raise HubError(f"{app}: not a web demo ({name} is missing); give the folder space_app of the release")
     for file in sorted(app.rglob("*")):
@@ -40,10 +39,9 @@ def stage_space(app: Path, out: Path, repo: str, *, templates: Path, model_repo:
             place(file, out / "hf_gland" / file.relative_to(package))
     gradio = check_pinned((app / "requirements.txt").read_text("utf-8"))
     title = repo.split("/")[-1]
-    card_data = SpaceCardData(
-        title=title, emoji="🔬", colorFrom="green", colorTo="pink", sdk="gradio", sdk_version=gradio, app_file="app.py",
-        python_version="3.11", pinned=False, license="apache-2.0", short_description=SHORT_DESCRIPTION,
-        models=[model_repo] if model_repo else None, tags=[OWN_TAG, "histopathology", "image-segmentation"])
+    card_data = SpaceCard.load(app / "README.md").data
+    card_data.title, card_data.sdk_version, card_data.tags = title, gradio, [OWN_TAG, *card_data.tags]
+    card_data.models = [model_repo] if model_repo else None
     card = render_card("space", card_data, {
         "title": title, "model": model_repo, "model_url": f"https://huggingface.co/{model_repo}",
         "results_table": results_table(escaped(list(records))) if records else "", "paper_bibtex": PAPER_BIBTEX}, templates)

@@ -311,6 +311,7 @@ def test_a_space_whose_versions_are_loose_is_refused(tmp_path):
     app = tmp_path / "app"
     app.mkdir()
     (app / "app.py").write_text("")
+    (app / "README.md").write_text("")
     for requirements, said in (("gradio==6.31.0\ntorch>=2\n", "torch>=2 states no version"), ("torch==2.13.0\n", "gradio"),
                                (None, "requirements.txt is missing")):
         if requirements is not None:
