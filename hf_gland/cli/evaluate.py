@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import shlex
 import shutil
 import sys
 import tempfile
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from hf_gland.cli.main import own_command
 
 if TYPE_CHECKING:  # --help answers without torch
     import datasets
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     shift = provenance.get("sources", {}).get("stain_shift")
     measured = {name: Measurement(
         f"{name}@stain{shift:g}" if shift else name, provenance["data_sha256"], arguments.variant or notes["variant"],
-        shlex.join(["python", *sys.argv]), "student" if arguments.student else "teacher", Tiling(flips=arguments.flips),
+        own_command(), "student" if arguments.student else "teacher", Tiling(flips=arguments.flips),
         PostProcessing(split_touching=not arguments.keep_joined), segmenter.temperature, hardware(str(segmenter.device)),
         precision_name(resolve_precision(segmenter.device))) for name in names}
     if arguments.results is not None and not arguments.overwrite:

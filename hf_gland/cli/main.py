@@ -6,9 +6,12 @@ A command is a module of this package with `build_parser()`, a parser made witho
 
 import argparse
 import importlib
+import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 import hf_gland
@@ -51,20 +54,33 @@ def run_command(module_name: str, argv: Sequence[str] | None = None, prog: str |
 
     `argv`: its words (None: those of the process). With --traceback the whole trace of an error is shown.
     """
-    command: ModuleType = importlib.import_module(f"hf_gland.cli.{module_name}")
-    parser: argparse.ArgumentParser = command.build_parser()
-    if prog is not None:
-        parser.prog = prog
     words = list(sys.argv[1:] if argv is None else argv)
-    tracing = "--traceback" in words
-    arguments = parser.parse_args([word for word in words if word != "--traceback"])
+    interrupted = "stopped"
     try:
-        return command.run(arguments) or 0
+        command: ModuleType = importlib.import_module(f"hf_gland.cli.{module_name}")
+        interrupted = getattr(command, "INTERRUPTED", interrupted)
+        parser: argparse.ArgumentParser = command.build_parser()
+        parser.prog = prog or parser.prog
+        return command.run(parser.parse_args([word for word in words if word != "--traceback"])) or 0
     except KeyboardInterrupt:
-        print(getattr(command, "INTERRUPTED", "stopped"), file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:  # HfGlandError is a ValueError; so are those of numpy, PIL and datasets
-        if tracing:
+        if "--traceback" in words:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def own_command() -> str:
+    """The command that started this process, with its launcher, as it can be given again on another machine."""
+    program, launcher = sys.argv[:1], ["python"]
+    if Path(sys.argv[0]).name == "__main__.py":
+        program = ["-m", "hf_gland"]
+    elif Path(sys.argv[0]).suffix != ".py":  # the installed command, by its full path
+        program, launcher = [Path(sys.argv[0]).stem], []
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        launcher = ["accelerate", "launch"]
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        launcher = ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1")]
+    return shlex.join([*launcher, *program, *sys.argv[1:]])

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_gland.cli.main import own_command
 from hf_gland.config import Parser, add_settings, config_from_arguments, recipe_name, recipe_names
 from hf_gland.metrics.keys import PIXEL
 
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if accelerator.is_main_process:
         print(f"training on {hardware(str(accelerator.device))}, in "
               f"{precision_in_words(accelerator.device, config.optim.mixed_precision)}", flush=True)
-    note = {"command": command(), "recipe": recipe_name(arguments.config)}
+    note = {"command": own_command(), "recipe": recipe_name(arguments.config)}
     try:
         train(config, arguments.out, accelerator, resume=arguments.resume, note=note,
               callbacks=[summary(), *pushing(arguments)])
@@ -68,17 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
             print(stopped, file=sys.stderr)
         return 130
     return 0
-
-
-def command() -> str:
-    """The command that started this process, with its launcher."""
-    program = ["-m", "hf_gland"] if sys.argv[0].endswith("__main__.py") else sys.argv[:1]
-    launcher = ["python"] if sys.argv[0].endswith(".py") else []
-    if "ACCELERATE_MIXED_PRECISION" in os.environ:
-        launcher = ["accelerate", "launch"]
-    elif "TORCHELASTIC_RUN_ID" in os.environ:
-        launcher = ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1")]
-    return shlex.join([*launcher, *program, *sys.argv[1:]])
 
 
 def pushing(arguments: argparse.Namespace) -> list[Callback]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 from processes import run_script, start
@@ -132,13 +133,16 @@ def test_classes_in_another_order_are_refused_by_both_lists(model, tiny_dataset,
     assert not (tmp_path / "out").exists()
 
 
-def test_ids_of_a_dataset_never_lead_out_of_the_folder(model, tmp_path, capsys):
+def test_ids_of_a_dataset_never_lead_out_of_the_folder(model, tmp_path, monkeypatch):
     image, mask, instances = picture(20, 2)
     ids = ("../../up", "/tmp/root", "a/../../b", "a name\nof " + "many letters " * 30)
     pairs = [(Sample(image, mask, instances, i, "", "tiny", mpp=0.5), SparseAnnotation(mask, 2, 2, 1.0, 2)) for i in ids]
     data = tmp_path / "data"
     build_dataset({"test": pairs}, data, About(("background", "gland"), "tiny", "mit", {"style": "full"}))
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/hf-gland", "evaluate", "a model"])
     assert run_command("evaluate", [str(model), str(data), "--out", str(tmp_path / "out"), "--bootstrap", "0"]) == 0
+    (record,) = (tmp_path / "out").glob("*.json")
+    assert json.loads(record.read_text())["evaluate_command"] == "hf-gland evaluate 'a model'"
     drawn = [path for path in tmp_path.rglob("*.png") if "reliability" not in path.name]
     assert {path.parent for path in drawn} == {tmp_path / "out"}
     assert sorted(path.name.split("_")[1] for path in drawn) == ["best", "median", "worst"]

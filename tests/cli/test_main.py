@@ -45,6 +45,15 @@ def test_an_error_is_one_line_that_names_the_file(command, capsys):
     assert shown.endswith("error: x.png: no such file\n")
 
 
+def test_an_installation_with_parts_missing_is_said_in_one_line_too(monkeypatch, capsys):
+    def broken(name):
+        raise HfGlandError("hub_cards: missing from this installation")
+
+    monkeypatch.setattr(cli.importlib, "import_module", broken)
+    assert cli.main(["publish", "--help"]) == 2
+    assert capsys.readouterr().err == "error: hub_cards: missing from this installation\n"
+
+
 def test_an_interrupted_command_says_how_to_go_on(command, capsys):
     cli.main(["demo", "stop"])
     assert capsys.readouterr().err == "stopped; go on with --resume\n"
@@ -78,3 +87,25 @@ def test_the_demo_does_not_remove_a_folder_that_is_not_its_own(tmp_path, capsys)
     assert cli.main(["demo", "--out", str(tmp_path)]) == 2
     assert "something else than a training" in capsys.readouterr().err
     assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("program", "words"), [("/usr/bin/hf-gland", "hf-gland train --out a"),
+                                                ("/lib/hf_gland/__main__.py", "python -m hf_gland train --out a")])
+def test_the_command_is_recorded_as_it_can_be_given_again(monkeypatch, program, words):
+    for name in ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", [program, "train", "--out", "a"])
+    assert cli.own_command() == words
+
+
+@pytest.mark.parametrize(("environment", "words"), [
+    ({}, "python scripts/train.py --out a"),
+    ({"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate launch scripts/train.py --out a"),
+    ({"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "3"}, "torchrun --nproc-per-node 3 scripts/train.py --out a")])
+def test_the_command_is_recorded_with_its_launcher(monkeypatch, environment, words):
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py", "--out", "a"])
+    for name in ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cli.own_command() == words

@@ -17,7 +17,6 @@ from tiny import NETWORK, NO_DROPOUT, dense_truth, one_gland_and_a_strip, pictur
 from training import read_records
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
-from hf_gland.cli.train import command
 from hf_gland.config import recipe_names
 from hf_gland.model.backbones import load_student
 
@@ -232,28 +231,6 @@ def test_without_a_validation_split_it_says_so_and_a_tracker_is_told_how_to_open
     assert f"curves: tensorboard --logdir '{tmp_path}/my run/tracking'" in lines
     assert lines[-1] == f"next: python scripts/predict.py IMAGES --model '{tmp_path}/my run/model' --out out"
     assert "pseudo-label" not in lines[1]
-
-
-@pytest.mark.parametrize(("program", "words"), [("/usr/bin/hf-gland", "/usr/bin/hf-gland train --out a"),
-                                                ("/lib/hf_gland/__main__.py", "python -m hf_gland train --out a")])
-def test_the_command_is_recorded_as_it_can_be_given_again(monkeypatch, program, words):
-    for name in ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sys, "argv", [program, "train", "--out", "a"])
-    assert command() == words
-
-
-@pytest.mark.parametrize(("environment", "words"), [
-    ({}, "python scripts/train.py --out a"),
-    ({"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate launch scripts/train.py --out a"),
-    ({"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "3"}, "torchrun --nproc-per-node 3 scripts/train.py --out a")])
-def test_the_command_is_recorded_with_its_launcher(monkeypatch, environment, words):
-    monkeypatch.setattr(sys, "argv", ["scripts/train.py", "--out", "a"])
-    for name in ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert command() == words
 
 
 @pytest.mark.slow
