@@ -13,7 +13,7 @@ setup: $(STAMP)
 # The constraints file keeps torch at the build whose wheel is CPU-only; PIP_FLAGS is for your own mirrors.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[space,test,browser]'
+	$(BIN)/pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[space,slides,test,browser]'
 	touch $@
 
 demo: setup
