@@ -153,7 +153,7 @@ def large_pictures(paths: Iterable[Path], segmenter: "GlandSegmenter", mpp: floa
     """What the largest picture takes, by its header, if it is large; files that cannot be read are told of later."""
     from hf_gland.errors import HfGlandError
     from hf_gland.imaging.opening import displayable, open_image
-    from hf_gland.imaging.pixel_size import stated_mpp
+    from hf_gland.imaging.pixel_size import stated_pixel_size
     from hf_gland.model.tiled import tile_starts
 
     count, most, words = 0, LARGE_PX, None
@@ -161,7 +161,7 @@ def large_pictures(paths: Iterable[Path], segmenter: "GlandSegmenter", mpp: floa
         try:
             with open_image(path, displayable(path), max_pixels=None) as image:
                 hw = image.height, image.width
-                working = segmenter.working_hw(hw, stated_mpp(image) if mpp is None else mpp)
+                working = segmenter.working_hw(hw, stated_pixel_size(image)[0] if mpp is None else mpp)
         except HfGlandError:
             continue
         pixels = max(hw[0] * hw[1], working[0] * working[1])

@@ -1,6 +1,6 @@
 """Any picture a user may hold, as the uint8 RGB array a network expects, with what should be known about the way there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from hf_gland.imaging.opening import (
     open_image,
     refuse_several,
 )
-from hf_gland.imaging.pixel_size import stated_mpp
+from hf_gland.imaging.pixel_size import stated_pixel_size
 from hf_gland.imaging.tiff_pages import inspect_tiff, open_level
 
 ImageSource = str | Path | Image.Image | np.ndarray
@@ -29,14 +29,15 @@ class Picture:
     """rgb uint8 [H, W, 3], and where it came from.
 
     name: what messages call it; full_hw: (height, width) in the file, turned as rgb is; mpp: µm per pixel of the *file's*
-    picture as the file states it, or None; orientation: how the file stores it, as in EXIF (1: upright); pages: pictures
-    in the file, of which `page` (from 1) was taken; notes: sentences for the user.
+    picture as the file states it, or None, and mpp_source: what in the file does so; orientation: how the file stores it, as
+    in EXIF (1: upright); pages: pictures in the file, of which `page` (from 1) was taken; notes: sentences for the user.
     """
 
     rgb: np.ndarray
     name: str
     full_hw: tuple[int, int]
     mpp: float | None = None
+    mpp_source: str = ""
     orientation: int = 1
     pages: int = 1
     page: int = 1
@@ -138,7 +139,7 @@ def _has_one_scan(path: Path) -> bool:
 def _picture(image: Image.Image, name: str, full_hw: tuple[int, int], notes: tuple[str, ...] = (), pages: int = 1,
              page: int = 1, upright: bool = True) -> Picture:
     """Decode an opened image."""
-    notes, mpp = (*notes, *_colour_notes(image)), stated_mpp(image)
+    notes, (mpp, mpp_source) = (*notes, *_colour_notes(image)), stated_pixel_size(image)
     orientation = image.getexif().get(ORIENTATION_TAG, 1)
     if not upright and isinstance(image, TiffImagePlugin.TiffImageFile):
         image.load()  # which turns a TIFF upright, and forgets the tag: turned back by the opposite one
@@ -153,7 +154,7 @@ def _picture(image: Image.Image, name: str, full_hw: tuple[int, int], notes: tup
             f"coordinates count its pixels as stored, without the camera's orientation tag ({orientation})."))
     if upright and orientation in range(5, 9):
         full_hw = full_hw[::-1]
-    return Picture(rgb, name, full_hw, mpp, orientation, pages, page, notes)
+    return Picture(rgb, name, full_hw, mpp, mpp_source, orientation, pages, page, notes)
 
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
@@ -214,4 +215,4 @@ def _reduced(picture: Picture, side: int) -> Picture:
     if max(full_h, full_w) > max(rgb.shape[:2]):
         notes = (f"Reduced from {full_w}×{full_h} to {rgb.shape[1]}×{rgb.shape[0]} px (limit: {side} px a side). "
                  "GeoJSON coordinates are those of the original file.", *notes)
-    return Picture(rgb, picture.name, picture.full_hw, picture.mpp, picture.orientation, picture.pages, picture.page, notes)
+    return replace(picture, rgb=rgb, notes=notes)

@@ -49,16 +49,18 @@ def working_hw(image_hw: tuple[int, int], image_mpp: float | None, model_mpp: fl
     return height, width
 
 
-def stated_mpp(image: Image.Image) -> float | None:
-    """µm per pixel from OME or Aperio metadata, else from the resolution tags; None where nothing plausible is said.
+def stated_pixel_size(image: Image.Image) -> tuple[float | None, str]:
+    """µm per pixel from OME or Aperio metadata, else from the resolution tags, and which of them; None and "" where nothing
+    plausible is said.
 
     Printing resolutions (72 or 300 dots per inch) fall outside PLAUSIBLE_MPP and so count as nothing.
     """
     description = _description(image)
-    for mpp in (_ome_mpp(description), _number(_APERIO.search(description)), _resolution_mpp(image.info)):
+    for mpp, source in ((_ome_mpp(description), "OME metadata"), (_number(_APERIO.search(description)), "the Aperio header"),
+                        (_resolution_mpp(image.info), "the resolution tags")):
         if mpp is not None and PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
-            return round(mpp, 4)
-    return None
+            return round(mpp, 4), source
+    return None, ""
 
 
 def _description(image: Image.Image) -> str:

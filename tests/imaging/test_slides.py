@@ -1,0 +1,159 @@
+"""Slides through each library against the pixels they were written from, and against one another."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from slide_files import aperio, damage_tile, texture, write_slide
+
+from hf_gland.errors import ImageError, PixelSizeError
+from hf_gland.imaging.slide_readers import FastSlideLevels, OpenSlideLevels, PictureLevels
+from hf_gland.imaging.slides import Box, Slide, is_slide, open_slide, slide_mpp
+
+HW = (603, 1001)
+
+
+@pytest.fixture(scope="module")
+def rgb():
+    return texture(HW)
+
+
+@pytest.fixture(scope="module")
+def svs(rgb, tmp_path_factory):
+    return write_slide(tmp_path_factory.mktemp("slides") / "a.svs", rgb, description=aperio(0.5))
+
+
+def resized(rgb, hw, box=None):
+    return np.asarray(Image.fromarray(rgb).resize(hw[::-1], Image.Resampling.LANCZOS, box=box))
+
+
+def test_both_libraries_give_the_same_levels_and_pixels(svs, rgb, tmp_path):
+    readers = [kind(svs, "a") for kind in (OpenSlideLevels, FastSlideLevels)]
+    for levels in readers:
+        assert levels.level_hw == ((603, 1001), (301, 500), (150, 250))
+        assert levels.mpp_xy == (0.5, 0.5)
+        assert np.array_equal(levels.read(0, 333, 100, 300, 200), rgb[100:300, 333:633])
+        assert np.array_equal(levels.read(0, 901, 503, 100, 100), rgb[503:, 901:])
+    even = write_slide(tmp_path / "even.svs", texture((400, 800)), description=aperio())
+    for path, most in ((even, 0), (svs, 3)):  # OpenSlide's levels of odd sizes lie up to half a pixel of level 0 aside
+        readers = [kind(path, "a") for kind in (OpenSlideLevels, FastSlideLevels)]
+        for level in (1, 2):
+            for box in ((0, 0, 100, 90), (37, 11, 120, 80), (70, 9, 120, 90)):
+                one, other = (levels.read(level, *box) for levels in readers)
+                assert np.abs(one.astype(int) - other).mean() <= most, (path, level, box)
+
+
+@pytest.mark.parametrize("kind", [OpenSlideLevels, FastSlideLevels])
+def test_a_region_is_what_the_whole_slide_resampled_holds_there(kind, svs, rgb):
+    slide = Slide(kind(svs, "a"), "a", (0.5, 0.5), "")
+    hw = (402, 667)  # between the first two levels: from the larger one
+    whole = resized(rgb, hw)
+    for top, left, height, width in ((0, 0, 64, 80), (101, 203, 150, 64), (402 - 64, 667 - 90, 64, 90)):
+        box = Box(left * 1001 / 667, top * 603 / 402, width * 1001 / 667, height * 603 / 402)
+        region = slide.region(box, (height, width))
+        assert region.rgb.shape == (height, width, 3)
+        assert np.abs(region.rgb.astype(int) - whole[top:top + height, left:left + width]).max() <= 1
+    assert np.array_equal(slide.region(Box(40, 30, 200, 100), (100, 200)).rgb, rgb[30:130, 40:240])
+
+
+def test_the_smallest_level_that_is_large_enough_is_read(rgb):
+    class Counting(PictureLevels):
+        level_hw = ((603, 1001), (301, 500), (150, 250))
+
+        def __init__(self):
+            super().__init__(rgb, 0.5, "")
+            self.level_hw, self.read_levels = Counting.level_hw, []
+
+        def read(self, level, x, y, width, height):
+            self.read_levels.append(level)
+            return np.zeros((height, width, 3), np.uint8)
+
+    levels = Counting()
+    slide = Slide(levels, "a", None, "")
+    for side, level in ((100, 0), (60, 0), (50, 1), (49, 1), (30, 1), (25, 2), (5, 2)):
+        slide.region(Box(0, 0, 100, 100), (side, side))
+        assert levels.read_levels.pop() == level, side
+
+
+def test_a_region_too_large_to_decode_at_once_is_put_together(svs, rgb, monkeypatch):
+    with open_slide(svs) as slide:
+        once = slide.region(Box(10, 20, 900, 500), (333, 600)).rgb
+        monkeypatch.setattr("hf_gland.imaging.slides.MOST_SOURCE_PX", 10_000)
+        again = slide.region(Box(10, 20, 900, 500), (333, 600)).rgb
+        assert np.abs(again.astype(int) - once).max() <= 1
+        assert slide.whole(100).rgb.shape == (60, 100, 3)
+
+
+def test_a_damaged_tile_is_told_of_and_the_rest_is_read(svs, rgb, tmp_path):
+    damaged = shutil.copy(svs, tmp_path / "damaged.svs")
+    damage_tile(damaged, 9)  # of 8 columns: x from 128, y from 128
+    with open_slide(damaged) as slide:
+        region = slide.region(Box(0, 0, 600, 400), (400, 600))
+        inside = np.zeros((400, 600), bool)
+        for left, top, width, height in region.unreadable:
+            inside[int(top):int(top + height), int(left):int(left + width)] = True
+        assert inside[128:256, 128:256].all()
+        assert inside.sum() < 4 * 128**2
+        assert (region.rgb[inside] == 255).all()
+        assert np.array_equal(region.rgb[~inside], rgb[:400, :600][~inside])
+        assert slide.region(Box(0, 0, 100, 100), (100, 100)).unreadable == ()
+
+
+def test_a_slide_that_vanishes_is_an_error(svs, tmp_path):
+    path = shutil.copy(svs, tmp_path / "gone.svs")
+    damage_tile(path, 0)
+    with open_slide(path) as slide:
+        os.remove(path)
+        with pytest.raises(ImageError, match=r"gone\.svs: the file has gone"):
+            slide.region(Box(0, 0, 100, 100), (100, 100))
+
+
+def test_where_the_pixel_size_comes_from(rgb, tmp_path):
+    def of(path, given=None):
+        with open_slide(path) as slide:
+            return slide_mpp(slide, given)
+
+    named = write_slide(tmp_path / "b.svs", rgb, description=aperio(0.2527))
+    assert of(named) == ((0.2527, 0.2527), "the slide's header (aperio)", ())
+    (mpp, source, notes) = of(named, 0.5)
+    assert (mpp, source) == ((0.5, 0.5), "given by the user")
+    assert notes == ("The file states 0.2527 µm per pixel (the slide's header (aperio)), not 0.5.",)
+    assert of(named, 0.26)[2] == ()
+    tags = write_slide(tmp_path / "c.tif", rgb, resolution=(20_000, "CENTIMETER"))
+    assert of(tags)[0] == pytest.approx((0.5, 0.5))
+    ome = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"}
+    assert of(write_slide(tmp_path / "d.ome.tif", rgb, ome=ome))[:2] == ((0.25, 0.25), "OME metadata")
+    silent = write_slide(tmp_path / "e.svs", rgb, description=aperio(None))
+    with pytest.raises(PixelSizeError, match=r"e\.svs: the file states no pixel size; give it with --mpp \(plausible are"):
+        of(silent)
+    assert of(silent, 0.5)[0] == (0.5, 0.5)
+    with pytest.raises(PixelSizeError, match=r"f\.svs: .*states 50 × 50 µm per pixel; plausible are 0.05 to 20"):
+        of(write_slide(tmp_path / "f.svs", rgb, description=aperio(50)))
+    with pytest.raises(PixelSizeError, match="500 µm per pixel was given"):
+        of(silent, 500)
+
+
+def test_what_counts_as_a_slide_and_what_cannot_be_read(svs, rgb, tmp_path, monkeypatch):
+    picture = tmp_path / "p.png"
+    Image.fromarray(rgb).save(picture, dpi=(25_400 / 0.5,) * 2)
+    flat = tmp_path / "flat.tif"
+    Image.fromarray(rgb).save(flat)
+    assert [is_slide(path) for path in (svs, picture, flat)] == [True, False, False]
+    assert is_slide(write_slide(tmp_path / "p.tif", rgb))
+    with open_slide(picture) as slide:
+        assert (slide.hw, slide.mpp_xy, slide.mpp_source) == (HW, (0.5, 0.5), "the resolution tags")
+        assert np.array_equal(slide.region(Box(5, 6, 70, 80), (80, 70)).rgb, rgb[6:86, 5:75])
+    monkeypatch.setattr("hf_gland.imaging.slides.MAX_PIXELS", 1000)
+    assert is_slide(flat)
+    with open_slide(flat) as slide:  # in strips, which OpenSlide cannot read
+        assert slide.reader.startswith("fastslide")
+        assert np.array_equal(slide.region(Box(5, 6, 70, 80), (80, 70)).rgb, rgb[6:86, 5:75])
+    for name, content, message in (("x.svs", b"hello, no slide here", "no slide that can be read"),
+                                   ("y.svs", svs.read_bytes()[:100], "y.svs: "), ("z.svs", b"", "the file is empty")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageError, match=message), open_slide(tmp_path / name):
+            pass
+    with pytest.raises(ImageError, match="no such file"), open_slide(tmp_path / "none.svs"):
+        pass

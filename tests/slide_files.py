@@ -1,0 +1,47 @@
+"""Slides as scanners write them, small: pyramids with Aperio's header, or another."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+
+def texture(hw: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Smooth random colours, uint8 [H, W, 3]."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (hw[0] // 40 + 2, hw[1] // 40 + 2, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(coarse).resize(hw[::-1], Image.Resampling.BICUBIC))
+
+
+def aperio(mpp: float | None = 0.5) -> str:
+    stated = "" if mpp is None else f"|MPP = {mpp:g}"
+    return f"Aperio Image Library v10.0.51\n1000x1000 [0,0 1000x1000] (256x256)|AppMag = 20{stated}|Filename = test"
+
+
+def write_slide(path: Path, rgb: np.ndarray, *, levels: int = 3, description: str | None = None,
+                resolution: tuple[float, str] | None = None, ome: dict | None = None, tile_px: int = 128) -> Path:
+    """A pyramid whose levels are pages (or, with `ome`, metadata of an OME-TIFF, sub-pages); each halves the one before."""
+    kind = {"photometric": "rgb", "tile": (tile_px, tile_px), "compression": "deflate"}
+    with tifffile.TiffWriter(path, ome=ome is not None) as writer:
+        for level in range(levels):
+            options = dict(kind, subfiletype=int(level > 0))
+            if ome is None:
+                options["metadata"] = None
+            elif level == 0:
+                options |= {"subifds": levels - 1, "metadata": {"axes": "YXS"} | ome}
+            if level == 0 and description is not None:
+                options["description"] = description
+            if resolution is not None:
+                options |= {"resolution": (resolution[0], resolution[0]), "resolutionunit": resolution[1]}
+            writer.write(rgb, **options)
+            rgb = np.array(Image.fromarray(rgb).resize((rgb.shape[1] // 2, rgb.shape[0] // 2), Image.Resampling.BOX))
+    return path
+
+
+def damage_tile(path: Path, index: int, page: int = 0) -> None:
+    """Overwrite one tile's compressed bytes."""
+    with tifffile.TiffFile(path) as file:
+        offset, length = file.pages[page].dataoffsets[index], file.pages[page].databytecounts[index]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * length)
