@@ -56,10 +56,12 @@ def main() -> int:
     parser.add_argument("--config", default="bench", help="recipe or settings file of every run [bench]")
     parser.add_argument("--backbone", help="Hub id or folder (default: the recipe's)")
     parser.add_argument("--variants", nargs="+", default=["ours", "sparse-only", "full"], choices=VARIANTS)
-    parser.add_argument("--styles", nargs="+", default=["glands"], choices=["glands", "points", "scribbles", "roi"])
+    parser.add_argument("--styles", nargs="+", default=["glands"],
+                        choices=["glands", "points", "scribbles", "roi", "images"])
     parser.add_argument("--backgrounds", nargs="+", default=["rim+scribble"],
                         choices=["rim+scribble", "rim", "scribble", "none"])
-    parser.add_argument("--budgets", nargs="+", default=["0.2"], help="shares (0.2) or numbers (1) of glands per image")
+    parser.add_argument("--budgets", nargs="+", default=["0.2"], help="shares (0.2) or numbers (1) of glands per image; "
+                        "of images for the style images")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--splits", nargs="+", default=["testA"], help="splits to measure on")
     parser.add_argument("--val-fraction", default="0", help="share of the train images held out by patient; 0 trains on "
@@ -150,7 +152,8 @@ def train_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[
         command += ["--backbone", arguments.backbone]
     if arguments.val_fraction == "0":
         command += ["--validation_split", ""]
-    if cell.background == "none" and not uses_cam(cell) and all_variants()[cell.variant].settings.get("mode") != "full":
+    full = all_variants()[cell.variant].settings.get("mode") == "full" or cell.style == "images"
+    if cell.background == "none" and not uses_cam(cell) and not full:
         command += ["--warmup_background", "assume"]  # no stroma is labelled at all
     return command + (["--resume"] if has_checkpoint(run) else [])
 

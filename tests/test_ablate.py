@@ -62,6 +62,10 @@ def test_where_no_stroma_is_labelled_unlabelled_pixels_are_assumed_background():
     assert not assumes("sparse-only", "rim")
     assert not assumes("ours", "rim+scribble")
     assert not assumes("full", "none")
+    images = dry_run("--variants", "ours", "--styles", "images", "--budgets", "0.1", "--backgrounds", "none")
+    build, train, _ = images
+    assert build[build.index("--style") + 1:][:1] + build[build.index("--budget") + 1:][:1] == ["images", "0.1"]
+    assert "assume" not in train
 
 
 def test_cam_trains_on_activation_maps_and_is_measured_on_the_same_test_images():

@@ -4,6 +4,7 @@ examples:
   python scripts/build_dataset.py synthetic --out data/synthetic
   python scripts/build_dataset.py glas --archive warwick_qu_dataset_released_2016_07_08.zip --out data/glas-20
   python scripts/build_dataset.py glas --archive glas/ --out data/glas-full --style full
+  python scripts/build_dataset.py glas --archive glas/ --out data/glas-images --style images --budget 0.1
   python scripts/build_dataset.py folder --root my_images --mask-values 0=0,255=1 --mpp 0.5 --out data/mine
   python scripts/build_dataset.py folder --root my_images --style as-is --out data/mine      (masks drawn sparsely by hand)
 """
@@ -22,7 +23,7 @@ from hf_gland.data.parallel import map_in_order
 from hf_gland.data.sample import Sample
 from hf_gland.data.source import Item, Offer, Source
 from hf_gland.data.sources import all_sources
-from hf_gland.data.sparsify import BACKGROUNDS, STYLES, SparseAnnotation, SparsifyConfig
+from hf_gland.data.sparsify import BACKGROUNDS, STYLES, SparseAnnotation, SparsifyConfig, outlined_images
 from hf_gland.data.split import hold_out
 from hf_gland.data.stain import shift_stain
 from hf_gland.errors import DatasetError
@@ -70,7 +71,8 @@ def add_common_options(parser: argparse.ArgumentParser, source: Source) -> None:
     drawing.add_argument("--style", choices=(*STYLES, *source.styles), help=f"[{default.style}]" if not source.styles else
                          f"as-is: the masks are sparse already [{default.style}, or as-is with --sparse-masks]")
     drawing.add_argument("--budget", type=budget, default=default.budget, help="share of each image's glands (0.2, 1.0) "
-                         "or a number of glands (3); of the image area for roi [%(default)s]")
+                         "or a number of glands (3); of the image area for roi; of a split's images, or their number, for "
+                         "images [%(default)s]")
     drawing.add_argument("--background", choices=BACKGROUNDS, default=default.background, help="[%(default)s]")
     drawing.add_argument("--seed", type=int, default=0, help="of the annotation; the splits do not depend on it [0]")
     for name, text in (("rim_px", "width of the stroma labelled around a gland"), ("stroke_px", "width of a stroke"),
@@ -100,7 +102,8 @@ def build(arguments: argparse.Namespace) -> None:
 
     def pairs(split: str, items: Sequence[Item]) -> Any:
         read = tqdm(offer.read(items), total=len(items), desc=split, unit="image", disable=None)
-        drawn = read if config is None else annotated((sample for sample, _ in read), config, arguments.seed)
+        drawn = read if config is None else annotated(
+            (sample for sample, _ in read), config, arguments.seed, outlined(items, config, arguments.seed))
         return restained(drawn, arguments.stain_shift) if arguments.stain_shift else drawn
 
     about = About(offer.class_names, offer.title, offer.licence, config or {"style": "as-is"}, arguments.seed,
@@ -111,6 +114,13 @@ def build(arguments: argparse.Namespace) -> None:
     print(f"written to {arguments.out}")
     if arguments.contact_sheet is not None:
         draw_sheet(arguments, config)
+
+
+def outlined(items: Sequence[Item], config: SparsifyConfig, seed: int) -> frozenset[str] | None:
+    """The images of a split in which something is drawn; None: in all."""
+    if config.style != "images":
+        return None
+    return outlined_images({item.image_id: item.patient_id for item in items}, config.budget, seed)
 
 
 def drawing_config(arguments: argparse.Namespace) -> SparsifyConfig:

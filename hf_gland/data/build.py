@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from hf_gland.data.parallel import map_in_order
 from hf_gland.data.parquet import SplitWriter
 from hf_gland.data.sample import Sample
 from hf_gland.data.schema import FEATURES, PIXEL_COLUMNS
-from hf_gland.data.sparsify import SparseAnnotation, SparsifyConfig, annotation_rng, sparsify
+from hf_gland.data.sparsify import SparseAnnotation, SparsifyConfig, annotation_rng, left_unlabelled, sparsify
 from hf_gland.errors import DatasetError
 from hf_gland.labels import IGNORE_INDEX, check_class_names, check_mask
 
@@ -65,17 +65,19 @@ def _sum(a: int | None, b: int | None) -> int | None:
     return None if a is None or b is None else a + b
 
 
-def annotated(samples: Iterable[Sample], config: SparsifyConfig, seed: int,
+def annotated(samples: Iterable[Sample], config: SparsifyConfig, seed: int, outlined: Collection[str] | None = None,
               ) -> Iterator[tuple[Sample, SparseAnnotation]]:
     """Pair each sample with its sparse annotation, a function of (seed, image_id) and the settings.
 
-    An image without a dense mask is left wholly unlabelled, its glands uncounted.
+    An image without a dense mask is left wholly unlabelled, its glands uncounted; so is, with its glands counted, one that
+    is not among the ids `outlined` (style `images`; None: all are).
     """
     def draw(sample: Sample) -> tuple[Sample, SparseAnnotation]:
         if sample.mask is None:
             nothing = np.full(sample.image.shape[:2], IGNORE_INDEX, np.uint8)
             return sample, SparseAnnotation(nothing, 0, None, 0.0, 0)
-        return sample, sparsify(sample.mask, sample.instances, config, annotation_rng(seed, sample.image_id))
+        drawn = sparsify(sample.mask, sample.instances, config, annotation_rng(seed, sample.image_id))
+        return sample, drawn if outlined is None or sample.image_id in outlined else left_unlabelled(drawn)
 
     return map_in_order(draw, samples, lambda sample: sample.image.size)
 

@@ -55,13 +55,14 @@ def contact_sheet(rows: Sequence[tuple[str, np.ndarray, Sequence[np.ndarray]]], 
 
 
 def style_sheet(rows: Sequence[Mapping[str, Any]], config: SparsifyConfig | None, seed: int) -> Image.Image:
-    """Dataset rows as they were annotated, and, where the dense mask is known, as every other style would do it.
+    """Dataset rows as they were annotated, and, where the dense mask is known, as every other style would do it, but for
+    `images`, which chooses among all images of a split.
 
     `rows`: decoded rows in the columns of `FEATURES`; `config`: how they were annotated, None if by hand.
     """
     base = config or SparsifyConfig()
     others = [replace(base, style=style, budget=base.budget if isinstance(base.budget, float) else 0.2)
-              for style in STYLES if config is None or style != config.style]
+              for style in STYLES if style != "images" and (config is None or style != config.style)]
     if any(row["mask"] is None for row in rows):
         others = []
     titles = ["as built" if config is None else _title(config), *map(_title, others)]

@@ -61,7 +61,9 @@ class ShardedDraws(Sampler[list[Key]]):
 class CropDataset(Dataset):
     """Augmented crops of a store; item (epoch, position) depends on nothing but (seed, epoch, position).
 
-    An epoch shows every annotated image once, and each image without labels as often as makes their number even.
+    An epoch shows every image once; labelled ones more often, where fewer than half of the annotator's images have labels,
+    and images from elsewhere, whose labels do not count, as often as makes their number even with the annotator's.
+    `labelled_only`: images without labels are left out, as they teach nothing before a teacher labels them.
 
     A share `augment.cutmix` of the crops gets a rectangle of a second image pasted in, labels and pseudo-labels with it:
     the student has to name what it sees without the surroundings that made the annotator or the teacher sure. Blank pixels
@@ -73,11 +75,15 @@ class CropDataset(Dataset):
     """
 
     def __init__(self, store: TrainingStore, augment: Augment, seed: int, *, bank: FlatArrays | None = None,
-                 weak: bool = False):
+                 weak: bool = False, labelled_only: bool = False):
         self.store, self.augment, self.seed, self.bank, self.weak = store, augment, seed, bank, weak
-        annotated = [i for i, known in enumerate(store.annotated) if known]
-        others = [i for i, known in enumerate(store.annotated) if not known]
-        self.images = annotated + others * max(round(len(annotated) / max(len(others), 1)), 1)
+        self.kinds = list(zip(store.annotated, store.labelled, strict=True))
+        bare = self.kinds.count((True, False))
+        times = {(True, True): max(round(bare / max(self.kinds.count((True, True)), 1)), 1) if not labelled_only else 1,
+                 (True, False): int(not labelled_only)}
+        own = [i for i, kind in enumerate(self.kinds) for _ in range(times.get(kind, 0))]
+        elsewhere = [i for i, known in enumerate(store.annotated) if not known and not labelled_only]
+        self.images = own + elsewhere * max(round(len(own) / max(len(elsewhere), 1)), 1)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -89,7 +95,7 @@ class CropDataset(Dataset):
         crop = self._crop(rng, index)
         mixing = np.random.default_rng([self.seed, epoch, 2, position])
         if mixing.random() < augment.cutmix:
-            alike = [i for i in self.images if self.store.annotated[i] == self.store.annotated[index]]
+            alike = [i for i in self.images if self.kinds[i] == self.kinds[index]]
             other = self._crop(mixing, int(mixing.choice(alike)))
             part = random_rectangle(mixing, augment.crop_px)
             window = (..., slice(part.top, part.top + part.height), slice(part.left, part.left + part.width))

@@ -6,7 +6,9 @@ unlabelled (255) stays unlabelled.
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -15,7 +17,7 @@ from hf_gland.data.strokes import depth_inside, dot, free_path, skeleton_path, t
 from hf_gland.instances import gland_instances
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX
 
-STYLES = ("glands", "points", "scribbles", "roi", "full")
+STYLES = ("glands", "points", "scribbles", "roi", "images", "full")
 BACKGROUNDS = ("rim+scribble", "rim", "scribble", "none")
 ROI_ATTEMPTS = 64
 SPREAD = 6  # stroke widths between one stroma stroke and the next, where there is room
@@ -26,13 +28,15 @@ class SparsifyConfig:
     """How much is annotated, and how. Lengths are px of the image; the defaults suit about 0.6 µm per pixel.
 
     style       glands: whole glands, pixel-exact; points: a dot in each chosen gland; scribbles: a stroke along the
-                middle of each chosen gland; roi: one fully labelled rectangle; full: everything.
+                middle of each chosen gland; roi: one fully labelled rectangle; images: some images
+                wholly, which ones `outlined_images` says, and nothing of the others; full: everything.
     budget      a float in (0, 1] is the share of each image's glands that is chosen, rounded up; an int >= 1 their
-                number. For `roi` a float: the rectangle's share of the image area. Not used by `full`.
+                number. For `roi` a float: the rectangle's share of the image area. For `images` the share of a split's
+                images, rounded up, or their number. Not used by `full`.
     background  how stroma is labelled. `glands`: `rim`, the stroma within rim_px of a chosen gland, and `scribble`,
                 `strokes` free strokes; an image without a gland gets strokes whichever is asked for. `points` and
                 `scribbles`: anything but `none` gives as many dots as glands (at least one), or `strokes` strokes.
-                `none`: no stroma at all. Not used by `roi` and `full`.
+                `none`: no stroma at all. Not used by `roi`, `images` and `full`.
     stroke_px, point_px   width of strokes, diameter of dots.
     stroke_length         of a stroma stroke, as a share of the image's shorter side.
     min_gland_px          smaller instances are specks left by an annotation tool: never drawn, never counted.
@@ -88,12 +92,39 @@ def annotation_rng(seed: int, image_id: str) -> np.random.Generator:
     return np.random.default_rng([seed, *words.tolist()])
 
 
+def outlined_images(patients: Mapping[str, str], budget: float | int, seed: int) -> frozenset[str]:
+    """The images that style `images` outlines: of all (image id: patient, "" where unknown) the share or number `budget`.
+
+    Spread over the patients: each gets one before any gets a second. A function of (seed, ids), whatever their order; a
+    larger budget keeps the images of a smaller one.
+    """
+    count = budget if isinstance(budget, int) else math.ceil(budget * len(patients) - 1e-9)
+
+    def lot(kind: str, name: str) -> bytes:
+        return hashlib.sha256(f"{seed} {kind} {name}".encode()).digest()
+
+    turns: Counter[str] = Counter()
+    order = []
+    for image_id in sorted(patients, key=lambda image_id: lot("image", image_id)):
+        patient = patients[image_id] or f"of image {image_id}"
+        order.append((turns[patient], lot("patient", patient), image_id))
+        turns[patient] += 1
+    return frozenset(image_id for *_, image_id in sorted(order)[:count])
+
+
+def left_unlabelled(annotation: "SparseAnnotation") -> "SparseAnnotation":
+    """The same image with its glands counted and nothing of it labelled."""
+    return replace(annotation, mask=np.full_like(annotation.mask, IGNORE_INDEX), annotated_glands=0, labelled_fraction=0.0,
+                   marks=0)
+
+
 def sparsify(mask: np.ndarray, instances: np.ndarray | None, config: SparsifyConfig,
              rng: np.random.Generator) -> SparseAnnotation:
     """Annotate an image sparsely. `mask` uint8 [H, W] of 0..C-1 and 255; `instances` integers [H, W], 0 = none.
 
     Without `instances`, connected regions of one class are the glands. Budgets are nested: with the same
-    generator state, a larger one labels everything that a smaller one does (styles glands and scribbles).
+    generator state, a larger one labels everything that a smaller one does (styles glands and scribbles). Style `images`
+    gives what an image gets that is outlined.
     """
     tissue = (mask != BACKGROUND) & (mask != IGNORE_INDEX)
     ids = np.where(tissue, gland_instances(mask) if instances is None else instances, 0)
@@ -122,7 +153,7 @@ def as_drawn(sparse_mask: np.ndarray, mask: np.ndarray | None, instances: np.nda
 def _draw(stroma: np.ndarray, ids: np.ndarray, glands: np.ndarray, config: SparsifyConfig,
           rng: np.random.Generator) -> tuple[np.ndarray, int]:
     """bool [H, W] of what the annotator covers, and the number of marks."""
-    if config.style == "full":
+    if config.style in ("images", "full"):
         return np.ones(ids.shape, bool), len(glands)
     if config.style == "roi":
         return _rectangle(stroma, np.isin(ids, glands), config.budget, rng), 1

@@ -27,7 +27,8 @@ class TrainingStore:
     """The decoded images: `images[i]` uint8 [3, H, W], `sparse(i)` and `truth(i)` uint8 [H, W] of classes and 255.
 
     `sparse` is what the run learns from: what an annotator drew, or in mode full the dense mask. `truth` is the dense mask,
-    255 throughout where none is known (`truth_known` false). `annotated` is false for images whose labels do not count.
+    255 throughout where none is known (`truth_known` false). `annotated` is false for images whose labels do not
+    count, `labelled` for those and for images that have none.
     """
 
     def __init__(self, folder: Path):
@@ -36,6 +37,7 @@ class TrainingStore:
         self.image_ids: list[str] = index["image_ids"]
         self.truth_known: list[bool] = index["truth_known"]
         self.annotated: list[bool] = index["annotated"]
+        self.labelled: list[bool] = index["labelled"]
         self.images = FlatArrays(folder / "images.u8", 3, self.sizes)
         self._sparse = FlatArrays(folder / "sparse.u8", 1, self.sizes)
         self._truth = FlatArrays(folder / "truth.u8", 1, self.sizes)
@@ -115,7 +117,7 @@ def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_cl
             missing_mpp: float | None, truth_as_labels: bool) -> dict[str, list]:
     """Write the pixels of `rows` (each with whether its labels count) one after the other; returns what `index.json`
     is to hold."""
-    sizes, image_ids, truth_known, annotated = [], [], [], []
+    sizes, image_ids, truth_known, annotated, labelled = [], [], [], [], []
     with (open(folder / "images.u8", "wb") as images, open(folder / "sparse.u8", "wb") as sparse,
           open(folder / "truth.u8", "wb") as truth):
         for row, counts in rows:
@@ -143,4 +145,5 @@ def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_cl
             image_ids.append(name)
             truth_known.append(row["mask"] is not None)
             annotated.append(counts)
-    return {"sizes": sizes, "image_ids": image_ids, "truth_known": truth_known, "annotated": annotated}
+            labelled.append(bool((masks[0] != IGNORE_INDEX).any()))
+    return {"sizes": sizes, "image_ids": image_ids, "truth_known": truth_known, "annotated": annotated, "labelled": labelled}

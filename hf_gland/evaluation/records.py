@@ -29,8 +29,8 @@ class ResultError(HfGlandError):
 class ResultRecord:
     """One trained model measured on one split.
 
-    `budget`: the fraction (0..1] or count (>= 1) of annotated glands, None for a style that has no such
-    number. `metrics`: what `SplitEvaluator.compute` returns; shares 0-100, distances in pixels of the
+    `budget`: the fraction (0..1] or count (>= 1) of annotated glands (style `images`: of images), None for a style that
+    has no such number. `metrics`: what `SplitEvaluator.compute` returns; shares 0-100, distances in pixels of the
     original image, a missing figure None with `<key>_missing` saying why. `train_seconds`: wall-clock.
     `extra`: further keys of the JSON, kept as they are.
     """
@@ -57,7 +57,8 @@ class ResultRecord:
     def name(self) -> str:
         """A file name made of all that tells one run from another: settings, seed and test split."""
         counted = isinstance(self.budget, int)
-        budget = "any" if self.budget is None else f"{self.budget}-per-image" if counted else f"{self.budget:g}"
+        number = f"{self.budget}-{'images' if self.style == 'images' else 'per-image'}"
+        budget = "any" if self.budget is None else number if counted else f"{self.budget:g}"
         parts = (self.dataset, self.train_split, self.test_split, self.variant, self.recipe, self.backbone,
                  self.style, self.background, budget, f"seed{self.seed}")
         return "_".join(map(safe_name, parts)) + ".json"

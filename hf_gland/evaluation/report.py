@@ -53,7 +53,7 @@ TABLES = (
           "supervision.", lambda r: _usual(r) and _in("ablations", r), ("variant", "paper")),
     Table("What the annotator draws", "Styles and budgets, with what they cost: outlined glands of all in the training "
           "images, and the share of pixels labelled.", _annotation,
-          ("style", "background", "glands asked for", "glands outlined", "pixels labelled", "variant"),
+          ("style", "background", "asked for", "glands outlined", "pixels labelled", "variant"),
           recovered=True),
     Table("Schedules", "Threshold, refreshes and warm-up.", lambda r: _usual(r) and _in("schedules", r),
           ("variant",)),
@@ -132,11 +132,12 @@ def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, A
     variant = all_variants().get(record.variant)
     paper = [f"{r['mIoU']:.1f} / {r['mDice']:.1f}" for r in references if variant and r["name"] == variant.paper]
     outlined, total = record.extra.get("annotated_glands"), record.extra.get("total_glands")
+    whole_glands = outlined is not None and record.style in ("glands", "images")
     fraction = record.extra.get("labelled_fraction")
     return replace(record, extra=record.extra | {
-        "paper": paper[0] if paper else None, "test split": record.test_split, "glands asked for": _budget(record),
+        "paper": paper[0] if paper else None, "test split": record.test_split, "asked for": _budget(record),
         "temperature": f"{record.extra.get('temperature', 1.0):.2f}",
-        "glands outlined": None if outlined is None or record.style != "glands" else f"{outlined} of {total}",
+        "glands outlined": f"{outlined} of {total}" if whole_glands else None,
         "pixels labelled": None if fraction is None else f"{100 * fraction:.1f} %"})
 
 
@@ -177,4 +178,5 @@ def _recovered(members: list[ResultRecord], full: list[ResultRecord]) -> str:
 def _budget(record: ResultRecord) -> str:
     if record.budget is None:
         return ""
-    return f"{record.budget} per image" if isinstance(record.budget, int) else f"{100 * record.budget:g} %"
+    number, share = ("images", " of the images") if record.style == "images" else ("per image", "")
+    return f"{record.budget} {number}" if isinstance(record.budget, int) else f"{100 * record.budget:g} %{share}"

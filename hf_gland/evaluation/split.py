@@ -115,10 +115,10 @@ def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -
     data = notes["data"]
     sparsify = data.get("sparsify", {})
     trained_on = data["splits"][settings["train_split"]]
-    full = settings["mode"] == "full"
+    full, style = settings["mode"] == "full", sparsify.get("style", "as-is")
     return ResultRecord(
-        variant=measured.variant, recipe=notes["recipe"], style="full" if full else sparsify.get("style", "as-is"),
-        background="all" if full else sparsify.get("background", "as-is"),
+        variant=measured.variant, recipe=notes["recipe"], style="full" if full else style,
+        background="all" if full or style == "images" else sparsify.get("background", "as-is"),
         budget=1.0 if full else sparsify.get("budget"), seed=settings["seed"], dataset=data["source"].lower(),
         train_split=settings["train_split"], test_split=measured.test_split,
         backbone=Path(notes.get("backbone", settings["backbone"])).name.replace(":", "-"),

@@ -96,8 +96,9 @@ def configurations_table(configurations: Sequence[Configuration]) -> str:
         weight = sum(s["images"] for s in splits)
         labelled = 100 * sum(s["labelled_fraction"] * s["images"] for s in splits) / weight
         unused = sparsify["style"] in ("full", "as-is")
-        rows.append([c.name, sparsify["style"], "–" if unused else sparsify.get("budget", "–"),
-                     "–" if unused or sparsify["style"] == "roi" else sparsify.get("background", "–"),
+        budget = f"{sparsify.get('budget', '–')}{' of the images' if sparsify['style'] == 'images' else ''}"
+        rows.append([c.name, sparsify["style"], "–" if unused else budget,
+                     "–" if unused or sparsify["style"] in ("roi", "images") else sparsify.get("background", "–"),
                      f"{drawn} of {sum(total) if None not in total else 'unknown'}", f"{labelled:.2f}"])
     return table(["configuration", "style", "budget per image", "background", "glands annotated", "pixels labelled (%)"],
                  rows, 4)

@@ -29,7 +29,8 @@ from hf_gland.metrics.keys import COMPARED, MEASURED, heading
 # Identifiers under which the Hub files a metric; for the others our own keys serve.
 METRIC_TYPES = {"mIoU": "mean_iou"}
 STYLES = {"glands": "whole glands outlined", "points": "a dot in some glands", "scribbles": "a stroke in some glands",
-          "roi": "one rectangle labelled in full", "full": "every pixel labelled"}
+          "roi": "one rectangle labelled in full", "images": "some images labelled in full, the others not at all",
+          "full": "every pixel labelled"}
 
 
 def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence, templates: Path, links: Links = Links(),
@@ -104,7 +105,8 @@ def annotation_budget(record: ResultRecord) -> str:
     if record.style == "full":
         return f"All pixels of {count(extra['train_images'], 'image')} of `{record.train_split}`."
     total = f" of {extra['total_glands']}" if extra.get("total_glands") else ""
-    budget = "" if record.budget is None else f", budget {record.budget:g} per image"
+    of = "of the images" if record.style == "images" else "per image"
+    budget = "" if record.budget is None else f", budget {record.budget:g} {of}"
     return (f"Style `{record.style}`, background `{record.background}`{budget}: {extra['annotated_glands']}{total} glands "
             f"in {count(extra['train_images'], 'image')} of `{record.train_split}`, "
             f"{100 * extra['labelled_fraction']:.1f} % of their pixels. Pixels nobody labelled are unknown, not background."

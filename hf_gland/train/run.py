@@ -92,8 +92,10 @@ class TrainingRun:
         """The crops that this process trains on until step `end` is reached, one batch per micro-batch, with the
         pseudo-labels of the last refresh."""
         config, state = self.config, self.state
-        crops = CropDataset(self.store, config.augment, config.optim.seed, bank=self.pseudo_labels.lookup(),
-                            weak=config.method.asks_teacher_each_step)
+        bank, method = self.pseudo_labels.lookup(), config.method
+        labels_alone = bank is None and not method.asks_teacher_each_step and not method.assumes_background
+        crops = CropDataset(self.store, config.augment, config.optim.seed, bank=bank, weak=method.asks_teacher_each_step,
+                            labelled_only=labels_alone)
         draws = ShardedDraws(config.optim.seed, len(crops), config.optim.batch_size, end, state.step,
                              self.accelerator.process_index, self.accelerator.num_processes,
                              config.optim.gradient_accumulation)

@@ -13,7 +13,7 @@ from hf_gland.cli import build_dataset as script
 from hf_gland.cli.main import run_command
 from hf_gland.data.build import load_local, load_provenance
 from hf_gland.data.sources import synthetic
-from hf_gland.data.sparsify import STYLES, SparsifyConfig
+from hf_gland.data.sparsify import SparsifyConfig
 
 
 def run(*arguments: object) -> int:
@@ -78,7 +78,21 @@ def test_glas(tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture) -> N
     assert provenance["sources"]["unverified_images"] == 10
     assert len(provenance["sources"]["archive_sha256"]) == 64
     assert "research only" in provenance["licence"]
-    assert Image.open(sheet).width > len(STYLES) * 300
+    assert Image.open(sheet).width > 5 * 300
+
+
+def test_a_share_of_the_images_is_outlined_wholly(tmp_path: Path, archive: Path) -> None:
+    assert run("glas", "--archive", archive, "--no-verify", "--style", "images", "--budget", 0.375, "--out",
+               tmp_path / "set", "--contact-sheet", tmp_path / "sheet.png") == 0
+    rows = load_local(tmp_path / "set")["train"]
+    whole = [row for row in rows if row["labelled_fraction"]]
+    assert len(rows) == 8
+    assert len({row["patient_id"] for row in whole}) == len(whole) == 3
+    for row in rows:
+        sparse = np.asarray(row["sparse_mask"])
+        np.testing.assert_array_equal(sparse, np.asarray(row["mask"]) if row["labelled_fraction"] else 255)
+        assert (row["annotated_glands"], row["total_glands"]) == (2 if row["labelled_fraction"] else 0, 2)
+    assert load_provenance(tmp_path / "set")["splits"]["train"]["marks"] == 6
 
 
 def test_the_splits_do_not_depend_on_the_seed_but_the_annotation_does(tmp_path: Path, archive: Path) -> None:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from hf_gland.data.contact_sheet import contact_sheet, overlay, style_sheet
-from hf_gland.data.sparsify import STYLES, SparsifyConfig
+from hf_gland.data.sparsify import SparsifyConfig
 from hf_gland.labels import class_colour
 
 
@@ -26,8 +26,8 @@ def test_a_sheet_has_a_row_per_image_and_a_column_per_title() -> None:
 
 
 @pytest.mark.parametrize(("config", "dense", "columns"), [
-    (SparsifyConfig(budget=2), True, len(STYLES)), (None, True, len(STYLES) + 1), (None, False, 1),
-    (SparsifyConfig(style="full"), True, len(STYLES))])
+    (SparsifyConfig(budget=2), True, 5), (None, True, 6), (None, False, 1), (SparsifyConfig(style="full"), True, 5),
+    (SparsifyConfig(style="images"), True, 6)])
 def test_a_style_sheet_compares_with_other_styles_where_the_truth_is_known(
         config: SparsifyConfig | None, dense: bool, columns: int) -> None:
     mask = np.zeros((40, 60), np.uint8)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from hf_gland.config.sections import Augment
 from hf_gland.data import transforms
@@ -31,10 +32,10 @@ def bank(store, tmp_path_factory):
     return FlatArrays(path, 2, store.sizes)
 
 
-def crops(store, bank=None, weak=False, seed=3, **changes):
+def crops(store, bank=None, weak=False, seed=3, labelled_only=False, **changes):
     options = {"crop_px": 32, "scale_min": 0.75, "scale_max": 1.33, "stain_jitter": 0.15, "brightness_jitter": 0.15,
                "blur_px": 1.0, "cutmix": 0.0}
-    return CropDataset(store, Augment(**options | changes), seed, bank=bank, weak=weak)
+    return CropDataset(store, Augment(**options | changes), seed, bank=bank, weak=weak, labelled_only=labelled_only)
 
 
 def same(first, second):
@@ -173,6 +174,23 @@ def test_images_without_labels_come_up_as_often_as_annotated_ones(tiny_dataset, 
         assert item["annotated"] or (item["sparse"] == 255).all()
     same_image = [item["strong"] for item in items if item["index"] == 7]
     assert not torch.equal(same_image[0], same_image[1])
+
+
+def test_half_of_the_crops_are_labelled_where_few_images_are_and_all_before_there_is_a_teacher(tiny_dataset, tmp_path):
+    rows = [dict(row) for row in load_local(tiny_dataset)["train"]]
+    for row in rows[:3] + rows[4:]:
+        row["sparse_mask"] = Image.new("L", row["image"].size, 255)
+    few = build_store(rows, tmp_path / "few", 2, None, None)
+    assert few.annotated == [True] * 6
+    assert few.labelled == [False, False, False, True, False, False]
+    assert sorted(crops(few).images) == [0, 1, 2, 3, 3, 3, 3, 3, 4, 5]
+    assert crops(few, labelled_only=True).images == [3]
+    mixed = crops(few, cutmix=1.0)
+    for position, index in enumerate(mixed.images):  # a pasted rectangle takes no labels away
+        assert (mixed[0, position]["sparse"] != 255).any() == (index == 3)
+    most = build_store(rows[:1] + [{**row, "image_id": f"more-{i}", "sparse_mask": row["mask"]} for i, row in
+                                   enumerate(rows)], tmp_path / "most", 2, None, None)
+    assert crops(most).images == [0, 1, 2, 3, 4, 5, 6]  # a few without labels come up once
 
 
 class TestCutMix:

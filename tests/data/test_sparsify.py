@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from hf_gland.data.sparsify import BACKGROUNDS, STYLES, SparsifyConfig, annotation_rng, as_drawn, sparsify
+from hf_gland.data.sparsify import (
+    BACKGROUNDS,
+    STYLES,
+    SparsifyConfig,
+    annotation_rng,
+    as_drawn,
+    left_unlabelled,
+    outlined_images,
+    sparsify,
+)
 from hf_gland.instances import gland_instances
 from hf_gland.labels import IGNORE_INDEX
 
@@ -293,3 +302,45 @@ def test_as_drawn_counts_what_is_known() -> None:
     blind = as_drawn(sparse, None, None)
     assert blind.total_glands is None
     assert blind.annotated_glands == ndimage.label(sparse == 1, np.ones((3, 3)))[1]
+
+
+cohorts = st.dictionaries(st.text("abc123", min_size=1, max_size=4), st.sampled_from(["p1", "p2", "p3", "p4", ""]),
+                          min_size=1, max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cohorts, st.one_of(st.floats(0.01, 1), st.integers(1, 40)), st.integers(0, 1000))
+def test_outlined_images_are_as_many_as_the_budget_says_and_spread_over_patients(
+        patients: dict[str, str], budget: float | int, seed: int) -> None:
+    chosen = outlined_images(patients, budget, seed)
+    assert chosen <= set(patients)
+    wanted = min(budget, len(patients)) if isinstance(budget, int) else math.ceil(round(budget * len(patients), 6))
+    assert len(chosen) == wanted
+    known = set(patients.values()) - {""}
+    drawn = {p: sum(patients[i] == p for i in chosen) for p in known}
+    for patient in known:  # one that has fewer than another has no more images to give
+        if drawn[patient] < max(drawn.values()) - 1:
+            assert drawn[patient] == sum(p == patient for p in patients.values())
+    assert outlined_images(dict(reversed(patients.items())), budget, seed) == chosen
+    more = outlined_images(patients, budget + 1 if isinstance(budget, int) else min(1.0, budget * 1.5), seed)
+    assert chosen <= more
+
+
+def test_outlined_images_change_with_the_seed() -> None:
+    patients = {f"i{number}": f"p{number % 7}" for number in range(40)}
+    choices = {outlined_images(patients, 0.1, seed) for seed in range(6)}
+    assert len(choices) > 3
+    assert all(len({patients[i] for i in chosen}) == len(chosen) == 4 for chosen in choices)
+
+
+@settings(max_examples=10, deadline=None)
+@given(tissues, st.integers(0, 1000))
+def test_an_image_is_outlined_wholly_or_not_at_all(drawn: tuple[np.ndarray, np.ndarray], seed: int) -> None:
+    mask, instances = drawn
+    whole = sparsify(mask, instances, SparsifyConfig(style="images", background="none"), np.random.default_rng(seed))
+    np.testing.assert_array_equal(whole.mask, mask)
+    assert whole.annotated_glands == whole.marks
+    none = left_unlabelled(whole)
+    assert (none.mask == IGNORE_INDEX).all()
+    assert (none.annotated_glands, none.labelled_fraction, none.marks) == (0, 0.0, 0)
+    assert none.total_glands == whole.total_glands

@@ -187,7 +187,7 @@ def test_rows_taken_in_without_labels_keep_their_truth_for_the_record_alone(tmp_
     labelled, other, bare = row("a"), row("b", (24, 18)), row("c", mask=None, sparse_mask=None)
     store = build([labelled], tmp_path, unlabelled=[other, bare], truth_as_labels=True)
     assert store.image_ids == ["a", "b", "c"]
-    assert store.annotated == [True, False, False]
+    assert store.annotated == store.labelled == [True, False, False]
     assert (store.sparse(1) == 255).all()
     assert (store.sparse(2) == 255).all()
     assert np.array_equal(store.truth(1), np.asarray(other["mask"]))

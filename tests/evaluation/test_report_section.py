@@ -54,6 +54,20 @@ def test_one_gland_per_image_is_not_all_glands_and_each_annotation_says_what_it_
     assert len({r.name for r in records}) == 4
 
 
+def test_a_share_of_the_images_is_told_from_a_share_of_the_glands():
+    records = [record(variant, level, style="images", background="all", budget=budget,
+                      extra={"labelled_fraction": 0.1, "annotated_glands": 80, "total_glands": 774})
+               for budget, levels in ((0.1, (60.0, 75.0)), (9, (61.0, 71.0)))
+               for variant, level in zip(("sparse-only", "ours"), levels, strict=True)]
+    text = results_section([*records, record("full", 80.0)], REFERENCES)
+    rows = tables(text)["What the annotator draws"]
+    assert [row[:6] for row in rows] == [
+        ["images", "all", asked, "80 of 774", "10.0 %", variant]
+        for asked in ("9 images", "10 % of the images") for variant in ("ours", "sparse-only")]
+    assert "- images, all, 10 % of the images: 75 % of 20.0 points" in text
+    assert records[2].name == "glas_train_testA_sparse-only_bench_mit-b0_images_all_9-images_seed0.json"
+
+
 def test_a_method_alone_is_shown_once():
     found = tables(results_section([record(), record("full")], REFERENCES))
     assert "Ablations" not in found

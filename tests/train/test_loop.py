@@ -324,6 +324,37 @@ class TestMachinery:
             run_training(run, settings, resume=True)
 
 
+class TestImagesWithoutALabel:
+    @pytest.fixture(scope="class")
+    def one_of_six(self, tmp_path_factory):
+        """A dataset in which one training image of six is outlined, wholly, and the others not at all."""
+        images = iter(range(6))
+
+        def first_image_only(mask, instances):
+            return mask.copy() if next(images) == 0 else np.full(mask.shape, 255, np.uint8)
+
+        return write_dataset(tmp_path_factory.mktemp("few") / "data", sparse=first_image_only, splits=("train",))
+
+    def test_they_are_left_out_of_the_warmup_and_then_give_pseudo_labels_alone(self, one_of_six, tmp_path):
+        training = prepare_training(tmp_path, tiny_settings(one_of_six, batch_size=2, steps=12, cutmix=0.0))
+        assert training.store.labelled == [True] + [False] * 5
+        assert all((batch["sparse"] != IGNORE_INDEX).any((1, 2)).all() for batch in training.batches(3))
+        training.refresh()
+        seen = list(training.batches(6))
+        bare = torch.cat([batch["index"] for batch in seen]) != 0
+        assert 0.2 < bare.float().mean() < 0.8
+        assert (torch.cat([batch["sparse"] for batch in seen])[bare] == IGNORE_INDEX).all()
+        assert torch.cat([batch["bank"] for batch in seen])[bare].any()
+
+    @pytest.mark.parametrize("mode", ["refined", "sparse-only"])
+    def test_a_run_learns_from_them_or_without_them(self, one_of_six, tmp_path, mode):
+        records = read_records(run_training(tmp_path, tiny_settings(
+            one_of_six, mode=mode, batch_size=1, steps=6, validation_split="")))
+        labelled = records if mode == "sparse-only" else records[:2]
+        assert all(math.isfinite(record["loss"]) and record["ce"] > 0 for record in labelled)
+        assert (records[-1]["coverage"] > 0) == (mode == "refined")
+
+
 class TestAdaptation:
     def test_images_of_another_place_join_the_bank_and_the_batches_without_their_labels(self, tiny_dataset, tmp_path):
         elsewhere = write_dataset(tmp_path / "elsewhere", splits=("train",))
