@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "flat_arrays": set(),
     "environment": set(), "shipped": {"errors"}, "glands": set(), "labels": {"errors"}, "instances": {"labels", "errors"},
     "config": {"errors"}, "recipes": set(), "imaging": {"errors", "labels", "files"},
-    "data": GROUND, "model": GROUND,
+    "data": GROUND | {"export"}, "model": GROUND,
     "method": {"errors", "labels", "instances", "config", "flat_arrays"}, "metrics": {"errors", "labels", "instances"},
     "train": GROUND | {"data", "model", "method", "metrics"},
     "inference": GROUND | {"data", "model", "metrics", "export"},

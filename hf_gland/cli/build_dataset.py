@@ -66,6 +66,8 @@ def add_common_options(parser: argparse.ArgumentParser, source: Source) -> None:
         parser.add_argument("--val-fraction", type=float, metavar="SHARE",
                             help="of the train images, held out as 'validation' by patient; 0: none "
                             f"[{source.held_out}, where there are enough patients and no validation split]")
+    if not source.drawn:
+        return
     drawing = parser.add_argument_group("annotation (lengths in px of the image) [default]")
     default = SparsifyConfig()
     drawing.add_argument("--style", choices=(*STYLES, *source.styles), help=f"[{default.style}]" if not source.styles else
@@ -106,7 +108,8 @@ def build(arguments: argparse.Namespace) -> None:
             (sample for sample, _ in read), config, arguments.seed, outlined(items, config, arguments.seed))
         return restained(drawn, arguments.stain_shift) if arguments.stain_shift else drawn
 
-    about = About(offer.class_names, offer.title, offer.licence, config or {"style": "as-is"}, arguments.seed,
+    seed = getattr(arguments, "seed", 0)
+    about = About(offer.class_names, offer.title, offer.licence, config or {"style": "as-is"}, seed,
                   dict(offer.record) | ({"stain_shift": arguments.stain_shift} if arguments.stain_shift else {}))
     provenance = build_dataset({split: pairs(split, items) for split, items in plan.items()}, arguments.out, about,
                                overwrite=arguments.overwrite)
@@ -139,7 +142,7 @@ def draw_sheet(arguments: argparse.Namespace, config: SparsifyConfig | None) -> 
 
     rows = next(iter(load_local(arguments.out).values()))
     chosen = [rows[i * len(rows) // SHEET_IMAGES] for i in range(SHEET_IMAGES)] if len(rows) > SHEET_IMAGES else list(rows)
-    sheet = style_sheet(chosen, config, arguments.seed)
+    sheet = style_sheet(chosen, config, getattr(arguments, "seed", 0))
     write_atomically(arguments.contact_sheet, lambda file: sheet.save(file, "PNG"))
     print(f"contact sheet written to {arguments.contact_sheet}")
 

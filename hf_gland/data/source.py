@@ -54,6 +54,7 @@ class Source:
     limits      a sentence for the card of a model that was trained on it, where the data alone do not say it.
     styles      annotation styles beside those that `sparsify` draws.
     held_out    share of the train images that becomes `validation`, by patient, unless the user says otherwise; 0: never.
+    drawn       whether its annotations can be drawn by `sparsify`; if not, the options of that are not offered.
     add_options adds the source's own options to its parser.
     open        what it offers under the parsed options. Raises DatasetError.
     read_again  (archive, image ids, whether to verify) → samples in that order, for a source whose pixels everyone gets
@@ -71,4 +72,5 @@ class Source:
     limits: str = ""
     styles: tuple[str, ...] = ()
     held_out: float = 0.0
+    drawn: bool = True
     read_again: Callable[[Path, Collection[str], bool], Iterator[Sample]] | None = None

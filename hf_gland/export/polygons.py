@@ -12,6 +12,7 @@ from scipy import ndimage
 Ring = np.ndarray  # [n + 1, 2] of (x, y), the last vertex repeating the first
 Polygon = list[Ring]  # the outer ring, then the holes
 
+CHECKED_SIDE_PX = 1024  # of the grid on which a crossing has to show
 MAX_CROSSINGS, CROSSINGS_AT_ONCE = 100_000_000, 2**20  # of outlines with rows of pixels, when a polygon is filled
 
 
@@ -44,6 +45,11 @@ def fill_polygon(rings: Sequence[np.ndarray], hw: tuple[int, int]) -> np.ndarray
     Inside is by the even-odd rule over all rings, so holes are left out. What lies beyond the image is cut
     off. Raises ValueError for outlines that cross rows of pixels more than MAX_CROSSINGS times.
     """
+    return (_windings(rings, hw) % 2).astype(bool)
+
+
+def _windings(rings: Sequence[np.ndarray], hw: tuple[int, int]) -> np.ndarray:
+    """How often the rings go round the centre of each pixel, int32 [H, W], one way counted against the other."""
     height, width = hw
     flips = np.zeros((height, width + 1), np.int32)
     start = np.concatenate([np.asarray(ring, np.float64) for ring in rings])
@@ -52,6 +58,7 @@ def fill_polygon(rings: Sequence[np.ndarray], hw: tuple[int, int]) -> np.ndarray
     first, last = (np.clip(np.ceil(edge - 0.5), 0, height).astype(np.int64)
                    for edge in (np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])))
     counts = last - first
+    direction = np.where(end[:, 1] > start[:, 1], 1, -1).astype(np.int32)
     total = np.cumsum(counts)
     if total[-1] > MAX_CROSSINGS:
         raise ValueError(f"its outline crosses {total[-1] / 1e6:.0f} million rows of pixels; nobody drew that")
@@ -61,8 +68,41 @@ def fill_polygon(rings: Sequence[np.ndarray], hw: tuple[int, int]) -> np.ndarray
         share = (row + 0.5 - start[edge, 1]) / (end[edge, 1] - start[edge, 1])
         x = start[edge, 0] + share * (end[edge, 0] - start[edge, 0])
         column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-        np.add.at(flips, (row, column), 1)
-    return (np.cumsum(flips[:, :width], axis=1, dtype=np.int32) % 2).astype(bool)
+        np.add.at(flips, (row, column), direction[edge])
+    return np.cumsum(flips[:, :width], axis=1, dtype=np.int32)
+
+
+def crosses_itself(rings: Polygon) -> tuple[float, float] | None:
+    """(x, y) near which the outline of a polygon crosses itself, else None. `rings`: float [n, 2], outer one first.
+
+    Rings may touch, and what is less than a pixel (of CHECKED_SIDE_PX to the longer side) is passed over: QuPath rounds
+    coordinates to a hundredth of a pixel, which can make two edges that met cross.
+    """
+    import shapely  # only here: exact outlines need no geometry library
+
+    shape = shapely.Polygon(rings[0], rings[1:])
+    if shapely.is_valid(shape):
+        return None
+    corner, far = np.concatenate(rings).min(axis=0), np.concatenate(rings).max(axis=0)
+    scale = max((far - corner).max() / CHECKED_SIDE_PX, 1.0)
+    width, height = np.ceil((far - corner) / scale).astype(int) + 1
+    try:
+        outer, *holes = (_windings([(ring - corner) / scale], (height, width)) for ring in rings)
+        doubtful = _wound_otherwise(outer)
+        for hole in holes:
+            doubtful |= _wound_otherwise(hole) | ((hole != 0) & (outer == 0))
+    except ValueError:
+        doubtful = np.ones((1, 1), bool)
+    if not doubtful.any():
+        return None
+    y, x = np.argwhere(doubtful)[0]
+    return float(corner[0] + (x + 0.5) * scale), float(corner[1] + (y + 0.5) * scale)
+
+
+def _wound_otherwise(windings: np.ndarray) -> np.ndarray:
+    """bool [H, W]: pixels that a ring goes round more than once, or in another direction than it goes round most."""
+    usual = 1 if windings.sum() >= 0 else -1
+    return (windings != 0) & (windings != usual)
 
 
 def _rings(part: np.ndarray) -> list[Ring]:
