@@ -1,20 +1,19 @@
-"""Pictures and what was outlined on them in QuPath: one GeoJSON file per picture, plain or gzipped.
+"""Pictures or slides and what was outlined on them in QuPath: one GeoJSON file per image, plain or gzipped.
 
-    images/a.png    a.geojson beside it, or in the folder of --annotations (a.png.geojson and .geojson.gz count too)
+    images/a.svs    a.geojson beside it, or in the folder of --annotations (a.svs.geojson and .geojson.gz count too)
 
-Pictures that fit a tile are one row each. Of larger ones tiles are cut around the annotations, so that each lies whole in
+Images that fit a tile are one row each. Of larger ones tiles are cut around the annotations, so that each lies whole in
 one of them with tissue around it. What is not outlined is unlabelled, which is not background: outline or stroke some stroma
 (class Stroma), give --rim-px, or outline regions in which every gland is drawn (--roi). What is left out is said.
 """
 
 import argparse
+import itertools
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-
-import numpy as np
 
 from hf_gland.data.metadata import ImageMetadata, read_metadata
 from hf_gland.data.outlines import SKIPPED, USUAL_CLASSES, Outlines, Reading, label_window, read_outlines
@@ -23,11 +22,9 @@ from hf_gland.data.source import Item, Offer, Source
 from hf_gland.data.sparsify import SparseAnnotation
 from hf_gland.data.windows import Window, plan_windows
 from hf_gland.errors import DatasetError
-from hf_gland.imaging.find import pictures_in
-from hf_gland.imaging.opening import displayable, open_image
-from hf_gland.imaging.pictures import read_picture
-from hf_gland.imaging.pixel_size import check_mpp, stated_mpp
-from hf_gland.imaging.resample import resample_image
+from hf_gland.imaging.find import natural_key
+from hf_gland.imaging.opening import SUFFIXES, displayable
+from hf_gland.imaging.slides import SLIDE_SUFFIXES, Box, open_slide, slide_mpp
 from hf_gland.labels import IGNORE_INDEX, check_class_names
 
 MOST_TILE_PX = 4096
@@ -69,9 +66,11 @@ def pair_files(images: Sequence[Path], annotations: Path | None) -> tuple[dict[P
     """The GeoJSON file of each image, and sentences on those that are left out. Raises DatasetError."""
     pictures: list[Path] = []
     for path in images:
-        pictures += pictures_in(path).pictures if path.is_dir() else [path]
+        pictures += sorted((file for file in path.iterdir() if file.suffix.lower() in (*SUFFIXES, *SLIDE_SUFFIXES)
+                            and not file.name.startswith(".")), key=lambda file: natural_key(file.name)
+                           ) if path.is_dir() else [path]
     if not pictures:
-        raise DatasetError(f"{images[0]}: holds no picture")
+        raise DatasetError(f"{images[0]}: holds no picture and no slide")
     if annotations is not None and annotations.is_file():
         if len(pictures) > 1:
             raise DatasetError(f"{annotations}: is one file, but there are {len(pictures)} images; name a folder that holds "
@@ -103,11 +102,15 @@ def pair_files(images: Sequence[Path], annotations: Path | None) -> tuple[dict[P
 
 
 def plan_tiles(image: Path, drawn: Path, mpp: float | None, cutting: Cutting, reading: Reading) -> list[Tile]:
-    """The tiles of one image, with nothing read of it but its header. Warns of what is left out or cut."""
+    """The tiles of one image. Warns of what is left out or cut."""
     name = displayable(image)
-    with open_image(image, name, max_pixels=None) as opened:
-        hw, stated = (opened.height, opened.width), stated_mpp(opened)
-    image_mpp = check_mpp(mpp, name) if mpp is not None else stated
+    with open_slide(image, name) as slide:
+        hw, image_mpp = slide.hw, None
+        if mpp is not None or slide.mpp_xy is not None:
+            mpp_xy, _, notes = slide_mpp(slide, mpp)
+            image_mpp = sum(mpp_xy) / 2
+            for note in notes:
+                warnings.warn(f"{name}: {note}", stacklevel=2)
     scale = cutting.scale(image_mpp, name)
     outlines = read_outlines(drawn, hw, reading)
     side, margin, most = (round(px * scale) for px in (cutting.tile_px, cutting.context_px, MOST_TILE_PX))
@@ -126,16 +129,21 @@ def plan_tiles(image: Path, drawn: Path, mpp: float | None, cutting: Cutting, re
 
 
 def read_tiles(items: Sequence[Item], reading: Reading, source: str) -> Iterator[tuple[Sample, SparseAnnotation | None]]:
-    """Each tile as a sample with what was drawn on it. An image is read once for all its tiles that follow each other."""
-    read: tuple[Path, np.ndarray] | None = None
-    for item in items:
-        tile: Tile = item.files
-        if read is None or read[0] != tile.image:
-            read = tile.image, read_picture(tile.image, upright=False).rgb
-        left, top, right, bottom = tile.window.box
-        rgb = resample_image(np.ascontiguousarray(read[1][top:bottom, left:right]), tile.out_hw)
-        drawn, ids, truth = label_window(tile.outlines, tile.own, tile.window, tile.out_hw, reading)
-        yield Sample(rgb, truth, ids, item.image_id, item.patient_id, source, item.grade, tile.mpp), drawn
+    """Each tile as a sample with what was drawn on it; an image is opened once for tiles that follow each other.
+
+    Raises DatasetError where a part of a slide cannot be decoded.
+    """
+    for image, group in itertools.groupby(items, key=lambda item: item.files.image):
+        with open_slide(image) as slide:
+            for item in group:
+                tile: Tile = item.files
+                left, top, width, height = astuple(tile.window)
+                region = slide.region(Box(left, top, width, height), tile.out_hw)
+                if region.unreadable:
+                    raise DatasetError(f"{slide.name}: the file is damaged at {left}, {top} px, where tissue is outlined; "
+                                       "copy it again, or leave it out")
+                drawn, ids, truth = label_window(tile.outlines, tile.own, tile.window, tile.out_hw, reading)
+                yield Sample(region.rgb, truth, ids, item.image_id, item.patient_id, source, item.grade, tile.mpp), drawn
 
 
 def _class_pair(text: str) -> tuple[str, int]:
@@ -159,7 +167,8 @@ def class_names(pairs: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", required=True, nargs="+", type=Path, metavar="PATH", help="pictures, or folders of them")
+    parser.add_argument("--images", required=True, nargs="+", type=Path, metavar="PATH",
+                        help="pictures or slides, or folders of them")
     parser.add_argument("--annotations", type=Path, metavar="PATH",
                         help="folder of GeoJSON files named after the images, or the one file of one image [beside them]")
     parser.add_argument("--class", dest="classes", type=_class_pair, nargs="+", default=[("gland", 1)], metavar="NAME=ID",
@@ -233,5 +242,5 @@ def _known(image: Path, table: dict[str, ImageMetadata], pattern: str) -> ImageM
 
 
 SOURCE = Source(
-    name="qupath", title="", summary="pictures with outlines from QuPath (GeoJSON)", description=__doc__,
+    name="qupath", title="", summary="pictures or slides with outlines from QuPath (GeoJSON)", description=__doc__,
     add_options=_add_options, open=_open, held_out=0.175, drawn=False)
