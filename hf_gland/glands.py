@@ -35,10 +35,14 @@ class Gland:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part lies in its image: first row and column, the image's height and width, how many glands came before."""
+    """Where a part lies in its image.
+
+    `origin_yx`: its first row and column; `bounds`: first row, first column, last row + 1, last column + 1 of what could
+    be seen, most often the whole image: a gland that reaches them is cut; `glands_before`: how many are numbered already.
+    """
 
     origin_yx: tuple[int, int]
-    image_hw: tuple[int, ...]
+    bounds: tuple[int, int, int, int]
     glands_before: int = 0
 
 

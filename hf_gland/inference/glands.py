@@ -105,7 +105,7 @@ class GlandRules:
             core = float(apply_temperature(np.array([1 - core, core]), self.temperature)[1])
             instances = divide_by_cores(instances, 1 - probabilities[BACKGROUND], core, max(min_core_px, min_gland_px))
         class_map = np.where(instances > 0, class_map, np.uint8(BACKGROUND))
-        place = place or Place((0, 0), class_map.shape)
+        place = place or Place((0, 0), (0, 0, *class_map.shape))
         return GlandPrediction(
             class_map=class_map, probabilities=probabilities, confidence=probabilities.max(axis=0), instances=instances,
             glands=measure_glands(instances, class_map, probabilities, self.id2label, self.mpp, place),
@@ -118,8 +118,8 @@ def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: 
 
     Where the arrays are a part of an image, the figures are those of the whole to the last bit.
     """
-    height, width = place.image_hw
     from_top, from_left = place.origin_yx
+    first_row, first_column, end_row, end_column = place.bounds
     centroids, eccentricities = _shapes(instances)
     glands = []
     for region in regionprops(instances):
@@ -135,7 +135,7 @@ def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: 
             centroid_x_px=left + float(x) + 0.5, centroid_y_px=top + float(y) + 0.5,
             eccentricity=float(eccentricities[region.label]),
             mean_confidence=float(own.mean(dtype=np.float64)), low_confidence_share=float((own < LOW_CONFIDENCE).mean()),
-            touches_border=bool(top == 0 or left == 0 or bottom == height or right == width)))
+            touches_border=bool(top <= first_row or left <= first_column or bottom >= end_row or right >= end_column)))
     return tuple(glands)
 
 

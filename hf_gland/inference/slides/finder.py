@@ -1,0 +1,190 @@
+"""Glands of a slide, found while its bands pass by from top to bottom.
+
+8-connected regions of gland, and every hole small enough to be filled with all that it touches, make up a group. Groups that
+reach the last row seen are held; any other is complete, and its glands are found in a crop by the very rules that find them
+in a picture. As the crop holds all that its glands depend on, they are those of the whole slide found at once.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage, sparse
+from scipy.sparse.csgraph import connected_components
+
+from hf_gland.glands import Place
+from hf_gland.inference.glands import GlandPrediction, GlandRules
+from hf_gland.inference.slides.groups import Group, Piece, blocks, held
+from hf_gland.inference.slides.plan import SlideGrid, Stripe
+from hf_gland.instances import EIGHT_NEIGHBOURS
+from hf_gland.labels import BACKGROUND
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+class _Frontier(NamedTuple):
+    """The last row seen.
+
+    `group` int [W]: number of the held group that each pixel of gland belongs to, from 1; 0 elsewhere. `hole` int [W]:
+    number of the region of background that may yet prove a hole small enough to be filled, from 1; 0 elsewhere. `hole_px`:
+    the pixels of each such region so far. `cut` bool [W]: gland of a group that was divided here.
+    """
+
+    group: np.ndarray
+    hole: np.ndarray
+    hole_px: np.ndarray
+    cut: np.ndarray
+
+    @classmethod
+    def blank(cls, width_px: int) -> "_Frontier":
+        """As beyond the slide's edge."""
+        none, no = np.zeros(width_px, np.int64), np.zeros(0, np.int64)
+        return cls(none, none, no, none > 0)
+
+
+class _Band(NamedTuple):
+    """Regions of gland and possible holes of a band, int [h, W] numbered from 1 (0: none), and the holes' pixels so far."""
+
+    regions: np.ndarray
+    region_count: int
+    holes: np.ndarray
+    hole_px: np.ndarray
+
+
+class GlandFinder:
+    """`add` the bands of one grid from top to bottom; each gives what it completes.
+
+    `glands`: how many were found; `settled_px`: what lies above this row cannot change any more; `divided`: how often a
+    group was too large to be found whole.
+    """
+
+    def __init__(self, rules: GlandRules, grid: SlideGrid, name: str = "slide"):
+        self.rules, self.grid, self.name = rules, grid, name
+        self.min_gland_px, self.max_hole_px, _ = rules.areas_px()
+        self.glands = self.divided = self.settled_px = 0
+        self._held: list[Group] = []
+        self._frontier = _Frontier.blank(grid.width_px)
+
+    def add(self, stripe: Stripe) -> Iterator[GlandPrediction]:
+        """The glands of the groups that end in these rows of float32 probabilities. Take all before the next `add`."""
+        bottom_px = stripe.top_px + stripe.probabilities.shape[1]
+        classes = self.rules.label_pixels(stripe.probabilities)
+        if not classes.any() and not self._held:
+            self._frontier, self.settled_px = _Frontier.blank(self.grid.width_px), bottom_px
+            return
+        band = self._label(classes)
+        of_held, of_region, of_hole = self._join(band)
+        member = np.append(0, of_region)[band.regions] + np.append(0, of_hole)[band.holes]
+        reaches = np.zeros(int(max(member.max(), of_held.max(initial=0))) + 1, bool)
+        reaches[member[-1]] = bottom_px < self.grid.height_px
+        reaches[0] = False
+        groups = self._collect(stripe, member, of_held, reaches)
+        for _, below in _across(self._frontier.cut.astype(np.int64), band.regions[0]):
+            for number in np.unique(of_region[below - 1]):
+                groups[number].cut_above = True
+        reached = {number: groups[number] for number in np.flatnonzero(reaches)}
+        self._held = held(list(reached.values()))
+        place = {group: number for number, group in enumerate(self._held, 1)}
+        self._frontier = _frontier(band, member, np.array([place.get(group, 0) for group in groups]))
+        self.settled_px = min((group.box[0] for group in self._held), default=bottom_px)
+        ended = [group for group, on in zip(groups, reaches, strict=True) if group.pieces and not on]
+        for group in sorted(ended, key=lambda group: group.box):
+            yield from self._find(group)
+        for group in reached.values():
+            if group not in place:
+                yield from self._find(group, goes_on=True)
+
+    def _label(self, classes: np.ndarray) -> _Band:
+        regions, region_count = ndimage.label(classes != BACKGROUND, EIGHT_NEIGHBOURS)
+        if self.max_hole_px == 0:
+            return _Band(regions, region_count, np.zeros_like(regions), np.zeros(0, np.int64))
+        found, count = ndimage.label(classes == BACKGROUND)
+        known = len(self._frontier.hole_px)
+        above, below = _meeting(self._frontier.hole, found[0])
+        nodes, of = _components(known + count, [(above - 1, known + below - 1)])
+        areas = np.append(self._frontier.hole_px, np.bincount(found.ravel(), minlength=count + 1)[1:])
+        areas = np.bincount(of, areas, nodes).astype(np.int64)
+        number = np.where(areas <= self.max_hole_px, np.cumsum(areas <= self.max_hole_px), 0)
+        return _Band(regions, region_count, np.append(0, number[of[known:]]).astype(np.int32)[found],
+                     areas[areas <= self.max_hole_px])
+
+    def _join(self, band: _Band) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The number of the group, from 1, of each held group, each region and each hole of a band.
+
+        A hole that crosses from one band into the next needs no edge of its own: the gland around it crosses with it, and
+        lies along it in both. A region of background that proves no hole may join groups too: nothing comes of it.
+        """
+        known, region = len(self._held), band.region_count
+        pairs = [(above - 1, known + below - 1) for above, below in _across(self._frontier.group, band.regions[0])]
+        pairs += [(known + region + hole - 1, known + beside - 1) for hole, beside in _beside(band.holes, band.regions)]
+        _, of = _components(known + region + len(band.hole_px), pairs)
+        return of[:known] + 1, of[known:known + region] + 1, of[known + region:] + 1
+
+    def _collect(self, stripe: Stripe, member: np.ndarray, of_held: np.ndarray, reaches: np.ndarray) -> list[Group]:
+        """All groups by their number, with what they have of this band; no pieces where it is too little for a gland."""
+        groups = [Group() for _ in reaches]
+        for number, group in zip(of_held, self._held, strict=True):
+            groups[number].pieces += group.pieces
+            groups[number].cut_above |= group.cut_above
+        for number, box in enumerate(ndimage.find_objects(member), start=1):
+            if box is None:
+                continue
+            (top, bottom), (left, right) = ((side.start, side.stop) for side in box)
+            if reaches[number] or groups[number].pieces or (bottom - top) * (right - left) >= self.min_gland_px:
+                part = stripe.probabilities[:, *box]
+                groups[number].pieces.append(Piece(
+                    (stripe.top_px + top, left, stripe.top_px + bottom, right),
+                    part.copy() if reaches[number] else part, member[box] == number))
+        return groups
+
+    def _find(self, group: Group, goes_on: bool = False) -> Iterator[GlandPrediction]:
+        """Its glands; in blocks where it does not fit, or `goes_on` below and is not held any longer."""
+        box = group.box
+        whole = group.fits and not goes_on
+        self.divided += not whole
+        for top, left, bottom, right in [box] if whole else blocks(box):
+            crop = group.crop((top, left, bottom, right))
+            if crop is None:
+                continue
+            bounds = (top if top > box[0] or group.cut_above else 0, left if left > box[1] else 0,
+                      bottom if bottom < box[2] or goes_on else self.grid.height_px,
+                      right if right < box[3] else self.grid.width_px)
+            found = self.rules.find(crop, Place((top, left), bounds, self.glands), name=self.name)
+            if found.glands:
+                self.glands += len(found.glands)
+                yield found
+
+
+def _frontier(band: _Band, member: np.ndarray, place: np.ndarray) -> _Frontier:
+    """The last row of a band; `place`: number of each group among those held, 0 for others."""
+    gland = band.regions[-1] > 0
+    group = np.where(gland, place[member[-1]], 0)
+    numbers, hole = np.unique(np.append(0, band.holes[-1]), return_inverse=True)
+    return _Frontier(group, hole[1:], band.hole_px[numbers[1:] - 1], gland & (group == 0))
+
+
+def _components(nodes: int, pairs: list[Pairs]) -> tuple[int, np.ndarray]:
+    """How many components the graph of these edges has, and the number of each node's, from 0."""
+    start, end = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    return connected_components(sparse.coo_array((np.ones(len(start), np.int8), (start, end)), (nodes, nodes)),
+                                directed=False)
+
+
+def _meeting(above: np.ndarray, below: np.ndarray) -> Pairs:
+    """The numbers, from 1, of what lies above one another in two rows int [W]."""
+    meet = (above > 0) & (below > 0)
+    return above[meet], below[meet]
+
+
+def _across(above: np.ndarray, below: np.ndarray) -> list[Pairs]:
+    """`_meeting`, and what meets at corners."""
+    return [_meeting(above, below), _meeting(above[1:], below[:-1]), _meeting(above[:-1], below[1:])]
+
+
+def _beside(holes: np.ndarray, regions: np.ndarray) -> Iterator[Pairs]:
+    """The numbers of holes and of the regions along their edges, of two int [h, W]."""
+    y, x = np.nonzero(holes)
+    number = holes[y, x]
+    for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        inside = (y + down >= 0) & (y + down < len(holes)) & (x + right >= 0) & (x + right < holes.shape[1])
+        yield _meeting(number[inside], regions[y[inside] + down, x[inside] + right])
