@@ -104,7 +104,9 @@ def main() -> int:
 def step_ratio(config: TrainConfig) -> dict:
     """Seconds of a supervised and of a refined step, of a refresh, and the amortised ratio with its spread."""
     # All steps after warm-up; the supervised run takes the same crops with the sparse labels alone.
-    refined = config.changed(mode="refined", tracker="none", save_every=0, warmup_fraction=0.0)
+    timed = (BLOCKS + 1) * BLOCK_STEPS + STAGE_REPEATS  # more than a short recipe has
+    refined = config.changed(mode="refined", tracker="none", save_every=0, warmup_fraction=0.0,
+                             steps=max(config.optim.steps, timed))
     supervised = refined.changed(mode="sparse-only")
     with tempfile.TemporaryDirectory() as folder:
         runs = {}
@@ -112,8 +114,8 @@ def step_ratio(config: TrainConfig) -> dict:
             run = Path(folder) / name
             runs[name] = set_up(settings, run, make_accelerator(settings, run), {"recipe": "benchmark"})
         refresh_seconds = [seconds(runs["refined"].refresh) for _ in range(REFRESH_REPEATS + 1)][1:]
-        batches = {name: run.batches(config.optim.steps) for name, run in runs.items()}
-        blocks = alternate({name: lambda name=name: take_step(runs[name], batches[name]) for name in runs})
+        batches = {name: run.batches(refined.optim.steps) for name, run in runs.items()}
+        blocks = alternate({name: lambda name=name: take_step(runs[name], batches[name]) for name in runs}, BLOCK_STEPS)
         stages: dict[str, float] = {}
         whole = seconds(lambda: [take_step(runs["refined"], batches["refined"], partial(stage, stages))
                                  for _ in range(STAGE_REPEATS)])
@@ -136,13 +138,15 @@ def step_ratio(config: TrainConfig) -> dict:
 
 def training_ratio(config: TrainConfig) -> dict:
     """Images per second of a supervised step and of transformers' example loop."""
-    settings = config.changed(mode="full", tracker="none", save_every=0)
+    settings = config.changed(mode="full", tracker="none", save_every=0,
+                              steps=max(config.optim.steps, (BLOCKS + 1) * BLOCK_STEPS))
     with tempfile.TemporaryDirectory() as folder:
         accelerator = make_accelerator(settings, Path(folder) / "ours")
         ours = set_up(settings, Path(folder) / "ours", accelerator, {"recipe": "benchmark"})
-        batches = ours.batches(config.optim.steps)
+        batches = ours.batches(settings.optim.steps)
         example = example_loop(settings, accelerator)
-        blocks = alternate({"ours": lambda: take_step(ours, batches), "example": lambda: next(example)})
+        blocks = alternate({"ours": lambda: take_step(ours, batches), "example": lambda: next(example)},
+                           BLOCK_STEPS)
     rates = {name: [config.optim.batch_size / s for s in took] for name, took in blocks.items()}
     return {"benchmark": "training against transformers' example loop", "precision": f"{ours.note['precision']} for both",
             "dataset": ours.note["data"]["source"],
@@ -218,7 +222,7 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         paths = at_the_models_size(arguments.images, arguments.mpp, segmenter.mpp, Path(folder))
         agreement = [float((mine == other).mean()) for mine, other in zip(ours(), theirs(), strict=True)]
-        blocks = alternate({"ours": ours, "pipeline": theirs}, repeats=1)
+        blocks = alternate({"ours": ours, "pipeline": theirs}, 1)
         with stage_clock(INFERENCE_STAGES) as stages:
             whole = seconds(ours)
     rates = {name: [len(paths) / s for s in took] for name, took in blocks.items()}
@@ -242,7 +246,7 @@ def at_the_models_size(images: Path, mpp: float | None, model_mpp: float | None,
     return paths
 
 
-def alternate(actions: dict[str, Callable[[], object]], repeats: int = BLOCK_STEPS) -> dict[str, list[float]]:
+def alternate(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds per call of each action, by block of `repeats` calls; the actions take turns, the first block warms up."""
     blocks: dict[str, list[float]] = {name: [] for name in actions}
     for block in tqdm(range(BLOCKS + 1), desc="timing", unit="block"):

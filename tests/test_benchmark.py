@@ -52,7 +52,7 @@ def test_inference_is_timed_at_the_models_pixel_size_in_one_precision(benchmark,
 
 def test_a_refined_step_is_timed_stage_by_stage(benchmark, tiny_dataset):
     forget_accelerator()
-    figures = benchmark.step_ratio(make_config(tiny_settings(tiny_dataset, steps=30, num_workers=0)))
+    figures = benchmark.step_ratio(make_config(tiny_settings(tiny_dataset, steps=2, refreshes=1, num_workers=0)))
     assert figures["precision"] == "float32 for both"
     stages = {"crops of images, labels and bank", "student forward", "threshold and fusion", "loss", "backward",
               "gradient clipping", "optimiser", "teacher update"}

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -53,10 +54,23 @@ class BackboneError(HfGlandError):
 
 def load_student(backbone: str, class_names: Sequence[str], mpp: float | None,
                  overrides: Mapping[str, Any] | None = None, missing_mpp: float | None = None) -> PreTrainedModel:
-    """`load_network`, with the cheaper forward pass that a SegFormer has here. Raises HfGlandError."""
+    """`load_network`, ready to be trained: with the cheaper forward pass that a SegFormer has here, and without the
+    parameters that get no gradient. Raises HfGlandError."""
     model = load_network(backbone, class_names, mpp, overrides, missing_mpp)
     use_cheaper_head(model)
+    freeze_unused(model)
     return model
+
+
+def freeze_unused(model: PreTrainedModel) -> None:
+    """Take parameters that segmentation does not use (DINOv2's mask token, MobileNetV2's last layer) out of training:
+    they get no gradient, for which several processes would wait. Draws no random number."""
+    training, parameters, side_px = model.training, list(model.parameters()), 2 * side_multiple_px(model)
+    logits = model.eval()(pixel_values=torch.zeros(1, 3, side_px, side_px)).logits
+    gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+    model.train(training)
 
 
 def load_network(backbone: str, class_names: Sequence[str], mpp: float | None,

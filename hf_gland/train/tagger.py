@@ -57,6 +57,7 @@ def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[s
     model.to(torch.device(device)).train()  # type: ignore[arg-type]  # transformers wraps `to` without its types
     optimizer = make_optimizer(model, optim)
     precision = resolve_precision(device, optim.mixed_precision)
+    scaler = torch.amp.GradScaler(device, enabled=precision is torch.float16)  # small gradients vanish in float16
     preprocessing = backbone_preprocessing(config.model.backbone)
     crops = CropDataset(store, dataclasses.replace(config.augment, cutmix=0.0), optim.seed)
     for step in tqdm(range(optim.steps), desc="training the tagger", unit="step"):
@@ -66,8 +67,10 @@ def train_tagger(config: TrainConfig, store: TrainingStore, class_names: tuple[s
         tags = patch_tags(dense, len(class_names))
         with autocast(device, precision):
             logits = full_size_logits(model, preprocessing(images)).mean(dim=(2, 3))
-        tag_loss(logits, tags).backward()
+        scaler.scale(tag_loss(logits, tags)).backward()
+        scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), optim.max_grad_norm or float("inf"))
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
     return model.eval()

@@ -242,7 +242,12 @@ TINY = {
 
 @pytest.mark.parametrize("family", TINY)
 def test_families_that_work_take_pictures_of_any_size_and_are_read_back(family, tmp_path):
-    network = load_student(f"random:{family}", THREE, None, TINY[family]).eval()
+    network = load_student(f"random:{family}", THREE, None, TINY[family])
+    full_size_logits(network.train(), torch.randn(2, 3, 64, 64)).sum().backward()
+    assert {n for n, p in network.named_parameters() if p.grad is None} == {
+        n for n, p in network.named_parameters() if not p.requires_grad}, "several processes wait for every gradient"
+    assert (family in ("segformer", "mobilevit", "mobilevitv2")) == all(p.requires_grad for p in network.parameters())
+    network.eval()
     with torch.no_grad():
         assert full_size_logits(network, torch.randn(1, 3, 64, 96)).shape == (1, 3, 64, 96)
     assert head_parameter_names(network)

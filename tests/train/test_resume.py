@@ -228,6 +228,14 @@ def test_a_run_whose_launcher_is_gone_saves_and_ends(tiny_dataset, tmp_path):
         tmp_path / "log").read_text()
 
 
+def test_a_network_with_parameters_that_get_no_gradient_trains_in_two_processes(tiny_dataset, tmp_path):
+    vit = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 56}
+    network = json.dumps({"backbone_config": vit, "hidden_size": 16, "pool_scales": [1, 2]})
+    settings = tiny_settings(tiny_dataset, backbone="random:dinov2", model_kwargs=network, steps=3, mode="sparse-only")
+    run = train_once(tmp_path / "run", settings, processes=2)
+    assert [record["step"] for record in read_records(run)] == [1, 2, 3]
+
+
 def test_resuming_a_finished_run_changes_nothing(tiny_dataset, tmp_path):
     settings, run = tiny_settings(tiny_dataset, **EVENTFUL | {"steps": 4}), tmp_path / "run"
     train_once(run, settings)

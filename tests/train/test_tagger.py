@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hf_gland.data.store import build_store
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.model.preprocessing import Preprocessing
 from hf_gland.model.student import full_size_logits
+from hf_gland.train import tagger
 from hf_gland.train.tagger import patch_tags, tag_loss, train_tagger
 
 
@@ -61,3 +64,25 @@ def test_the_tagger_learns_the_tags_from_the_pixels(tiny_dataset, tmp_path, seed
         gland.append(sure[truth == 1].mean())
         background.append(sure[truth == 0].mean())
     assert torch.stack(gland).mean() > torch.stack(background).mean() + 0.5
+
+
+@pytest.mark.parametrize(("precision", "scaled"), [(torch.float16, True), (torch.bfloat16, False), (torch.float32, False)])
+def test_gradients_are_scaled_where_they_would_vanish_in_float16(tiny_dataset, tmp_path, monkeypatch, precision, scaled):
+    """A GPU would be needed to compute in float16; here, that the scale is put on and taken off again."""
+    made = []
+
+    class Scaler(torch.amp.GradScaler):
+        def __init__(self, device, enabled):
+            made.append((device, enabled))
+            super().__init__("cpu", enabled=enabled)
+
+    store = build_store(load_local(tiny_dataset)["train"], tmp_path, 2, None, None, truth_as_labels=True)
+    config = make_config(tiny_settings(tiny_dataset, steps=2, crop_px=32))
+    plain = train_tagger(config, store, ("background", "gland"))
+    monkeypatch.setattr(tagger, "resolve_precision", lambda device, wanted: precision)
+    monkeypatch.setattr(tagger, "autocast", lambda device, precision: contextlib.nullcontext())
+    monkeypatch.setattr(torch.amp, "GradScaler", Scaler)
+    found = train_tagger(config, store, ("background", "gland"))
+    assert made == [("cuda" if torch.cuda.is_available() else "cpu", scaled)]
+    for a, b in zip(plain.parameters(), found.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
