@@ -3,7 +3,7 @@
 RUN/checkpoints/step-000400/
     student.safetensors  teacher.safetensors  optimizer.safetensors
     bank.u8              the pseudo-labels in use (a hard link where the file system has them)
-    state.json           step, gradient scaler, the bank's confidence histograms, seconds spent
+    state.json           step, gradient scaler, the bank's confidence histograms, seconds spent, data and precision used
     training_config.json metrics.json
     SHA256SUMS           checksums of all of these, as `sha256sum -c` reads them
 
@@ -50,6 +50,7 @@ class TrainingState:
     histograms: list[list[int]] | None = None
     seconds: float = 0.0  # wall-clock time of all the steps taken, over interruptions
     scaler: torch.amp.GradScaler | None = None  # fp16 only
+    origin: dict[str, Any] = field(default_factory=dict)  # what a resumed run is to have in common: data, precision
     latest: dict[str, Any] = field(default_factory=dict)  # what the last step and the last validation recorded
 
 
@@ -144,7 +145,7 @@ def save_checkpoint(run: Path, state: TrainingState, config: TrainConfig) -> Pat
         (part / "metrics.json").write_text(json.dumps(state.latest, indent=2) + "\n")
         (part / "state.json").write_text(json.dumps(
             {"step": state.step, "scaler": state.scaler.state_dict() if state.scaler is not None else {},
-             "histograms": state.histograms, "seconds": state.seconds}))
+             "histograms": state.histograms, "seconds": state.seconds, "origin": state.origin}))
         sums = "".join(f"{_sha256(p)}  {p.name}\n" for p in sorted(part.iterdir()))
         (part / CHECKSUMS).write_text(sums)
     except Exception as error:  # safetensors reports a full disk with an exception class of its own
@@ -162,8 +163,11 @@ def save_checkpoint(run: Path, state: TrainingState, config: TrainConfig) -> Pat
     return final
 
 
-def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> None:
-    """Fill `state` from a checkpoint. Raises CheckpointError."""
+def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> str:
+    """Fill `state` from a checkpoint; returns a warning where it was computed in another precision, else "".
+
+    Raises CheckpointError. Checkpoints of earlier versions do not say what data and what precision they are of.
+    """
     check_same_config(path, config)
     try:
         saved = json.loads((path / "state.json").read_text())
@@ -175,11 +179,19 @@ def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> No
             state.scaler.load_state_dict(saved["scaler"])
         if saved["step"] > config.optim.steps:
             raise ValueError(f"it counts {saved['step']} steps, the run has {config.optim.steps}")
+        before = state.origin | saved.get("origin", {})
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); delete this folder and --resume takes the checkpoint "
                               "before it") from error
     state.step, state.histograms, state.seconds = saved["step"], saved["histograms"], saved["seconds"]
     state.bank = path / "bank.u8" if saved["histograms"] is not None else None
+    if before.get("data_sha256") != state.origin.get("data_sha256"):
+        raise CheckpointError(f"{path}: learned from other data than {config.data.dataset} holds now; was it built anew? "
+                              "Build it as it was to resume, or give another --out to start afresh")
+    if (was := before.get("precision")) == (now := state.origin.get("precision")):
+        return ""
+    return (f"the first {state.step} steps were computed in {was}, the others will be in {now} (mixed_precision "
+            f"{config.optim.mixed_precision}), so this run does not end as it would have there")
 
 
 def check_same_config(path: Path, config: TrainConfig) -> None:

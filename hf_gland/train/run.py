@@ -1,5 +1,6 @@
 """A run in progress: what its steps work with, and what happens between them: refresh, validation, checkpoint."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,7 +134,9 @@ class TrainingRun:
 
     def take_up(self, checkpoint: Path) -> None:
         """Go on from a checkpoint. Its bank is linked into the run, as the checkpoint is dropped in time."""
-        load_checkpoint(checkpoint, self.state, self.config)
+        warning = load_checkpoint(checkpoint, self.state, self.config)
+        if warning and self.accelerator.is_main_process:
+            print(f"warning: {warning}", file=sys.stderr)
         self.started = time.perf_counter() - self.state.seconds
         if self.state.bank is None:
             return

@@ -55,12 +55,14 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
     optimizer = make_optimizer(student, config.optim)
     teacher = make_teacher(student).to(accelerator.device)
     wrapped, prepared_optimizer = accelerator.prepare(student, optimizer)
-    state = TrainingState(accelerator.unwrap_model(wrapped), teacher, optimizer, step=0, scaler=accelerator.scaler)
+    note = {**note, **origin(config, data, accelerator)}
+    used = [data.provenance.get("data_sha256"), data.provenance.get("adapted_to", {}).get("data_sha256")]
+    state = TrainingState(accelerator.unwrap_model(wrapped), teacher, optimizer, step=0, scaler=accelerator.scaler,
+                          origin={"data_sha256": used, "precision": note["precision"]})
     return TrainingRun(
         config, folder, accelerator, data, store,
         PseudoLabels(method, folder / "bank", store.sizes, weights.numpy(), store.sparse), weights.to(accelerator.device),
-        backbone_preprocessing(config.model.backbone), wrapped, prepared_optimizer, state,
-        {**note, **origin(config, data, accelerator)}, callbacks)
+        backbone_preprocessing(config.model.backbone), wrapped, prepared_optimizer, state, note, callbacks)
 
 
 @contextmanager

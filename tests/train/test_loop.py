@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from hf_gland.config import make_config
 from hf_gland.data.loading import CropDataset
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.train import callbacks, loop
+from hf_gland.train import callbacks, loop, setup
 from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.checkpoint import CheckpointError, checkpoint_paths
 from hf_gland.train.loop import take_step
@@ -312,6 +313,27 @@ class TestMachinery:
         run_training(run, tiny_settings(tiny_dataset))
         assert (run / "metrics.jsonl").read_bytes() == (refined.run / "metrics.jsonl").read_bytes()
 
+    def test_a_resumed_run_says_when_the_precision_is_another_and_refuses_other_data(self, tmp_path, monkeypatch, capsys):
+        data, run = write_dataset(tmp_path / "data"), tmp_path / "run"
+        settings = tiny_settings(data, steps=2, mode="sparse-only")
+        with monkeypatch.context() as patch:  # as on a machine that computes in bfloat16
+            patch.setattr(setup, "precision_name", lambda dtype: "bfloat16")
+            run_training(run, settings)
+            run_training(run, settings, resume=True)
+        assert "warning" not in capsys.readouterr().err
+        run_training(run, settings, resume=True)
+        assert ("warning: the first 2 steps were computed in bfloat16, the others will be in float32 (mixed_precision no)"
+                in capsys.readouterr().err)
+        shutil.rmtree(data)
+        write_dataset(data, mpp=0.25)
+        with pytest.raises(CheckpointError, match=r"learned from other data than .*data holds now; was it built anew"):
+            run_training(run, settings, resume=True)
+        (last,) = checkpoint_paths(run)  # one of an earlier version, which did not say
+        (last / "SHA256SUMS").unlink()
+        state = json.loads((last / "state.json").read_text())
+        del state["origin"]
+        (last / "state.json").write_text(json.dumps(state))
+        run_training(run, settings, resume=True)
 
     def test_a_bank_of_other_images_is_refused(self, tiny_dataset, tmp_path):
         settings, run = tiny_settings(tiny_dataset, steps=6, save_every=4), tmp_path / "run"
