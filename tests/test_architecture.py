@@ -239,3 +239,15 @@ def test_networks_are_loaded_in_one_place_only():
 def test_every_module_says_what_it_is_for():
     silent = [name_of(p) for p in FILES if p.read_text("utf-8").strip() and not ast.get_docstring(syntax(p))]
     assert silent == []
+
+
+@pytest.mark.parametrize(("page", "rooms"), [
+    ("README.md", lambda text: re.search(r"^hf_gland/   .*?(?=^scripts/)", text, re.DOTALL | re.MULTILINE)[0]),
+    ("CONTRIBUTING.md", lambda text: "\n".join(re.findall(r"^  \w+/", text, re.MULTILINE)))])
+def test_the_layout_shows_the_rooms_there_are_in_an_order_that_imports_keep(page, rooms):
+    there = {p.parent.name for p in (ROOT / "hf_gland").glob("*/__init__.py")} - {"recipes"}
+    shown = rooms((ROOT / page).read_text("utf-8")).splitlines()
+    order = [room for line in shown for room in (line[12:43].split() if page == "README.md" else [line.strip(" /")])]
+    assert sorted(order) == sorted(there)
+    for place, room in enumerate(order):
+        assert not MAY_IMPORT[room] & set(order[place + 1:]), f"{room} imports from a room that {page} has after it"
