@@ -3,7 +3,8 @@
 A user interface can call `glands_from_probabilities` again with other thresholds as often as a slider moves.
 """
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from hf_gland.options import LOW_CONFIDENCE, ExportOptions, PostProcessing
 if TYPE_CHECKING:
     import pandas
 
+READING_STRIPS = 8  # of a picture: numbering by strips gives each gland its place whichever others there are
+
 
 class GlandPrediction(PredictedGlands):
     """The glands of one image, and what can be made of them; see PredictedGlands for its arrays."""
@@ -45,6 +48,15 @@ class GlandPrediction(PredictedGlands):
 
         return pandas.DataFrame(gland_rows(self), columns=list(COLUMNS))
 
+    def with_glands(self, glands: Sequence[Gland]) -> "GlandPrediction":
+        """The same with these of its glands alone, numbered from 1 in this order; the others become background."""
+        number = np.zeros(int(self.instances.max(initial=0)) + 1, np.int32)
+        number[[gland.id for gland in glands]] = np.arange(1, len(glands) + 1)
+        instances = number[self.instances]
+        return dataclasses.replace(
+            self, instances=instances, class_map=np.where(instances > 0, self.class_map, np.uint8(BACKGROUND)),
+            glands=tuple(dataclasses.replace(gland, id=index) for index, gland in enumerate(glands, start=1)))
+
     def overlay(self) -> np.ndarray:
         """The image with the glands outlined in their classes' colours, uint8 [H, W, 3]."""
         return overlay(self)
@@ -61,7 +73,8 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
                               rgb: np.ndarray | None = None, name: str = "image") -> GlandPrediction:
     """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland, as `post` says.
 
-    Small holes are filled, small regions become background, the others are divided among their cores. `mpp`: µm per
+    Small holes are filled, small regions become background, the others are divided among their cores, and numbered as one
+    reads: strip by strip of the picture, each from left to right. `mpp`: µm per
     pixel, None if unknown; `assumed_mpp` then scales areas in µm². `temperature`: what the probabilities were calibrated
     with; cores are those of the same pixels at any temperature (exactly so for two classes). `rgb`, `name`: the image,
     where it is to be kept. Raises ValueError for misshapen probabilities, or such as are none.
@@ -71,7 +84,9 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
                          f"{list(probabilities.shape)}")
     if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1 + 1e-3):  # NaN fails too
         raise ValueError("probabilities must be numbers between 0 and 1")
-    return GlandRules(id2label, post, mpp, assumed_mpp, temperature).find(probabilities, rgb=rgb, name=name)
+    found = GlandRules(id2label, post, mpp, assumed_mpp, temperature).find(probabilities, rgb=rgb, name=name)
+    strip_px = probabilities.shape[1] / READING_STRIPS
+    return found.with_glands(sorted(found.glands, key=lambda g: (int(g.centroid_y_px / strip_px), g.centroid_x_px)))
 
 
 @dataclass(frozen=True)

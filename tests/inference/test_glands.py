@@ -64,6 +64,16 @@ def test_map_instances_and_table_agree(mask, min_area, max_hole):
             region[0].any() or region[-1].any() or region[:, 0].any() or region[:, -1].any())
 
 
+def test_glands_are_numbered_as_one_reads():
+    centres = [(40, 30), (20, 28), (60, 32), (30, 97), (70, 94), (50, 150)]  # (x, y); the second lies a little higher
+    mask = np.zeros((180, 90), bool)
+    for x, y in centres:
+        mask |= np.hypot(np.arange(90)[None] - x, np.arange(180)[:, None] - y) < 6
+    result = glands_from_probabilities(from_mask(mask), NAMES)
+    assert [round(gland.centroid_x_px - 0.5) for gland in result.glands] == [20, 40, 60, 30, 70, 50]
+    assert [result.instances[y, x] for x, y in centres] == [2, 1, 3, 4, 5, 6]
+
+
 def test_a_filled_hole_lowers_the_glands_confidence():
     mask = disc(10, 30, (15, 15))
     mask[15, 15] = False
