@@ -19,7 +19,7 @@ from hf_gland.imaging.tiff_pages import inspect_tiff
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".qptiff", ".isyntax", ".i2syntax",
                   ".czi", ".vsi")
 MOST_SOURCE_PX = 4096 * 4096  # decoded at a time
-SMALLEST_READ_PX = 128  # a part that cannot be decoded is narrowed down to this
+SMALLEST_READ_PX = 64  # a part that cannot be decoded is narrowed down to this
 _LANCZOS_REACH = 3  # output pixels on either side that a resampled one depends on
 _LEVEL_TOLERANCE = 1.01  # sizes of levels are rounded
 

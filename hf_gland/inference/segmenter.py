@@ -138,9 +138,7 @@ class GlandSegmenter:
                              progress: Callable[[float], None] | None) -> list[np.ndarray]:
         """`probabilities` of equally large pictures: in one pass where they are no larger than a tile."""
         hw = self.working_hw(pictures[0].shape[:2], mpp, name)
-        forward = self._forward(autocast(self.device, resolve_precision(self.device, tiling.precision)))
-        if tiling.flips:
-            forward = flip_averaged(forward)
+        forward = self.network(tiling)
         if progress is not None:
             rows, columns = (len(tile_starts(side, tiling.tile_px, tiling.stride_px)) for side in hw)
             forward = _reporting(forward, rows * columns * len(pictures), progress)
@@ -148,9 +146,21 @@ class GlandSegmenter:
             full = picture_probabilities(forward, pictures, hw, self.device, tiling)
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from error
-        if self.temperature != 1.0:
-            full = [apply_temperature(image, self.temperature) for image in full]
-        return [image.cpu().numpy() for image in full]
+        return [self.calibrated(image).cpu().numpy() for image in full]
+
+    @property
+    def channels(self) -> int:
+        """How many maps the network gives."""
+        return len(self.id2label)
+
+    def network(self, tiling: Tiling) -> Forward:
+        """What maps uint8 [B, 3, h, w] at the model's pixel size to the network's output [B, channels, h, w]."""
+        forward = self._forward(autocast(self.device, resolve_precision(self.device, tiling.precision)))
+        return flip_averaged(forward) if tiling.flips else forward
+
+    def calibrated(self, output: Tensor) -> Tensor:
+        """Blended output of the network, [channels, h, w], with the confidence that the model's temperature gives it."""
+        return output if self.temperature == 1.0 else apply_temperature(output, self.temperature)
 
     def _clean_up(self, mpp: float | None, post: PostProcessing, name: str) -> Callable[..., GlandPrediction]:
         """What makes glands of the probabilities of pictures with this pixel size; raises PixelSizeError."""

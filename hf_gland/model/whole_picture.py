@@ -23,7 +23,13 @@ def picture_probabilities(forward: Forward, pictures: Sequence[np.ndarray], work
     working = torch.stack([torch.tensor(resample_image(rgb, working_hw)).permute(2, 0, 1) for rgb in pictures]).to(device)
     found = (list(whole_probabilities(forward, working)) if len(pictures) > 1 and max(working_hw) <= tiling.tile_px else
              [tiled_probabilities(forward, image, tiling) for image in working])
-    if not all(torch.isfinite(image).all() for image in found):
+    for image in found:
+        check_numbers(image)
+    return [resample_probabilities(image, pictures[0].shape[:2]).clamp_(0, 1) for image in found]
+
+
+def check_numbers(output: Tensor) -> None:
+    """Raise ModelError for output of a network that is not all numbers."""
+    if not torch.isfinite(output).all():
         raise ModelError("the model gives probabilities that are no numbers (NaN or infinite): its weights are damaged, or "
                          "too large for the precision. Try precision float32, or train it again")
-    return [resample_probabilities(image, pictures[0].shape[:2]).clamp_(0, 1) for image in found]

@@ -36,3 +36,10 @@ class Stripe:
     top_px: int
     probabilities: np.ndarray
     tissue: np.ndarray
+
+
+def slide_grid(slide_hw: tuple[int, int], mpp_xy: tuple[float, float], model_mpp: float | None) -> SlideGrid:
+    """The grid over a whole slide of `mpp_xy` µm per pixel at the model's pixel size (None: the slide's own)."""
+    wanted = (mpp_xy[0] * mpp_xy[1])**0.5 if model_mpp is None else model_mpp
+    height, width = (max(int(side * mpp / wanted + 0.5 + 1e-9), 1) for side, mpp in zip(slide_hw, mpp_xy[::-1], strict=True))
+    return SlideGrid(width, height, wanted, scale_xy=(slide_hw[1] / width, slide_hw[0] / height))
