@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from gland_space.analysis import analyse, gland_radius_px, suggest, uncertainty
+from gland_space.analysis import analyse
 from gland_space.annotation import (
     AnnotationError,
     Drawing,
@@ -40,9 +40,12 @@ from gland_space.page_parts import (
 from gland_space.runner import Finished, Job
 from gland_space.view import data_uri, hex_colour, picture_view
 from hf_gland.errors import HfGlandError
+from hf_gland.inference.suggest import choose, places_of, uncertainty
+from hf_gland.labels import IGNORE_INDEX
 
 STROMA_COLOUR = "#56b4e9"  # the background class is black on every map, which would not show on tissue
 UNCERTAIN_COLOUR = (213, 94, 0)
+SUGGESTED_PLACES = 5
 Value = dict[str, Any]
 
 
@@ -119,17 +122,20 @@ class AnnotateTab(PictureTab):
     def hints(self, key: str) -> dict[str, Any] | None:
         """Where the model is uncertain: an overlay with transparency, and places to outline next."""
         try:
-            analysis = self.demo.store.get(key).analysis
+            loaded = self.demo.store.get(key)
         except ExpiredError:
             return None
+        analysis = loaded.analysis
         if analysis is None:
             return None
-        uncertain = uncertainty(analysis.prediction.confidence, analysis.num_classes)
+        found = analysis.prediction
+        uncertain = uncertainty(found.confidence, analysis.num_classes)
         overlay = np.empty((*uncertain.shape, 4), np.uint8)
         overlay[..., :3], overlay[..., 3] = UNCERTAIN_COLOUR, np.round(uncertain * 255)
-        places = suggest(uncertain, None, gland_radius_px(analysis.prediction.instances))
+        regions = places_of(uncertain, found.class_map, found.instances, loaded.outlined)
+        places = choose(regions, SUGGESTED_PLACES, least=0.05)
         return {"overlay": data_uri(overlay, "PNG"),
-                "suggestions": [{"x": p.x_px, "y": p.y_px, "radius": p.radius_px} for p in places]}
+                "suggestions": [{"x": p.centre_px[0], "y": p.centre_px[1], "radius": p.radius_px} for p in places]}
 
     def show(self, path: str | Path) -> list[Any]:
         """The picture at a size that can be drawn on."""
@@ -177,7 +183,8 @@ class AnnotateTab(PictureTab):
             if not isinstance(step, Finished):
                 yield step
                 continue
-            key = demo.keep(Loaded(loaded.picture, loaded.path, step.result))
+            drawn = self._mask(value) != IGNORE_INDEX if (value or {}).get("labels") else None
+            key = demo.keep(Loaded(loaded.picture, loaded.path, step.result, drawn))
             yield done_html("The overlay shows the model's uncertainty; the circles are the places where an outline helps "
                             "most"), [{**(value or {}), "hints": key}]
 

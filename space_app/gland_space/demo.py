@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from gland_space.analysis import Analysis
 from gland_space.limits import Limits
 from gland_space.model_source import LoadedModel
@@ -92,11 +94,13 @@ class Store(Generic[Value]):
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """What is kept for a visitor under one key: a picture, the upload it came from, and its result once there is one."""
+    """What is kept for a visitor under one key: a picture, the upload it came from, its result once there is one, and what
+    was outlined when that was asked for, bool [H, W]."""
 
     picture: Picture
     path: Path
     analysis: Analysis | None = None
+    outlined: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
