@@ -3,6 +3,8 @@
   python scripts/ablate.py --archive GLAS.zip --out runs/ablation --config bench --backbone nvidia/mit-b0 \\
       --variants ours sparse-only full --backgrounds rim+scribble --budgets 0.2 --seeds 0 1 2
 
+  python scripts/ablate.py --archive GLAS.zip --out runs/folds --folds 5      patients that were never seen: their own table
+
 Each cell is the build_dataset, train and evaluate command that a user would type, run one after the other; cells whose
 result record is there already are skipped, so an interrupted grid goes on where it stopped. Records are kept in
 OUT/results, or in --results; `python scripts/report.py --results OUT/results` makes tables and pictures from them. A record
@@ -23,6 +25,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hf_gland.config import all_variants
+from hf_gland.data.split import fold_split
 
 SCRIPTS = Path(os.path.relpath(Path(__file__).parent))
 VARIANTS = [name for name, variant in all_variants().items() if not variant.weights_of and not variant.needs]
@@ -37,14 +40,21 @@ class Cell:
     background: str
     budget: str
     seed: int
+    fold: int = 0  # 0: none is held out
+    folds: int = 0
 
     @property
-    def annotation(self) -> str:
-        return f"{self.style}-{self.background}-{self.budget}"
+    def held_out(self) -> str:
+        return f"_fold{self.fold}of{self.folds}" if self.fold else ""
+
+    @property
+    def dataset(self) -> str:
+        """What its dataset is called: the annotation, and the fold that is held out."""
+        return f"{self.style}-{self.background}-{self.budget}{self.held_out}"
 
     @property
     def name(self) -> str:
-        return f"{self.variant}_{self.annotation}_seed{self.seed}"
+        return f"{self.variant}_{self.dataset}_seed{self.seed}"
 
 
 def main() -> int:
@@ -66,16 +76,21 @@ def main() -> int:
     parser.add_argument("--splits", nargs="+", default=["testA"], help="splits to measure on")
     parser.add_argument("--val-fraction", default="0", help="share of the train images held out by patient; 0 trains on "
                         "all, as the challenge does")
+    parser.add_argument("--folds", type=int, default=0, metavar="N", help="instead of --splits: a training for each of N "
+                        "folds of the train images by patient, measured on the patients that it did not see")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time; cores are shared among them [1]")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
     arguments = parser.parse_args()
     if arguments.jobs < 1:
         parser.error("--jobs must be at least 1")
-    cells = distinct(Cell(*values) for values in itertools.product(
-        arguments.variants, arguments.styles, arguments.backgrounds, arguments.budgets, arguments.seeds))
+    if arguments.folds == 1 or arguments.folds < 0:
+        parser.error("--folds must be at least 2")
+    cells = distinct(Cell(*values, arguments.folds) for values in itertools.product(
+        arguments.variants, arguments.styles, arguments.backgrounds, arguments.budgets, arguments.seeds,
+        range(1, arguments.folds + 1) if arguments.folds else [0]))
     for cell in cells if not arguments.dry_run else []:  # datasets first, so that parallel cells share them
         if not dataset_folder(arguments, cell).exists():
-            execute(build_command(arguments, cell), arguments.out / "logs" / f"dataset_{cell.annotation}.log", {})
+            execute(build_command(arguments, cell), arguments.out / "logs" / f"dataset_{cell.dataset}.log", {})
     failed = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for cell, message in tqdm(zip(cells, pool.map(lambda c: run_cell(arguments, c), cells), strict=True),
@@ -94,7 +109,7 @@ def distinct(cells: Iterable[Cell]) -> list[Cell]:
     found: dict[tuple, Cell] = {}
     for cell in cells:
         dense = uses_cam(cell) or all_variants()[cell.variant].settings.get("mode") == "full"
-        found.setdefault((cell.variant, cell.seed, "" if dense else cell.annotation), cell)
+        found.setdefault((cell.variant, cell.seed, cell.fold, "" if dense else cell.dataset), cell)
     return list(found.values())
 
 
@@ -119,7 +134,7 @@ def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
 
 
 def dataset_folder(arguments: argparse.Namespace, cell: Cell) -> Path:
-    return arguments.out / "datasets" / cell.annotation
+    return arguments.out / "datasets" / cell.dataset
 
 
 def uses_cam(cell: Cell) -> bool:
@@ -128,7 +143,7 @@ def uses_cam(cell: Cell) -> bool:
 
 
 def cam_folder(arguments: argparse.Namespace, cell: Cell) -> Path:
-    return arguments.out / "datasets" / f"cam_seed{cell.seed}"
+    return arguments.out / "datasets" / f"cam{cell.held_out}_seed{cell.seed}"
 
 
 def cam_command(arguments: argparse.Namespace, cell: Cell) -> list[str]:
@@ -140,7 +155,8 @@ def cam_command(arguments: argparse.Namespace, cell: Cell) -> list[str]:
 def build_command(arguments: argparse.Namespace, cell: Cell) -> list[str]:
     return [sys.executable, str(SCRIPTS / "build_dataset.py"), "glas", "--archive", str(arguments.archive),
             "--out", str(dataset_folder(arguments, cell)), "--style", cell.style, "--background", cell.background,
-            "--budget", cell.budget, "--val-fraction", arguments.val_fraction]
+            "--budget", cell.budget, "--val-fraction", arguments.val_fraction,
+            *(["--fold", str(cell.fold), "--folds", str(cell.folds)] if cell.fold else [])]
 
 
 def train_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[str]:
@@ -168,8 +184,9 @@ def has_checkpoint(run: Path) -> bool:
 
 
 def evaluate_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[str]:
+    splits = [fold_split(cell.fold, cell.folds)] if cell.fold else arguments.splits
     return [sys.executable, str(SCRIPTS / "evaluate.py"), str(run / "model"), str(dataset_folder(arguments, cell)),
-            "--split", *arguments.splits, "--out", str(run / "evaluation"), "--variant", cell.variant,
+            "--split", *splits, "--out", str(run / "evaluation"), "--variant", cell.variant,
             "--results", str(arguments.results or arguments.out / "results"),
             *(["--overwrite"] if arguments.overwrite else [])]
 

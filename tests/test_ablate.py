@@ -68,6 +68,22 @@ def test_where_no_stroma_is_labelled_unlabelled_pixels_are_assumed_background():
     assert "assume" not in train
 
 
+def test_each_fold_is_a_dataset_a_training_and_a_measurement_of_its_own():
+    commands = dry_run("--variants", "ours", "full", "--folds", "3", "--budgets", "0.2", "1", "--seeds", "0", "1")
+    steps = ("build_dataset.py", "train.py", "evaluate.py")
+    by_script = {name: [command for command in commands if script(command) == name] for name in steps}
+    assert {name: len(found) for name, found in by_script.items()} == dict.fromkeys(by_script, 3 * 2 * (2 + 1))  # full once
+    for build, train, evaluate in zip(*by_script.values(), strict=True):
+        fold = build[build.index("--fold") + 1]
+        assert build[build.index("--folds") + 1] == "3"
+        assert train[train.index("--dataset") + 1] == evaluate[3] == build[build.index("--out") + 1]
+        assert evaluate[evaluate.index("--split") + 1:][:2] == [f"test_fold{fold}of3", "--out"]
+    assert len({c[c.index("--out") + 1] for c in by_script["train.py"]}) == 18
+    assert len({c[c.index("--out") + 1] for c in by_script["build_dataset.py"]}) == 6
+    with pytest.raises(SystemExit):
+        dry_run("--folds", "1")
+
+
 def test_cam_trains_on_activation_maps_and_is_measured_on_the_same_test_images():
     build, maps, train, evaluate = dry_run("--variants", "cam", "--backbone", "encoder")
     assert script(maps) == "cam.py"

@@ -24,7 +24,7 @@ from hf_gland.data.sample import Sample
 from hf_gland.data.source import Item, Offer, Source
 from hf_gland.data.sources import all_sources
 from hf_gland.data.sparsify import BACKGROUNDS, STYLES, SparseAnnotation, SparsifyConfig, outlined_images
-from hf_gland.data.split import hold_out
+from hf_gland.data.split import fold_out, hold_out
 from hf_gland.data.stain import shift_stain
 from hf_gland.errors import DatasetError
 from hf_gland.files import write_atomically
@@ -66,6 +66,9 @@ def add_common_options(parser: argparse.ArgumentParser, source: Source) -> None:
         parser.add_argument("--val-fraction", type=float, metavar="SHARE",
                             help="of the train images, held out as 'validation' by patient; 0: none "
                             f"[{source.held_out}, where there are enough patients and no validation split]")
+        parser.add_argument("--fold", type=int, metavar="K", help="hold out the patients of fold K (1 to --folds) of train as "
+                            "a test split; other splits are left out")
+        parser.add_argument("--folds", type=int, default=5, metavar="N", help="folds by patient [%(default)s]")
     if not source.drawn:
         return
     drawing = parser.add_argument_group("annotation (lengths in px of the image) [default]")
@@ -98,7 +101,9 @@ def build(arguments: argparse.Namespace) -> None:
     source: Source = arguments.source
     offer: Offer = source.open(arguments)
     config = None if offer.by_hand else drawing_config(arguments)
-    plan, note = hold_out(offer.splits, getattr(arguments, "val_fraction", None), source.held_out)
+    fold = getattr(arguments, "fold", None)
+    offered = offer.splits if fold is None else fold_out(offer.splits, fold, arguments.folds)
+    plan, note = hold_out(offered, getattr(arguments, "val_fraction", None), source.held_out)
     if note:
         print(f"note: {note}", file=sys.stderr)
 

@@ -1,7 +1,6 @@
-"""Hold patients out: a patient's images are alike, so a split by image would measure memory, not skill."""
+"""Hold patients out, once or in folds: a patient's images are alike, so a split by image would measure memory, not skill."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -47,6 +46,62 @@ def hold_out(splits: Mapping[str, Sequence[Item]], share: float | None, usual: f
             f"{len(train)} train images) are held out as 'validation'; --val-fraction 0 keeps them in train")
 
 
+def fold_out(splits: Mapping[str, Sequence[Item]], fold: int, folds: int) -> dict[str, Sequence[Item]]:
+    """`train` without the patients of this fold (1 to `folds`), and their images as the split `fold_split(fold, folds)`.
+
+    Other splits are left out, as they may share patients with either. Every patient is in one fold, whichever is asked for.
+    Raises DatasetError where there is no train split, a patient is unknown or there are fewer patients than folds.
+    """
+    if folds < 2 or not 1 <= fold <= folds:
+        raise DatasetError(f"fold {fold} of {folds}: there must be at least 2 folds, and --fold is one from 1 to --folds")
+    train = splits.get("train", ())
+    if not train:
+        raise DatasetError(f"--fold divides a train split; the splits are {', '.join(splits)}")
+    if unknown := [item.image_id for item in train if not item.patient_id]:
+        raise DatasetError(f"{unknown[0]}: its patient is unknown, so there are no folds by patient; give patient_id in "
+                           "metadata.csv, or --patient-pattern")
+    held = patient_folds([item.patient_id for item in train], folds, [item.grade for item in train])[fold - 1]
+    return {"train": [item for item in train if item.patient_id not in held],
+            fold_split(fold, folds): [item for item in train if item.patient_id in held]}
+
+
+def fold_split(fold: int, folds: int) -> str:
+    """The name of the test split of a fold, which result records keep."""
+    return f"test_fold{fold}of{folds}"
+
+
+def patient_folds(patient_ids: Sequence[str], folds: int, grades: Sequence[str]) -> list[frozenset[str]]:
+    """Divide the patients into `folds` of equally many (or one fewer), alike in images and in their mix of grades.
+
+    `patient_ids` and `grades`: one per image. The best of `TRIALS` seeded draws; it depends on the images as a set, not on
+    their order. Raises DatasetError when there are fewer patients than folds.
+    """
+    patients, table = _images_of(patient_ids, grades)
+    if len(patients) < folds:
+        raise DatasetError(f"{len(patients)} patients cannot be divided into {folds} folds; ask for fewer")
+    mix, even = table.sum(0) / table.sum(), table.sum() / folds
+    rng = np.random.default_rng(0)
+    best: list[np.ndarray] = []
+    best_cost = math.inf
+    for _ in range(TRIALS):
+        parts = np.array_split(rng.permutation(len(patients)), folds)
+        counts = np.array([table[part].sum(0) for part in parts])
+        sizes = counts.sum(1)
+        cost = np.abs(sizes / even - 1).sum() + np.abs(counts / sizes[:, None] - mix).sum() + (counts == 0).sum()
+        if cost < best_cost - 1e-12:
+            best, best_cost = parts, cost
+    return [frozenset(patients[i] for i in part) for part in best]
+
+
+def _images_of(patient_ids: Sequence[str], grades: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The patients, sorted, and [patients, grades] how many images each has of each grade."""
+    patients, kinds = sorted(set(patient_ids)), sorted(set(grades))
+    table = np.zeros((len(patients), len(kinds)))
+    for patient, grade in zip(patient_ids, grades, strict=True):
+        table[patients.index(patient), kinds.index(grade)] += 1
+    return patients, table
+
+
 def split_by_patient(patient_ids: Sequence[str], share: float, grades: Sequence[str], seed: int = 0) -> frozenset[str]:
     """Choose the patients whose images, about a `share` in (0, 1) of all, are held out of training.
 
@@ -57,18 +112,13 @@ def split_by_patient(patient_ids: Sequence[str], share: float, grades: Sequence[
 
     Raises DatasetError when there are fewer than two patients.
     """
-    images = Counter(patient_ids)
-    patients = sorted(images)
+    patients, table = _images_of(patient_ids, grades)
     if len(patients) < 2:
         raise DatasetError(f"cannot hold patients out: there is only {len(patients)} patient "
                            f"({', '.join(patients) or 'none'}); give patient ids, or hold nothing out")
     if not 0 < share < 1:
         raise DatasetError(f"the held-out share must lie between 0 and 1, got {share}")
     wanted = min(max(1, round(share * len(patients))), len(patients) - 1)
-    kinds = sorted(set(grades))
-    table = np.zeros((len(patients), len(kinds)))  # images of each patient and grade
-    for patient, grade in zip(patient_ids, grades, strict=True):
-        table[patients.index(patient), kinds.index(grade)] += 1
     mix = table.sum(0) / table.sum()
 
     rng = np.random.default_rng(seed)

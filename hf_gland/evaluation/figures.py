@@ -23,7 +23,7 @@ def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
     runs: dict[tuple[str, str], ResultRecord] = {}
     for record in sorted(records, key=lambda r: r.seed):
         method = record.variant.removesuffix(HELD_OUT)
-        if method in _shown_in("self_training") and "curve" in record.extra and record.test_split.count("@") == 0:
+        if method in _shown_in("self_training") and "curve" in record.extra and record.on_usual_images:
             watched = ", patients held out" if record.variant.endswith(HELD_OUT) else ""
             runs.setdefault((f"{record.recipe}, stroma by {record.background}{watched}", method), record)
     methods = _shown_in("self_training")
@@ -73,7 +73,7 @@ def draw_risk_coverage(records: Iterable[ResultRecord], path: Path) -> bool:
     shares: list[float] = []
     for record in records:
         found = record.metrics.get("risk_coverage")
-        if (record.variant in _shown_in("risk_coverage") and found and "@" not in record.test_split
+        if (record.variant in _shown_in("risk_coverage") and found and record.on_usual_images
                 and record.recipe == "bench" and record.background in ("rim+scribble", "all")
                 and record.budget in (0.2, 1.0) and record.style in ("glands", "full")):
             lines.setdefault(record.variant, []).append(found["error"])

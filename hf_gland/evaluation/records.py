@@ -64,6 +64,17 @@ class ResultRecord:
         return "_".join(map(safe_name, parts)) + ".json"
 
     @property
+    def fold(self) -> tuple[int, int] | None:
+        """(fold, of how many) where it was measured on patients held out by `build_dataset --fold`."""
+        found = re.fullmatch(r"test_fold(\d+)of(\d+)", self.test_split)
+        return None if found is None else (int(found[1]), int(found[2]))
+
+    @property
+    def on_usual_images(self) -> bool:
+        """Whether it was measured on a split of the dataset itself, neither restained nor a fold."""
+        return "@" not in self.test_split and self.fold is None
+
+    @property
     def unusual(self) -> tuple[str, ...]:
         """The keys of UNUSUAL that apply to this measurement."""
         tiling, post = self.extra.get("tiling", self.extra), self.extra.get("post_processing", self.extra)

@@ -23,11 +23,12 @@ class Table:
     rows: tuple[str, ...]
     columns: tuple[str, ...] = keys.FEW
     recovered: bool = False  # say how far ours comes from sparse-only towards full
+    over: str = "seed"  # what a row is the mean of: seeds, or folds
 
 
 def _usual(record: ResultRecord) -> bool:
     """20 % of the glands outlined, stroma by ring and strokes (or all of it), from the default encoder, as it came."""
-    return (record.backbone == "mit-b0" and "@" not in record.test_split and HELD_OUT not in record.variant
+    return (record.backbone == "mit-b0" and record.on_usual_images and HELD_OUT not in record.variant
             and ((record.style, record.background, record.budget) == ("glands", "rim+scribble", 0.2)
                  or record.style in ("full", "cam")))
 
@@ -39,7 +40,7 @@ def _in(group: str, record: ResultRecord) -> bool:
 
 
 def _annotation(record: ResultRecord) -> bool:
-    return (_in("annotation", record) and record.backbone == "mit-b0" and "@" not in record.test_split
+    return (_in("annotation", record) and record.backbone == "mit-b0" and record.on_usual_images
             and (not _usual(record) or _in("main", record)))
 
 
@@ -48,6 +49,9 @@ TABLES = (
           "strokes; `full` has every pixel labelled, `cam` only one tag per patch (gland or none), from which class "
           "activation maps were made.", lambda r: _usual(r) and _in("main", r),
           ("variant", "paper"), keys.MAIN, recovered=True),
+    Table("Patients that were never seen", "Each patient of `train` is held out once: one training per fold, measured on "
+          "the patients of that fold (`build_dataset --fold`). testA shares patients with `train`; these figures do not.",
+          lambda r: r.fold is not None, ("variant", "annotation", "backbone"), keys.COMPARED, over="fold"),
     Table("Ablations", "One thing taken away at a time; `naive` is the paper's text as it reads, with the same "
           "augmentation. `joined` is ours with touching glands left joined, `full-joined` the same of full "
           "supervision.", lambda r: _usual(r) and _in("ablations", r), ("variant", "paper")),
@@ -58,15 +62,15 @@ TABLES = (
     Table("Schedules", "Threshold, refreshes and warm-up.", lambda r: _usual(r) and _in("schedules", r),
           ("variant",)),
     Table("Other networks", "The same code, with the settings of the recipe; all from random weights.",
-          lambda r: r.backbone != "mit-b0", ("backbone", "variant")),
+          lambda r: r.backbone != "mit-b0" and r.fold is None, ("backbone", "variant")),
     Table("A foreign stain", "The test images as another laboratory might stain them (`build_dataset --stain-shift`). "
           "All were trained without three patients. `adapted` is `ours-held-out`, taught their 14 images, restained with "
           "strength 3, without a label (`train --config adapt`); `continued` went on for as many steps without them.",
-          lambda r: "@" in r.test_split or _in("stain", r) or r.variant == f"ours{HELD_OUT}",
+          lambda r: r.fold is None and ("@" in r.test_split or _in("stain", r) or r.variant == f"ours{HELD_OUT}"),
           ("test split", "variant")),
     Table("Calibration", "Trained without three patients; temperature fitted on their sparse labels (`-dense`: on their "
           "dense masks).",
-          lambda r: HELD_OUT in r.variant and "@" not in r.test_split, ("variant", "temperature"),
+          lambda r: HELD_OUT in r.variant and r.on_usual_images, ("variant", "temperature"),
           keys.CALIBRATION),
 )
 
@@ -85,22 +89,26 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
     for table in TABLES:
         groups: dict[tuple[str, str, str], list[ResultRecord]] = {}
         for record in filter(table.wants, records):
-            split = record.test_split.split("@")[0]
-            groups.setdefault((record.recipe if "test split" not in table.rows else "", record.dataset, split),
-                              []).append(_with_row_headings(record, references))
+            recipe = record.recipe if "test split" not in table.rows else ""
+            key = recipe, record.dataset, _measured_on(record)
+            groups.setdefault(key, []).append(_with_row_headings(record, references))
         # A method alone, known from a table above, is no comparison yet.
         groups = {key: members for key, members in groups.items()
                   if {r.variant for r in members} != {"ours"} or not {r.name for r in members} <= shown}
         shown |= {r.name for members in groups.values() for r in members}
         if groups:
             parts.append(f"### {table.title}\n\n{table.about}\n")
-        for (recipe, dataset, split), members in sorted(groups.items()):
+        for (recipe, dataset, where), members in sorted(groups.items()):
             members.sort(key=lambda r: (*_place(table, r), r.seed))
-            parts.append(_heading(recipe, dataset, split, members)
-                         + markdown_table(members, table.columns, table.rows).replace("| – |", "| |"))
+            parts.append(_heading(recipe, dataset, where, members, table.over))
+            if table.over == "fold":
+                members = _means_over_seeds(members)
+            parts[-1] += markdown_table(members, table.columns, table.rows, table.over).replace("| – |", "| |")
+            if table.over == "fold":
+                parts.append(_gained(members))
             if table.recovered:
                 parts.append(_recovered(members, [r for r in records if r.variant == "full" and (
-                    r.recipe, r.dataset, r.test_split) == (recipe, dataset, split) and r.backbone == "mit-b0"]))
+                    r.recipe, r.dataset, _measured_on(r)) == (recipe, dataset, where) and r.backbone == "mit-b0"]))
     parts.append("### Published figures on GlaS\n\nBy the same definition of mIoU and mDice.\n\n" + markdown.table(
         ["method", "supervision", "source", *map(keys.heading, ("mIoU", "mDice"))],
         [[r["name"], r["supervision"], r["source"], *(keys.figure(k, r[k]) for k in ("mIoU", "mDice"))]
@@ -135,6 +143,7 @@ def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, A
     whole_glands = outlined is not None and record.style in ("glands", "images")
     fraction = record.extra.get("labelled_fraction")
     return replace(record, extra=record.extra | {
+        "fold": record.fold, "annotation": ", ".join(filter(None, (record.style, record.background, _budget(record)))),
         "paper": paper[0] if paper else None, "test split": record.test_split, "asked for": _budget(record),
         "temperature": f"{record.extra.get('temperature', 1.0):.2f}",
         "glands outlined": f"{outlined} of {total}" if whole_glands else None,
@@ -150,11 +159,51 @@ def _place(table: Table, record: ResultRecord) -> tuple:
     return (record.test_split, variant, record.backbone) if "test split" in table.rows else (record.backbone, variant)
 
 
-def _heading(recipe: str, dataset: str, split: str, members: list[ResultRecord]) -> str:
+def _measured_on(record: ResultRecord) -> str:
+    """Where a record belongs in a table's heading: the test split however it was stained, or all folds."""
+    if record.fold is not None:
+        return f"the patients held out of `{record.train_split}` in {record.fold[1]} folds"
+    return f"`{record.test_split.split('@')[0]}`"
+
+
+def _means_over_seeds(members: Sequence[ResultRecord]) -> list[ResultRecord]:
+    """One record per row and test split, its figures the means over the seeds that were run."""
+    runs: dict[tuple[Any, ...], list[ResultRecord]] = {}
+    for r in members:
+        runs.setdefault((r.variant, r.backbone, r.extra["annotation"], r.test_split), []).append(r)
+    means = []
+    for same in runs.values():
+        known = {key: [value for r in same if isinstance(value := r.metrics.get(key), int | float)] for key in keys.MEASURED}
+        means.append(replace(same[0], seed=0, metrics={
+            key: statistics.fmean(values) if values else None for key, values in known.items()}))
+    return means
+
+
+def _gained(members: Sequence[ResultRecord]) -> str:
+    """How far ours is above sparse-only, fold by fold, for each annotation that has both."""
+    found: dict[tuple[str, str], dict[str, dict[str, ResultRecord]]] = {}
+    for r in members:
+        found.setdefault((r.extra["annotation"], r.backbone), {}).setdefault(r.variant, {})[r.test_split] = r
+    lines = []
+    for (annotation, backbone), variants in found.items():
+        ours, sparse = (variants.get(name, {}) for name in ("ours", "sparse-only"))
+        if common := sorted(ours.keys() & sparse.keys()):
+            gains = []
+            for key in ("mIoU", "object_f1"):
+                both = [(ours[fold].metrics[key], sparse[fold].metrics[key]) for fold in common]
+                points = [a - b for a, b in both if a is not None and b is not None]
+                spread = f" ± {statistics.stdev(points):.1f}" if len(points) > 1 else ""
+                if points:
+                    gains.append(f"{keys.METRICS[key].name} {statistics.fmean(points):+.1f}{spread}")
+            lines.append(f"- {annotation}, {backbone}: {', '.join(gains)} ({markdown.count(len(common), 'fold')})\n")
+    return "Ours above sparse-only on the same patients, in points:\n\n" + "".join(lines) if lines else ""
+
+
+def _heading(recipe: str, dataset: str, where: str, members: list[ResultRecord], over: str) -> str:
     seconds = sorted(r.train_seconds for r in members)
     names = f"recipe `{recipe}`" if recipe else "recipes " + ", ".join(f"`{r}`" for r in sorted({r.recipe for r in members}))
-    return (f"{dataset}, {names}, measured on `{split}` ({', '.join(sorted({r.machine for r in members}))}; training took "
-            f"{seconds[0]:.0f} to {seconds[-1]:.0f} s; mean ± standard deviation over seeds):\n\n")
+    return (f"{dataset}, {names}, measured on {where} ({', '.join(sorted({r.machine for r in members}))}; training took "
+            f"{seconds[0]:.0f} to {seconds[-1]:.0f} s; mean ± standard deviation over {over}s):\n\n")
 
 
 def _recovered(members: list[ResultRecord], full: list[ResultRecord]) -> str:

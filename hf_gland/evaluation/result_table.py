@@ -12,8 +12,9 @@ SETTINGS = ("variant", "recipe", "style", "background", "budget", "dataset", "tr
             "backbone")
 
 
-def markdown_table(records: Iterable[ResultRecord], columns: Sequence[str], group_by: Sequence[str]) -> str:
-    """A Markdown table: one row per group, mean ± sample standard deviation over its seeds.
+def markdown_table(records: Iterable[ResultRecord], columns: Sequence[str], group_by: Sequence[str],
+                   over: str = "seed") -> str:
+    """A Markdown table: one row per group, mean ± sample standard deviation over its seeds; `over` "fold": over folds.
 
     `columns`: keys of `metrics`; `group_by`: fields of the record (or keys of `extra`). Groups come in the
     order of their first record. One decimal (Brier: three); a single seed has no ±, a figure that no seed
@@ -31,20 +32,21 @@ def markdown_table(records: Iterable[ResultRecord], columns: Sequence[str], grou
         raise ResultError(f"no record has {', '.join(unknown)}")
     rows = []
     for key, members in groups.items():
-        _check_group(key, members)
+        _check_group(key, members, over)
         rows.append([*("–" if part is None else part for part in key), len(members),
                      *(_mean_sd(column, [m.metrics.get(column) for m in members]) for column in columns)])
-    head = [*(key.replace("_", " ") for key in group_by), "seeds", *map(heading, columns)]
+    head = [*(key.replace("_", " ") for key in group_by), f"{over}s", *map(heading, columns)]
     return table(head, rows, len(group_by))
 
 
-def _check_group(key: tuple[Any, ...], members: list[ResultRecord]) -> None:
-    mixed = [name for name in SETTINGS if len({getattr(m, name) for m in members}) > 1]
+def _check_group(key: tuple[Any, ...], members: list[ResultRecord], over: str) -> None:
+    fixed = [name for name in (*SETTINGS, "seed") if name != ("test_split" if over == "fold" else over)]
+    mixed = [name for name in fixed if len({getattr(m, name) for m in members}) > 1]
     if mixed:
         raise ResultError(f"row {key} mixes different {', '.join(mixed)}: group by them, or filter")
-    seeds = [m.seed for m in members]
-    if len(set(seeds)) < len(seeds):
-        raise ResultError(f"row {key} holds the same seed more than once: {sorted(seeds)}")
+    runs = [getattr(m, over) for m in members]
+    if len(set(runs)) < len(runs):
+        raise ResultError(f"row {key} holds the same {over} more than once: {sorted(runs)}")
 
 
 def _mean_sd(key: str, values: list[float | None]) -> str:

@@ -95,6 +95,18 @@ def test_a_share_of_the_images_is_outlined_wholly(tmp_path: Path, archive: Path)
     assert load_provenance(tmp_path / "set")["splits"]["train"]["marks"] == 6
 
 
+def test_a_fold_of_the_patients_is_held_out(tmp_path: Path, archive: Path) -> None:
+    held = []
+    for fold in (1, 2):
+        assert run("glas", "--archive", archive, "--no-verify", "--fold", fold, "--folds", 2, "--val-fraction", 0, "--out",
+                   tmp_path / str(fold)) == 0
+        provenance = load_provenance(tmp_path / str(fold))
+        assert list(provenance["splits"]) == ["train", f"test_fold{fold}of2"]
+        assert provenance["shared_patients"] == {}
+        held += load_local(tmp_path / str(fold))[f"test_fold{fold}of2"]["image_id"]
+    assert sorted(held) == [f"train_{number}" for number in range(1, 9)]
+
+
 def test_the_splits_do_not_depend_on_the_seed_but_the_annotation_does(tmp_path: Path, archive: Path) -> None:
     for seed in (0, 1):
         assert run("glas", "--archive", archive, "--no-verify", "--seed", seed, "--out", tmp_path / str(seed)) == 0

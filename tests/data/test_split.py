@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hf_gland.data.source import Item
-from hf_gland.data.split import hold_out, split_by_patient
+from hf_gland.data.split import fold_out, hold_out, patient_folds, split_by_patient
 from hf_gland.errors import DatasetError
 
 # The patients and grades of the 85 GlaS training images: (patient, benign images, malignant images).
@@ -103,3 +103,41 @@ def test_a_share_that_is_asked_for_and_cannot_be_had_is_an_error(splits: dict, m
 
 def test_few_patients_are_held_out_where_that_is_asked_for() -> None:
     assert len(hold_out({"train": items("aabb")}, 0.5, 0.0)[0]["validation"]) == 2
+
+
+def test_folds_hold_every_patient_out_once_and_are_alike() -> None:
+    patients, grades = glas_like()
+    folds = patient_folds(patients, 5, grades)
+    assert sorted(p for fold in folds for p in fold) == sorted(set(patients))
+    for fold in folds:
+        held = [grade for patient, grade in zip(patients, grades, strict=True) if patient in fold]
+        assert len(fold) == 3
+        assert 13 <= len(held) <= 21
+        assert 0.2 <= held.count("benign") / len(held) <= 0.65
+    order = np.random.default_rng(0).permutation(len(patients))
+    assert patient_folds([patients[i] for i in order], 5, [grades[i] for i in order]) == folds
+    assert [len(fold) for fold in patient_folds(["a", "b", "b", "c"], 3, [""] * 4)] == [1, 1, 1]
+
+
+def test_a_fold_is_a_test_split_and_the_rest_is_train() -> None:
+    items = [Item(f"i{number}", f"p{number % 4}") for number in range(9)]
+    seen = []
+    for fold in (1, 2, 3, 4):
+        splits = fold_out({"train": items, "testA": items[:2]}, fold, 4)
+        assert list(splits) == ["train", f"test_fold{fold}of4"]
+        held = splits[f"test_fold{fold}of4"]
+        assert [i for i in items if i in held or i in splits["train"]] == items
+        assert len({i.patient_id for i in held}) == 1
+        assert not {i.patient_id for i in held} & {i.patient_id for i in splits["train"]}
+        seen += held
+    assert sorted(i.image_id for i in seen) == sorted(i.image_id for i in items)
+
+
+@pytest.mark.parametrize(("splits", "fold", "folds", "message"), [
+    ({"train": [Item("a", "p")]}, 6, 5, "fold 6 of 5"), ({"train": [Item("a", "p")]}, 1, 1, "at least 2 folds"),
+    ({"test": [Item("a", "p")]}, 1, 2, "divides a train split; the splits are test"),
+    ({"train": [Item("a", "p"), Item("b")]}, 1, 2, "b: its patient is unknown"),
+    ({"train": [Item("a", "p"), Item("b", "p")]}, 1, 2, "1 patients cannot be divided into 2 folds")])
+def test_folds_that_cannot_be_had_are_explained(splits: dict, fold: int, folds: int, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        fold_out(splits, fold, folds)

@@ -68,6 +68,25 @@ def test_a_share_of_the_images_is_told_from_a_share_of_the_glands():
     assert records[2].name == "glas_train_testA_sparse-only_bench_mit-b0_images_all_9-images_seed0.json"
 
 
+def test_folds_have_a_table_of_their_own_with_the_gain_on_the_same_patients():
+    levels = {"full": (80.0, 90.0, 85.0), "ours": (78.0, 86.0, 82.0), "sparse-only": (77.0, 84.0, 79.0)}
+    records = [record(variant, level + seed, test_split=f"test_fold{fold}of3", seed=seed)
+               for variant, found in levels.items() for fold, level in enumerate(found, 1) for seed in (0, 1)]
+    assert records[0].fold == (1, 3)
+    assert not records[0].on_usual_images
+    text = results_section([*records, record(), record("sparse-only", 70.0), record("full")], REFERENCES)
+    rows = tables(text)["Patients that were never seen"]
+    assert [(row[0], row[1], *row[3:5]) for row in rows] == [
+        ("full", "full, all, 100 %", "3", "85.5 ± 5.0"), ("ours", "glands, rim+scribble, 20 %", "3", "82.5 ± 4.0"),
+        ("sparse-only", "glands, rim+scribble, 20 %", "3", "80.5 ± 3.6")]
+    assert "measured on the patients held out of `train` in 3 folds" in text
+    assert "standard deviation over folds" in text
+    assert "- glands, rim+scribble, 20 %, mit-b0: mIoU +2.0 ± 1.0, object F1 +0.0 ± 0.0 (3 folds)" in text
+    assert tables(text)["The method beside its baselines"][0][2] == "1"
+    found = tables(results_section([*records[:1], record(backbone="mit-b5", test_split="test_fold1of5")], REFERENCES))
+    assert set(found) == {"Patients that were never seen", "Published figures on GlaS"}
+
+
 def test_a_method_alone_is_shown_once():
     found = tables(results_section([record(), record("full")], REFERENCES))
     assert "Ablations" not in found

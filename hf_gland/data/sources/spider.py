@@ -23,10 +23,11 @@ import numpy as np
 from hf_gland.data.layout import find_release
 from hf_gland.data.sample import Sample
 from hf_gland.data.source import Item, Offer, Source
-from hf_gland.data.sparsify import SparseAnnotation
+from hf_gland.data.sparsify import SparseAnnotation, as_drawn
 from hf_gland.errors import DatasetError
 from hf_gland.imaging.pictures import read_picture
 from hf_gland.imaging.pixel_size import check_mpp
+from hf_gland.labels import IGNORE_INDEX
 
 GRID, PATCH_PX = 5, 224
 NOMINAL_MPP = 0.5  # the release states 20× and no pixel size
@@ -133,12 +134,13 @@ def _open(arguments: argparse.Namespace) -> Offer:
     def read(items: Sequence[Item]) -> Iterator[tuple[Sample, SparseAnnotation | None]]:
         for item in items:
             image = stitch_region(item.files, images, arguments.grid)
-            yield Sample(image, None, None, item.image_id, item.patient_id, "spider", item.grade, mpp), None
+            nothing = as_drawn(np.full(image.shape[:2], IGNORE_INDEX, np.uint8), None, None)
+            yield Sample(image, None, None, item.image_id, item.patient_id, "spider", item.grade, mpp), nothing
 
-    return Offer(plan, read, SOURCE.title, "cc-by-nc-4.0",
+    return Offer(plan, read, SOURCE.title, "cc-by-nc-4.0", by_hand=True,
                  record={"grid": arguments.grid, "per_class": arguments.per_class, "mpp": mpp})
 
 
 SOURCE = Source(
     name="spider", title="SPIDER-colorectal", summary="SPIDER-colorectal, classified regions without gland masks",
-    description=__doc__, add_options=_add_options, open=_open, shareable=True, bibtex=BIBTEX)
+    description=__doc__, add_options=_add_options, open=_open, shareable=True, bibtex=BIBTEX, drawn=False)
