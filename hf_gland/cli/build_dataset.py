@@ -66,8 +66,8 @@ def add_common_options(parser: argparse.ArgumentParser, source: Source) -> None:
         parser.add_argument("--val-fraction", type=float, metavar="SHARE",
                             help="of the train images, held out as 'validation' by patient; 0: none "
                             f"[{source.held_out}, where there are enough patients and no validation split]")
-        parser.add_argument("--fold", type=int, metavar="K", help="hold out the patients of fold K (1 to --folds) of train as "
-                            "a test split; other splits are left out")
+        parser.add_argument("--fold", type=int, metavar="K", help="hold out the patients of fold K (1 to --folds), as "
+                            "a test split beside train; other splits are left out")
         parser.add_argument("--folds", type=int, default=5, metavar="N", help="folds by patient [%(default)s]")
     if not source.drawn:
         return
