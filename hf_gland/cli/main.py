@@ -22,6 +22,7 @@ COMMANDS = {
     "build": ("build_dataset", "a dataset from pictures and outlines, with sparse masks"),
     "train": ("train", "a model from sparse labels"),
     "predict": ("predict", "glands of pictures: outlines for QuPath, tables, overlays"),
+    "suggest": ("suggest", "where the next outline helps most, for QuPath"),
     "evaluate": ("evaluate", "figures of a model on a dataset"),
     "calibrate": ("calibrate", "a model's confidence fitted to held-out patients"),
     "cam": ("cam", "masks from class activation maps, the image-level baseline"),

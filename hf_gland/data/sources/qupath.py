@@ -62,43 +62,50 @@ class Tile:
     mpp: float | None
 
 
-def pair_files(images: Sequence[Path], annotations: Path | None) -> tuple[dict[Path, Path], list[str]]:
-    """The GeoJSON file of each image, and sentences on those that are left out. Raises DatasetError."""
-    pictures: list[Path] = []
-    for path in images:
-        pictures += sorted((file for file in path.iterdir() if file.suffix.lower() in (*SUFFIXES, *SLIDE_SUFFIXES)
-                            and not file.name.startswith(".")), key=lambda file: natural_key(file.name)
-                           ) if path.is_dir() else [path]
-    if not pictures:
-        raise DatasetError(f"{images[0]}: holds no picture and no slide")
+def images_in(paths: Sequence[Path]) -> list[Path]:
+    """The pictures and slides among the files named, and directly in the folders. Raises DatasetError."""
+    found: list[Path] = []
+    for path in paths:
+        files = [file for file in path.iterdir() if file.suffix.lower() in (*SUFFIXES, *SLIDE_SUFFIXES)
+                 and not file.name.startswith(".")] if path.is_dir() else [path]
+        found += sorted(files, key=lambda file: natural_key(file.name))
+    if not found:
+        raise DatasetError(f"{paths[0]}: holds no picture and no slide")
+    return found
+
+
+def annotation_file(image: Path, annotations: Path | None, images: int = 1) -> Path | None:
+    """The GeoJSON file of an image: `annotations` itself, if it is a file and the `images` are just one, or that named
+    after the image in that folder (None: beside the image). Raises DatasetError where there are two."""
     if annotations is not None and annotations.is_file():
-        if len(pictures) > 1:
-            raise DatasetError(f"{annotations}: is one file, but there are {len(pictures)} images; name a folder that holds "
-                               "one file per image")
-        return {pictures[0]: annotations}, []
+        if images > 1:
+            raise DatasetError(f"{annotations}: is one file, but there are {images} images; name a folder that holds one "
+                               "file per image")
+        return annotations
     if annotations is not None and not annotations.is_dir():
         raise DatasetError(f"{annotations}: no such file or folder")
-    pairs: dict[Path, Path] = {}
-    for picture in pictures:
-        folder = annotations or picture.parent
-        names = [stem + ending for stem in dict.fromkeys((picture.name, picture.stem)) for ending in ENDINGS]
-        found = [folder / name for name in names if (folder / name).is_file()]
-        if len(found) > 1:
-            raise DatasetError(f"{picture}: has two files of annotations, {found[0].name} and {found[1].name}; one must go")
-        if found:
-            pairs[picture] = found[0]
-    without = [picture for picture in pictures if picture not in pairs]
+    folder = annotations or image.parent
+    names = [stem + ending for stem in dict.fromkeys((image.name, image.stem)) for ending in ENDINGS]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if len(found) > 1:
+        raise DatasetError(f"{image}: has two files of annotations, {found[0].name} and {found[1].name}; one must go")
+    return found[0] if found else None
+
+
+def pair_files(paths: Sequence[Path], annotations: Path | None) -> tuple[dict[Path, Path], list[str]]:
+    """The GeoJSON file of each image, and sentences on those that are left out. Raises DatasetError."""
+    images = images_in(paths)
+    of = {image: annotation_file(image, annotations, len(images)) for image in images}
+    pairs = {image: drawn for image, drawn in of.items() if drawn is not None}
+    without = [image for image, drawn in of.items() if drawn is None]
     if not pairs:
         raise DatasetError(f"{without[0]}: has no annotations ({without[0].stem}.geojson was looked for in "
                            f"{annotations or without[0].parent})")
-    notes = [f"left out, as no annotations were found for it: {displayable(without[0])}"
-             + (f" and {len(without) - 1} more" if len(without) > 1 else "")] if without else []
     strays = [path for folder in {path.parent for path in pairs.values()} for path in sorted(folder.iterdir())
-              if path.name.endswith(ENDINGS[:2]) and path not in pairs.values()]
-    if strays:
-        notes.append(f"left out, as it belongs to none of the images: {displayable(strays[0])}"
-                     + (f" and {len(strays) - 1} more" if len(strays) > 1 else ""))
-    return pairs, notes
+              if annotations != path and path.name.endswith(ENDINGS[:2]) and path not in pairs.values()]
+    return pairs, [f"left out, as {why}: {displayable(paths[0])}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+                   for why, paths in (("no annotations were found for it", without), ("it belongs to none of the images",
+                                      strays if annotations not in pairs.values() else [])) if paths]
 
 
 def plan_tiles(image: Path, drawn: Path, mpp: float | None, cutting: Cutting, reading: Reading) -> list[Tile]:

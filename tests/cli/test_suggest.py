@@ -1,0 +1,80 @@
+"""scripts/suggest.py as its users call it: suggestions, corrected in QuPath, become a dataset."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import picture
+from tiny_model import save_tiny_model
+
+from hf_gland.cli.main import run_command
+from hf_gland.data.build import load_local
+from hf_gland.export.geojson_masks import masks_from_geojson
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(np.kron(picture(index, 2)[0], np.ones((4, 4, 1), np.uint8))).save(folder / f"tile{index}.png")
+    return folder
+
+
+def suggest(images, model, out, *options):
+    return run_command("suggest", [str(images), "--model", str(model), "--out", str(out), "--mpp", "0.5", "--device", "cpu",
+                                   *map(str, options)])
+
+
+def features_of(out):
+    return [feature for path in sorted(out.glob("*.geojson")) for feature in json.loads(path.read_text())["features"]]
+
+
+def test_suggestions_are_ranked_and_corrections_become_a_dataset(images, tmp_path, capsys):
+    model, out = save_tiny_model(tmp_path / "model"), tmp_path / "out"
+    assert suggest(images, model, out, "--count", 6) == 0
+    assert "suggested: 6 places" in capsys.readouterr().out
+    assert sorted(feature["properties"]["measurements"]["Rank"] for feature in features_of(out)) == [1, 2, 3, 4, 5, 6]
+    rows = list(csv.DictReader((out / "suggestions.csv").open()))
+    assert [row["rank"] for row in rows] == list("123456")
+    assert suggest(images, model, out) == 2
+    assert "exists already" in capsys.readouterr().err
+
+    path = next(path for path in out.glob("*.geojson") if len(json.loads(path.read_text())["features"]) > 1)
+    drawn = json.loads(path.read_text())
+    for feature, name in zip(drawn["features"], ("Gland", "Stroma"), strict=False):
+        feature["properties"]["classification"]["name"] = name
+    path.write_text(json.dumps(drawn))
+    built = ["qupath", "--images", str(images), "--annotations", str(out), "--out", str(tmp_path / "data")]
+    assert run_command("build_dataset", built) == 0
+    (row,) = load_local(tmp_path / "data")["train"]
+    assert row["image_id"] == path.stem
+    assert sorted(np.unique(row["sparse_mask"])) == [0, 1, 255]
+    assert row["annotated_glands"] == 1
+
+
+def test_what_is_outlined_already_is_not_suggested(images, tmp_path):
+    model, annotated = save_tiny_model(tmp_path / "model"), tmp_path / "annotated"
+    annotated.mkdir()
+    with Image.open(images / "tile1.png") as tile:
+        width, height = tile.size
+    ring = [[0, 0], [width * 0.6, 0], [width * 0.6, height], [0, height], [0, 0]]
+    outline = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+               "properties": {"objectType": "annotation", "classification": {"name": "gland"}}}
+    (annotated / "tile1.geojson").write_text(json.dumps([outline]))
+    assert suggest(images, model, tmp_path / "out", "--count", 200, "--annotated", annotated) == 0
+    ids, _ = masks_from_geojson(tmp_path / "out" / "tile1.geojson", (height, width), {"Suggested": 1})
+    assert (ids > 0)[:, int(width * 0.7):].any()
+    assert (ids > 0)[:, :int(width * 0.6)].mean() < 0.25
+    other, _ = masks_from_geojson(tmp_path / "out" / "tile0.geojson", (256, 320), {"Suggested": 1})
+    assert (other > 0)[:, :150].mean() > 0.4
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_rest_goes_on(images, tmp_path, capsys):
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert suggest(images, save_tiny_model(tmp_path / "model"), tmp_path / "out", "--count", 2) == 1
+    said = capsys.readouterr()
+    assert "broken.png" in said.err
+    assert "suggested: 2 places" in said.out
