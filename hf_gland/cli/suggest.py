@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hf_gland.imaging.opening import displayable
     from hf_gland.imaging.slides import open_slide
     from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
-    from hf_gland.inference.suggest import choose, noise_of_round
+    from hf_gland.inference.suggest import LEAST_SCORE, choose, noise_of_round
     from hf_gland.inference.suggest_image import image_places
     from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 
@@ -84,10 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
             places += found
         except HfGlandError as error:
             tqdm.write(f"error: {error}", file=sys.stderr)
-    chosen = choose(places, arguments.count, noise=noise_of_round(arguments.round), seed=arguments.seed + arguments.round)
+    chosen = choose(places, arguments.count, noise=noise_of_round(arguments.round), seed=arguments.seed + arguments.round,
+                    least=LEAST_SCORE)
     write(chosen, {name: (images[name], scale) for name, scale in scales.items()}, segmenter.class_names, arguments.out)
     if len(chosen) < arguments.count:
-        print(f"note: only {len(chosen)} places that are not outlined lie far enough apart", file=sys.stderr)
+        print(f"note: only {len(chosen)} places that are not outlined are uncertain and lie apart", file=sys.stderr)
     print(f"suggested: {len(chosen)} places on {len({place.image for place in chosen})} of {len(images)} images; written to "
           f"{arguments.out}")
     return 0 if len(scales) == len(images) else 1

@@ -17,6 +17,7 @@ from scipy import ndimage
 from hf_gland.export.polygons import region_polygons
 from hf_gland.labels import BACKGROUND, class_colour
 
+LEAST_SCORE = 0.05  # for a place to be suggested: below, the model is sure
 SPREAD_SHARE = 2 / 3  # of the choice that is spread over the classes
 SEAM_PX = 5  # side of the square in which a pixel's region must not change for it to count
 OUTLINED_SHARE = 0.25  # of a region: then it needs no further outline
@@ -99,7 +100,7 @@ def places_of(uncertain: np.ndarray, class_map: np.ndarray, instances: np.ndarra
 
 
 def choose(places: Sequence[Place], count: int, *, noise: float = 0.0, seed: int = 0, least: float = 0.0) -> list[Place]:
-    """The `count` places to outline next, best first; no two of one image touch.
+    """The `count` places to outline next, in the order of their scores; no two of one image touch.
 
     `noise`: spread of the Gumbel noise that is added to the logarithm of the scores (0: none), drawn from `seed`; `least`:
     scores below are not chosen. SPREAD_SHARE of the choice goes round the predicted classes and grades in turn.
@@ -127,7 +128,7 @@ def choose(places: Sequence[Place], count: int, *, noise: float = 0.0, seed: int
                 take(queue)
     while len(chosen) < count and take(order):
         pass
-    return [places[index] for index in sorted(chosen, key=lambda index: -keys[index])]
+    return sorted((places[index] for index in chosen), key=lambda place: -place.score)
 
 
 def _touch(first: Place, second: Place) -> bool:
@@ -138,8 +139,8 @@ def _touch(first: Place, second: Place) -> bool:
 
 
 def noise_of_round(number: int) -> float:
-    """The noise of round 1, 2, …: halved each time."""
-    return 0.5 ** (number - 1)
+    """The noise of round 1, 2, …: halved each time. At 1 a place would be drawn in proportion to its score."""
+    return 0.5**number
 
 
 def suggestion(place: Place, rank: int, class_name: str, scale_xy: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:

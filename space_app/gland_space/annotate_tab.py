@@ -40,7 +40,7 @@ from gland_space.page_parts import (
 from gland_space.runner import Finished, Job
 from gland_space.view import data_uri, hex_colour, picture_view
 from hf_gland.errors import HfGlandError
-from hf_gland.inference.suggest import choose, places_of, uncertainty
+from hf_gland.inference.suggest import LEAST_SCORE, choose, places_of, uncertainty
 from hf_gland.labels import IGNORE_INDEX
 
 STROMA_COLOUR = "#56b4e9"  # the background class is black on every map, which would not show on tissue
@@ -133,7 +133,7 @@ class AnnotateTab(PictureTab):
         overlay = np.empty((*uncertain.shape, 4), np.uint8)
         overlay[..., :3], overlay[..., 3] = UNCERTAIN_COLOUR, np.round(uncertain * 255)
         regions = places_of(uncertain, found.class_map, found.instances, loaded.outlined)
-        places = choose(regions, SUGGESTED_PLACES, least=0.05)
+        places = choose(regions, SUGGESTED_PLACES, least=LEAST_SCORE)
         return {"overlay": data_uri(overlay, "PNG"),
                 "suggestions": [{"x": p.centre_px[0], "y": p.centre_px[1], "radius": p.radius_px} for p in places]}
 
