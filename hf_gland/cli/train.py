@@ -4,6 +4,8 @@
   python scripts/train.py --config bench --dataset DATASET --out runs/first --resume
   torchrun --nproc-per-node 2 scripts/train.py --config bench --dataset DATASET --out runs/two
 
+  python scripts/train.py --config round --backbone runs/first/model --dataset WITH_MORE_OUTLINES --out runs/second
+
 `accelerate launch scripts/train.py …` does the same; with -q, an error of ours is the last that it shows.
 --config names a .toml or .json file of settings, or a recipe that ships with the package; every setting can be given
 as --key value as well, by its short name or its place, with dashes or underscores (--threshold_start, --threshold-start,
@@ -125,6 +127,12 @@ def ending(config: TrainConfig, run: Path, notes: dict[str, Any]) -> list[str]:
                  "" if right is None else f", {100 * right:.0f} % of them right") if notes["coverage"] else "")]
     lines += [f"validation on {what}: {scores(prefix)}" for what, prefix in (
         ("the labelled pixels", "validation_"), ("all pixels", "validation_dense_")) if scores(prefix)]
+    before, after = notes.get("start_validation_mIoU"), notes.get("validation_mIoU")
+    if before is not None and after is not None:
+        lines.append(f"the model it went on from, on the same labelled pixels: mIoU {before:.1f}")
+        if after < before:
+            lines.append(f"warning: this model is worse than that by {before - after:.1f} points; keep "
+                         f"{config.model.backbone}, or go on with more outlines or another --seed")
     if "validation_step" not in notes:
         lines.append("validation: none, as no split was held out for it")
     if (run / "panels").is_dir():

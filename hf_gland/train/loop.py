@@ -25,7 +25,7 @@ from hf_gland.train.callbacks import Log, Panels, ProgressBar, Trackers
 from hf_gland.train.model_folder import write_model
 from hf_gland.train.optim import set_learning_rates
 from hf_gland.train.run import Callback, Step, TrainingRun
-from hf_gland.train.setup import held_folder, set_up
+from hf_gland.train.setup import held_folder, is_trained_here, set_up
 from hf_gland.train.stop import StopRequests
 
 
@@ -50,6 +50,8 @@ def train(config: TrainConfig, folder: Path, accelerator: Accelerator, *, resume
             if checkpoint is not None:
                 run.take_up(checkpoint)
             on_main_process(accelerator, lambda: run.tell("on_start"))
+            if run.state.step == 0 and is_trained_here(config.model.backbone):
+                run.measure_start()
             with stop:
                 for end in [*planned_refreshes(config), config.optim.steps]:
                     if run.state.step < end:

@@ -118,6 +118,13 @@ class TrainingRun:
         self.state.latest.update(record, validation_step=self.state.step)
         self.tell("on_validation", record)
 
+    def measure_start(self) -> None:
+        """Measure the model that the run goes on from, so that its end can say which of the two is better."""
+        self.validate()
+        latest = self.state.latest
+        latest.update({f"start_{key}": latest[key] for key in list(latest) if key.startswith("validation_") and
+                       key != "validation_step"})
+
     @property
     def seconds(self) -> float:
         """Wall-clock time so far, over interruptions."""

@@ -33,7 +33,7 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
            callbacks: Sequence[Callback] = ()) -> TrainingRun:
     """Data, networks and optimiser of a run that has not taken a step; `note` as in `train`. Raises HfGlandError."""
     data, method = open_training_data(config), config.method
-    for told in data.notes if accelerator.is_main_process else ():
+    for told in (*data.notes, *other_pixel_size(config)) if accelerator.is_main_process else ():
         print(f"note: {told}", file=sys.stderr)
     classes, decoded = len(data.class_names), folder / "store" / "train"
 
@@ -105,7 +105,20 @@ def origin(config: TrainConfig, data: TrainingData, accelerator: Accelerator) ->
             "processes": accelerator.num_processes, "encoder": backbone_sha256(config.model.backbone)}
 
 
+def other_pixel_size(config: TrainConfig) -> tuple[str, ...]:
+    """A sentence where a model is trained on at another pixel size than it was, which costs it much of what it knows."""
+    backbone = config.model.backbone
+    before = read_saved_config(Path(backbone)).data.mpp if is_trained_here(backbone) else config.data.mpp
+    return () if before == config.data.mpp else (
+        f"{backbone} was trained at {before:g} µm per pixel, and goes on at {config.data.mpp:g} (0: each image's own); "
+        f"--mpp {before:g} keeps it",)
+
+
+def is_trained_here(backbone: str) -> bool:
+    """Whether it is the folder of a model that a run left, and not an encoder."""
+    return (Path(backbone) / SAVED_CONFIG).is_file()
+
+
 def first_backbone(backbone: str) -> str:
     """The encoder that `backbone` goes back to: itself, or, where it is a model trained here, what that started from."""
-    folder = Path(backbone)
-    return first_backbone(read_saved_config(folder).model.backbone) if (folder / SAVED_CONFIG).is_file() else backbone
+    return first_backbone(read_saved_config(Path(backbone)).model.backbone) if is_trained_here(backbone) else backbone

@@ -17,7 +17,8 @@ from tiny import NETWORK, NO_DROPOUT, dense_truth, one_gland_and_a_strip, pictur
 from training import read_records
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
-from hf_gland.config import recipe_names
+from hf_gland.cli.train import ending
+from hf_gland.config import make_config, recipe_names
 from hf_gland.model.backbones import load_student
 
 
@@ -250,3 +251,27 @@ def test_the_launchers_of_the_documentation(tiny_dataset, tmp_path, launcher):
     processes = 2 if "--nproc-per-node" in launcher else 1
     assert json.loads((tmp_path / "run" / "model" / "training_metrics.json").read_text())["processes"] == processes
     assert load_file(tmp_path / "run" / "model" / "model.safetensors")
+
+
+def test_a_run_that_goes_on_from_a_model_is_compared_with_it(finished, tmp_path):
+    first, _, settings = finished
+    before = json.loads((first / "model" / "training_metrics.json").read_text())
+    after = settings | {"backbone": str(first / "model"), "model_kwargs": "", "steps": 2, "mpp": 0.5}
+    (tmp_path / "mine.json").write_text(json.dumps(after))
+    status, stdout, stderr = call("--config", tmp_path / "mine.json", "--out", tmp_path / "run")
+    assert status == 0, stderr
+    notes = json.loads((tmp_path / "run" / "model" / "training_metrics.json").read_text())
+    assert notes["start_validation_mIoU"] == pytest.approx(before["validation_mIoU"])  # the images have 0.5 µm per pixel
+    assert "start_validation_mIoU" not in before
+    assert f"the model it went on from, on the same labelled pixels: mIoU {before['validation_mIoU']:.1f}" in stdout
+    assert "was trained at 0 µm per pixel, and goes on at 0.5" in stderr
+
+
+@pytest.mark.parametrize(("score", "worse"), [(71.25, True), (80.0, False), (80.5, False)])
+def test_a_model_that_became_worse_is_said_to_be(score, worse):
+    config = make_config({"dataset": "d", "backbone": "runs/first/model"})
+    notes = {"train_seconds": 60, "loss": 0.5, "coverage": 0.0, "validation_mIoU": score, "validation_step": 9,
+             "start_validation_mIoU": 80.0, "data": {}}
+    said = "\n".join(ending(config, Path("runs/second"), notes))
+    assert ("warning: this model is worse than that by 8.8 points; keep runs/first/model" in said) == worse
+    assert ("warning" in said) == worse
