@@ -13,7 +13,7 @@ except ImportError:  # not on Windows
 
 # Read when torch and datasets are imported, so set before any test module is.
 _CACHE = tempfile.TemporaryDirectory(prefix="hf_gland-tests-")
-os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_DATASETS_CACHE=_CACHE.name,
+os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_GLAND_THREADS="1", HF_DATASETS_CACHE=_CACHE.name,
                   HF_HUB_DISABLE_TELEMETRY="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
 
 

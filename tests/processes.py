@@ -5,6 +5,7 @@ arguments, environment and output, and can be killed like any other.
 """
 
 import contextlib
+import io
 import multiprocessing
 import os
 import runpy
@@ -17,6 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from hf_gland.cli.main import run_command
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -77,6 +80,14 @@ def run_script(name: str, arguments: Sequence[str], prepare: Callable[[], None] 
         prepare()
     sys.argv = [str(SCRIPTS / name), *arguments]
     runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def run_here(command: str, arguments: Sequence[object]) -> tuple[int, str, str]:
+    """`hf-gland COMMAND ARGUMENTS` in the test's own process: exit status, stdout, stderr."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        status = run_command(command, [str(a) for a in arguments])
+    return status, stdout.getvalue(), stderr.getvalue()
 
 
 def settings_as_arguments(settings: dict[str, Any]) -> list[str]:

@@ -1,10 +1,9 @@
 """scripts/calibrate.py as its users call it."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
-from processes import run_script, start
+from processes import run_here
 from tiny_model import save_tiny_model
 
 
@@ -18,22 +17,21 @@ def model(tmp_path):
 
 
 def calibrate(*arguments):
-    process = start(run_script, "calibrate.py", [str(a) for a in arguments])
-    return SimpleNamespace(returncode=process.wait(), stdout=process.stdout, stderr=process.stderr)
+    return run_here("calibrate", arguments)
 
 
 def test_the_temperature_is_fitted_on_held_out_patients_and_kept_in_the_config(model, tiny_dataset):
-    done = calibrate(model, tiny_dataset, "--device", "cpu")
-    assert done.returncode == 0, done.stderr
+    status, stdout, stderr = calibrate(model, tiny_dataset, "--device", "cpu")
+    assert status == 0, stderr
     temperature = json.loads((model / "config.json").read_text())["confidence_temperature"]
     assert temperature != 1
-    assert f"confidence_temperature {temperature:.3f}, from 2 images of 'validation' (sparse labels)" in done.stdout
+    assert f"confidence_temperature {temperature:.3f}, from 2 images of 'validation' (sparse labels)" in stdout
 
 
 def test_patients_that_were_trained_on_are_refused(model, tiny_dataset):
     before = (model / "config.json").read_text()
-    done = calibrate(model, tiny_dataset, "--split", "train")
-    assert done.returncode == 2
-    assert "was trained on split 'train'" in done.stderr
-    assert "Traceback" not in done.stderr
+    status, _, stderr = calibrate(model, tiny_dataset, "--split", "train")
+    assert status == 2
+    assert "was trained on split 'train'" in stderr
+    assert "Traceback" not in stderr
     assert (model / "config.json").read_text() == before

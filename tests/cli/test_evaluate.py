@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from processes import run_script, start
+from processes import run_here
 from tiny import picture, tiny_settings, write_dataset
 from training import forget_accelerator
 
@@ -26,9 +26,15 @@ def model(tiny_dataset, tmp_path_factory):
     return train(config, run, make_accelerator(config, run), note={"command": "train it", "recipe": "tiny"})
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pictures are files of no content, where a test is about other things: drawing takes most of an evaluation's time."""
+    monkeypatch.setattr("hf_gland.export.overlay.write_comparison", lambda path, *_: path.touch())
+    monkeypatch.setattr("hf_gland.metrics.reliability_diagram.reliability_diagram", lambda _, path, title: path.touch())
+
+
 def evaluate(*arguments):
-    process = start(run_script, "evaluate.py", [str(a) for a in arguments])
-    return process.wait(), process.stdout, process.stderr
+    return run_here("evaluate", arguments)
 
 
 def test_each_split_gets_a_record_a_table_and_pictures(model, tiny_dataset, tmp_path):
@@ -49,6 +55,7 @@ def measured_files(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_records_of_other_runs_and_folders_of_other_things_stay(model, tiny_dataset, tmp_path):
     results, out = tmp_path / "results", tmp_path / "out"
     options = (model, tiny_dataset, "--split", "validation", "--bootstrap", "0", "--results", results)
@@ -73,6 +80,7 @@ def test_records_of_other_runs_and_folders_of_other_things_stay(model, tiny_data
     assert measured_files(out).keys() == before.keys()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_split_the_test_splits_are_measured_else_validation_with_a_note(model, tmp_path):
     tested = write_dataset(tmp_path / "tested", splits=("train", "validation", "testB", "testA"))
     status, stdout, stderr = evaluate(model, tested, "--out", tmp_path / "a", "--bootstrap", "0")
@@ -89,6 +97,7 @@ def test_without_split_the_test_splits_are_measured_else_validation_with_a_note(
     assert "has neither a test nor a validation split, only train. Hold patients out when you build it" in stderr
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_masks_without_gland_ids_are_measured_by_regions_and_the_table_says_so(model, tmp_path, monkeypatch):
     plain = write_dataset(tmp_path / "plain", ids=False)
     status, stdout, stderr = evaluate(model, plain, "--split", "train", "--out", tmp_path / "out", "--bootstrap", "0")
@@ -99,6 +108,7 @@ def test_masks_without_gland_ids_are_measured_by_regions_and_the_table_says_so(m
     assert said in (tmp_path / "out" / "metrics.md").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_picture_is_predicted_once(model, tiny_dataset, tmp_path, monkeypatch, capsys):
     predicted = []
     predict = GlandSegmenter.predict
@@ -133,6 +143,7 @@ def test_classes_in_another_order_are_refused_by_both_lists(model, tiny_dataset,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_ids_of_a_dataset_never_lead_out_of_the_folder(model, tmp_path, monkeypatch):
     image, mask, instances = picture(20, 2)
     ids = ("../../up", "/tmp/root", "a/../../b", "a name\nof " + "many letters " * 30)

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +12,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from processes import run_script, start
 from tiny_model import save_tiny_model
 
 from hf_gland.cli import predict as predict_command
 from hf_gland.cli.main import run_command
 from hf_gland.export.formats import FORMATS
 from hf_gland.export.geojson_masks import masks_from_geojson
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "predict.py"
 
 
 @pytest.fixture(scope="module")
@@ -196,21 +193,25 @@ def test_results_that_the_record_does_not_know_are_not_taken_on_trust(predict, i
     assert "segmented: 2, failed" in predict(images, "--out", out, "--skip-existing")[1]
 
 
+def die_after_four(words):
+    finish, calls = predict_command.finish, iter(range(5))
+
+    def dies(*arguments):
+        if next(calls) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return finish(*arguments)
+
+    predict_command.finish = dies
+    run_command("predict", words)
+
+
 def test_a_killed_run_loses_nothing_that_was_finished(predict, images, tmp_path):
     """Killed by the system, for which no program can prepare."""
     out = tmp_path / "out"
     for i in range(4):
         shutil.copy(images / "a.png", images / f"z{i}.png")
-    words = [str(images), "--model", str(predict.model), "--mpp", "0.5", "--out", str(out)]
-    program = (
-        "import os, sys\nfrom hf_gland.cli import predict\nfrom hf_gland.cli.main import run_command\n"
-        "finish, count = predict.finish, 0\n"
-        "def dies(*arguments):\n    global count\n    if count == 4: os.kill(os.getpid(), 9)\n"
-        "    count += 1\n    return finish(*arguments)\n"
-        f"predict.finish = dies\nrun_command('predict', {words})\n")
-    died = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
-                          env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])})
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    died = start(die_after_four, [str(images), "--model", str(predict.model), "--mpp", "0.5", "--out", str(out)])
+    assert died.wait() == -signal.SIGKILL, died.stderr
     assert len((out / "predictions.jsonl").read_text().splitlines()) == 4
     with (out / "predictions.jsonl").open("a") as journal, (out / "glands.csv").open("a") as table:
         journal.write('{"image": "cut')
@@ -367,7 +368,6 @@ def test_mistakes_are_told_plainly(predict, images, tmp_path, arguments, message
 
 
 def test_from_a_shell_a_mistake_gives_status_2_and_no_stack_trace(tmp_path):
-    done = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path), "--model", "x", "--out", str(tmp_path / "o")],
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    done = start(run_script, "predict.py", [str(tmp_path), "--model", "x", "--out", str(tmp_path / "o")])
+    assert done.wait() == 2
     assert done.stderr.splitlines() == [f"error: {tmp_path}: holds no image (png, jpg, jpeg, tif, tiff, bmp, webp)"]

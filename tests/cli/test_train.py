@@ -44,11 +44,9 @@ def finished(tiny_dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("script")
     settings = tiny_settings(tiny_dataset, steps=9, validation_split="validation", save_every=4)
     (folder / "mine.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
-    command = [sys.executable, SCRIPTS / "train.py", "--config", folder / "mine.toml", "--steps", "6",
-               "--out", folder / "run"]
-    environment = os.environ | {"HF_GLAND_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
-    assert done.returncode == 0, done.stderr
+    words = ["--config", folder / "mine.toml", "--steps", "6", "--out", folder / "run"]
+    done = start(run_script, "train.py", [str(word) for word in words])
+    assert done.wait() == 0, done.stderr
     return folder / "run", done, settings
 
 
