@@ -3,7 +3,8 @@
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,17 +14,24 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
 
     The folder is made if need be. Returns the path.
     """
+    # Not the target's own name with something added, which may be too long for a file system.
+    with atomic_file(path, f".{os.getpid()}-{threading.get_ident()}.part") as file:
+        write(file)
+    return Path(path)
+
+
+@contextmanager
+def atomic_file(path: str | Path, part_name: str) -> Iterator[BinaryIO]:
+    """A file under `part_name` beside `path`, which the end of the `with` renames, and an error in it removes."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Not the target's own name with something added, which may be too long for a file system.
-    part = target.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
+    part = target.with_name(part_name)
     try:
-        with part.open("wb") as file:
-            write(file)
+        with part.open("w+b") as file:
+            yield file
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
-    return target
 
 
 def safe_name(text: str) -> str:

@@ -96,12 +96,14 @@ class ExportOptions:
 
     `simplify_px`: outlines in GeoJSON may move by this to have fewer points (0: exact). `unsure_below`: glands of a lower
     mean confidence are marked as unsure, 0-1. `scale_xy`: pixels of the image's file per pixel of the prediction, where
-    that was made of a smaller copy; coordinates are written in pixels of the file. Raises HfGlandError.
+    that was made of a smaller copy, and `origin_xy`: where in the file the prediction begins; coordinates are written in
+    pixels of the file. Raises HfGlandError.
     """
 
     simplify_px: float = 0.0
     unsure_below: float = LOW_CONFIDENCE
     scale_xy: tuple[float, float] = (1.0, 1.0)
+    origin_xy: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         if not 0 <= self.simplify_px < math.inf:

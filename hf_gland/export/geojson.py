@@ -3,14 +3,17 @@
 Coordinates are pixels of the image from its top left corner, y downwards, as QuPath counts them.
 """
 
+import gzip
 import json
 import uuid
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from scipy import ndimage
 
 from hf_gland.export.polygons import Polygon, region_polygons
+from hf_gland.export.slide_writer import SlideInfo, SlideWriter
 from hf_gland.glands import Gland, PredictedGlands
 from hf_gland.labels import class_colour
 from hf_gland.options import ExportOptions
@@ -20,7 +23,12 @@ NAMESPACE = uuid.UUID("8d3f0f5e-4a53-5d0c-9a1c-6f0f2f7f3b11")
 
 
 def glands_to_geojson(prediction: PredictedGlands, options: ExportOptions = ExportOptions()) -> dict[str, Any]:
-    """One annotation per gland, as a GeoJSON FeatureCollection.
+    """One annotation per gland, as a GeoJSON FeatureCollection; see `gland_features`."""
+    return {"type": "FeatureCollection", "features": list(gland_features(prediction, options))}
+
+
+def gland_features(prediction: PredictedGlands, options: ExportOptions = ExportOptions()) -> Iterator[dict[str, Any]]:
+    """One annotation per gland.
 
     Outlines follow the pixel edges exactly: they enclose the gland's own number of pixels. With
     `simplify_px` > 0 each is thinned by Douglas and Peucker's method, moving by at most that many pixels
@@ -29,21 +37,42 @@ def glands_to_geojson(prediction: PredictedGlands, options: ExportOptions = Expo
     the same glands are exported.
     """
     boxes = ndimage.find_objects(prediction.instances)
-    features = []
-    for gland in prediction.glands:
-        box = boxes[gland.id - 1]
-        offset = np.array([box[1].start, box[0].start])
+    for number, (gland, box) in enumerate(zip(prediction.glands, boxes, strict=True), start=1):
+        offset = np.array([box[1].start, box[0].start]) + prediction.origin_yx[::-1]
         polygons = [[ring + offset for ring in polygon]
-                    for polygon in region_polygons(prediction.instances[box] == gland.id)]
+                    for polygon in region_polygons(prediction.instances[box] == number)]
         geometry = _geometry(polygons, options)
-        features.append(_feature(gland, geometry, prediction.name, gland.mean_confidence < options.unsure_below))
-    return {"type": "FeatureCollection", "features": features}
+        yield _feature(gland, geometry, prediction.name, gland.mean_confidence < options.unsure_below)
 
 
-def write_geojson(file: BinaryIO, prediction: PredictedGlands, options: ExportOptions) -> None:
-    """Write the FeatureCollection; in ASCII (µ escaped), so that no reader's encoding matters."""
-    collection = glands_to_geojson(prediction, options)
-    file.write(json.dumps(collection, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n")
+class GeojsonWriter(SlideWriter):
+    """A FeatureCollection, written feature by feature, a line each; in ASCII (µ escaped), so that no reader's encoding
+    matters."""
+
+    def __init__(self, file: BinaryIO, slide: SlideInfo, options: ExportOptions):
+        self._file, self._options = file, options
+        self._between = b'{"type":"FeatureCollection","features":['
+
+    def add_glands(self, part: PredictedGlands) -> None:
+        for feature in gland_features(part, self._options):
+            self._file.write(self._between + b"\n")
+            self._file.write(json.dumps(feature, separators=(",", ":"), allow_nan=False).encode("ascii"))
+            self._between = b","
+
+    def finish(self) -> None:
+        self._file.write(b"]}\n" if self._between == b"," else self._between + b"]}\n")
+
+
+class GzippedGeojsonWriter(GeojsonWriter):
+    """The same, compressed; the same bytes each time, as no name or time is stored."""
+
+    def __init__(self, file: BinaryIO, slide: SlideInfo, options: ExportOptions):
+        self._gzip = gzip.GzipFile("", "wb", fileobj=file, mtime=0)
+        super().__init__(cast(BinaryIO, self._gzip), slide, options)
+
+    def finish(self) -> None:
+        super().finish()
+        self._gzip.close()
 
 
 def _feature(gland: Gland, geometry: dict[str, Any], image_name: str, unsure: bool) -> dict[str, Any]:
@@ -73,8 +102,8 @@ def _geometry(polygons: list[Polygon], options: ExportOptions) -> dict[str, Any]
     coordinates = [[ring.tolist() for ring in polygon] for polygon in polygons]
     if options.simplify_px > 0:
         coordinates = _simplified(coordinates, options.simplify_px)
-    if options.scale_xy != (1.0, 1.0):
-        coordinates = [[np.round(np.multiply(ring, options.scale_xy), 2).tolist() for ring in polygon]
+    if (options.scale_xy, options.origin_xy) != ((1.0, 1.0), (0.0, 0.0)):
+        coordinates = [[np.round(np.multiply(ring, options.scale_xy) + options.origin_xy, 2).tolist() for ring in polygon]
                        for polygon in coordinates]
     if len(coordinates) == 1:
         return {"type": "Polygon", "coordinates": coordinates[0]}

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
+from hf_gland.export.slide_writer import SlideInfo, SlideWriter
 from hf_gland.glands import Gland, PredictedGlands
 from hf_gland.options import ExportOptions
 
@@ -13,9 +14,13 @@ COLUMNS = ("image", *(field.name for field in dataclasses.fields(Gland)), "mpp",
 
 
 def gland_rows(prediction: PredictedGlands, options: ExportOptions = ExportOptions()) -> list[dict[str, Any]]:
-    """One dict per gland with the keys of COLUMNS; what needs an unknown pixel size is None."""
-    return [{"image": prediction.name, **dataclasses.asdict(gland), "mpp": prediction.mpp,
-             "unsure": gland.mean_confidence < options.unsure_below} for gland in prediction.glands]
+    """One dict per gland with the keys of COLUMNS; what needs an unknown pixel size is None. Centroids are in pixels of
+    the image's file, as in the GeoJSON, all else in pixels of `mpp`.
+    """
+    (scale_x, scale_y), (left, top) = options.scale_xy, options.origin_xy
+    return [{"image": prediction.name, **dataclasses.asdict(gland),
+             "centroid_x_px": gland.centroid_x_px * scale_x + left, "centroid_y_px": gland.centroid_y_px * scale_y + top,
+             "mpp": prediction.mpp, "unsure": gland.mean_confidence < options.unsure_below} for gland in prediction.glands]
 
 
 def csv_text(rows: Iterable[Mapping[str, object]], *, header: bool = True) -> bytes:
@@ -28,9 +33,15 @@ def csv_text(rows: Iterable[Mapping[str, object]], *, header: bool = True) -> by
     return text.getvalue().encode("utf-8")
 
 
-def write_glands(file: BinaryIO, prediction: PredictedGlands, options: ExportOptions) -> None:
-    """The table of one image."""
-    file.write(csv_text(gland_rows(prediction, options)))
+class TableWriter(SlideWriter):
+    """The table of one image, written as its glands come."""
+
+    def __init__(self, file: BinaryIO, slide: SlideInfo, options: ExportOptions):
+        self._file, self._options = file, options
+        file.write(csv_text([]))
+
+    def add_glands(self, part: PredictedGlands) -> None:
+        self._file.write(csv_text(gland_rows(part, self._options), header=False))
 
 
 def _cell(value: object) -> object:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hf_gland.export import geojson_masks, geojson_read, polygons
-from hf_gland.export.geojson import glands_to_geojson, write_geojson
+from hf_gland.export.formats import FORMATS
+from hf_gland.export.geojson import glands_to_geojson
 from hf_gland.export.geojson_masks import masks_from_geojson
 from hf_gland.export.geojson_read import GeoJsonError, GeoJsonWarning
 from hf_gland.labels import class_colour
@@ -51,7 +52,7 @@ def test_every_gland_comes_back_pixel_by_pixel(predicted, class_map):
 
 
 def test_a_feature_is_what_qupath_expects(written, two_glands):
-    read = json.loads(written(write_geojson, two_glands).decode("ascii"))
+    read = json.loads(written(FORMATS["geojson"].write, two_glands).decode("ascii"))
     assert read["type"] == "FeatureCollection"
     ring, block = read["features"]
     assert ring["type"] == "Feature"

@@ -6,7 +6,7 @@ import numpy as np
 
 from hf_gland.inference.slides.plan import SlideGrid, Stripe
 
-BAND_PX = 512
+BAND_PX = 256
 
 
 class Bands:

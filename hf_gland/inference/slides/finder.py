@@ -23,32 +23,21 @@ Pairs = tuple[np.ndarray, np.ndarray]
 
 
 class _Frontier(NamedTuple):
-    """The last row seen.
-
-    `group` int [W]: number of the held group that each pixel of gland belongs to, from 1; 0 elsewhere. `hole` int [W]:
-    number of the region of background that may yet prove a hole small enough to be filled, from 1; 0 elsewhere. `hole_px`:
-    the pixels of each such region so far. `cut` bool [W]: gland of a group that was divided here.
+    """The last row seen: number of the held group that each pixel belongs to, int [W], from 1 (0: none), and bool [W] where
+    there is gland of a group that was divided here.
     """
 
     group: np.ndarray
-    hole: np.ndarray
-    hole_px: np.ndarray
     cut: np.ndarray
-
-    @classmethod
-    def blank(cls, width_px: int) -> "_Frontier":
-        """As beyond the slide's edge."""
-        none, no = np.zeros(width_px, np.int64), np.zeros(0, np.int64)
-        return cls(none, none, no, none > 0)
 
 
 class _Band(NamedTuple):
-    """Regions of gland and possible holes of a band, int [h, W] numbered from 1 (0: none), and the holes' pixels so far."""
+    """Regions of gland and background that may be holes to fill, int [h, W] numbered from 1 (0: none)."""
 
     regions: np.ndarray
     region_count: int
     holes: np.ndarray
-    hole_px: np.ndarray
+    hole_count: int
 
 
 class GlandFinder:
@@ -63,18 +52,18 @@ class GlandFinder:
         self.min_gland_px, self.max_hole_px, _ = rules.areas_px()
         self.glands = self.divided = self.settled_px = 0
         self._held: list[Group] = []
-        self._frontier = _Frontier.blank(grid.width_px)
+        self._frontier = _blank(grid.width_px)
 
     def add(self, stripe: Stripe) -> Iterator[GlandPrediction]:
         """The glands of the groups that end in these rows of float32 probabilities. Take all before the next `add`."""
         bottom_px = stripe.top_px + stripe.probabilities.shape[1]
         classes = self.rules.label_pixels(stripe.probabilities)
         if not classes.any() and not self._held:
-            self._frontier, self.settled_px = _Frontier.blank(self.grid.width_px), bottom_px
+            self._frontier, self.settled_px = _blank(self.grid.width_px), bottom_px
             return
         band = self._label(classes)
         of_held, of_region, of_hole = self._join(band)
-        member = np.append(0, of_region)[band.regions] + np.append(0, of_hole)[band.holes]
+        member = np.append(np.int32(0), of_region)[band.regions] + np.append(np.int32(0), of_hole)[band.holes]
         reaches = np.zeros(int(max(member.max(), of_held.max(initial=0))) + 1, bool)
         reaches[member[-1]] = bottom_px < self.grid.height_px
         reaches[0] = False
@@ -85,7 +74,8 @@ class GlandFinder:
         reached = {number: groups[number] for number in np.flatnonzero(reaches)}
         self._held = held(list(reached.values()))
         place = {group: number for number, group in enumerate(self._held, 1)}
-        self._frontier = _frontier(band, member, np.array([place.get(group, 0) for group in groups]))
+        gland, group = band.regions[-1] > 0, np.array([place.get(group, 0) for group in groups])[member[-1]]
+        self._frontier = _Frontier(np.where(gland, group, 0), gland & (group == 0))
         self.settled_px = min((group.box[0] for group in self._held), default=bottom_px)
         ended = [group for group, on in zip(groups, reaches, strict=True) if group.pieces and not on]
         for group in sorted(ended, key=lambda group: group.box):
@@ -97,27 +87,22 @@ class GlandFinder:
     def _label(self, classes: np.ndarray) -> _Band:
         regions, region_count = ndimage.label(classes != BACKGROUND, EIGHT_NEIGHBOURS)
         if self.max_hole_px == 0:
-            return _Band(regions, region_count, np.zeros_like(regions), np.zeros(0, np.int64))
+            return _Band(regions, region_count, np.zeros_like(regions), 0)
         found, count = ndimage.label(classes == BACKGROUND)
-        known = len(self._frontier.hole_px)
-        above, below = _meeting(self._frontier.hole, found[0])
-        nodes, of = _components(known + count, [(above - 1, known + below - 1)])
-        areas = np.append(self._frontier.hole_px, np.bincount(found.ravel(), minlength=count + 1)[1:])
-        areas = np.bincount(of, areas, nodes).astype(np.int64)
-        number = np.where(areas <= self.max_hole_px, np.cumsum(areas <= self.max_hole_px), 0)
-        return _Band(regions, region_count, np.append(0, number[of[known:]]).astype(np.int32)[found],
-                     areas[areas <= self.max_hole_px])
+        small = np.bincount(found.ravel(), minlength=count + 1) <= self.max_hole_px
+        small[0] = False
+        return _Band(regions, region_count, np.where(small, np.cumsum(small), 0).astype(np.int32)[found], int(small.sum()))
 
     def _join(self, band: _Band) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The number of the group, from 1, of each held group, each region and each hole of a band.
 
-        A hole that crosses from one band into the next needs no edge of its own: the gland around it crosses with it, and
-        lies along it in both. A region of background that proves no hole may join groups too: nothing comes of it.
+        Holes need not be followed from band to band: the gland around one crosses with it, and lies along it in both. A
+        small region of background that proves no hole may join groups too: nothing comes of it but a larger crop.
         """
         known, region = len(self._held), band.region_count
         pairs = [(above - 1, known + below - 1) for above, below in _across(self._frontier.group, band.regions[0])]
         pairs += [(known + region + hole - 1, known + beside - 1) for hole, beside in _beside(band.holes, band.regions)]
-        _, of = _components(known + region + len(band.hole_px), pairs)
+        of = _components(known + region + band.hole_count, pairs)
         return of[:known] + 1, of[known:known + region] + 1, of[known + region:] + 1
 
     def _collect(self, stripe: Stripe, member: np.ndarray, of_held: np.ndarray, reaches: np.ndarray) -> list[Group]:
@@ -155,19 +140,15 @@ class GlandFinder:
                 yield found
 
 
-def _frontier(band: _Band, member: np.ndarray, place: np.ndarray) -> _Frontier:
-    """The last row of a band; `place`: number of each group among those held, 0 for others."""
-    gland = band.regions[-1] > 0
-    group = np.where(gland, place[member[-1]], 0)
-    numbers, hole = np.unique(np.append(0, band.holes[-1]), return_inverse=True)
-    return _Frontier(group, hole[1:], band.hole_px[numbers[1:] - 1], gland & (group == 0))
+def _blank(width_px: int) -> _Frontier:
+    return _Frontier(np.zeros(width_px, np.int64), np.zeros(width_px, bool))
 
 
-def _components(nodes: int, pairs: list[Pairs]) -> tuple[int, np.ndarray]:
-    """How many components the graph of these edges has, and the number of each node's, from 0."""
+def _components(nodes: int, pairs: list[Pairs]) -> np.ndarray:
+    """The component, from 0, of each node of the graph of these edges."""
     start, end = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    return connected_components(sparse.coo_array((np.ones(len(start), np.int8), (start, end)), (nodes, nodes)),
-                                directed=False)
+    edges = sparse.coo_array((np.ones(len(start), np.int8), (start, end)), (nodes, nodes))
+    return connected_components(edges, directed=False)[1]
 
 
 def _meeting(above: np.ndarray, below: np.ndarray) -> Pairs:
