@@ -77,7 +77,7 @@ class Refresh:
                          only={"refresh": ("bank",)})
     growth: float = setting(1.6, "factor by which the gap between refreshes grows", low=1, short="refresh_growth",
                             only={"refresh": ("bank",), "progressive": (True,)})
-    tile_px: int = setting(512, "side of the tiles in which whole images are predicted", low=64, short="refresh_tile_px",
+    tile_px: int = setting(1024, "side of the tiles in which whole images are predicted", low=64, short="refresh_tile_px",
                            only={"refresh": ("bank",)})
 
 
@@ -109,6 +109,10 @@ class Method:
         "fewer of them; fading: constant in warm-up, then less and less, none from the middle of the refined steps on",
         choices=("fading", "constant", "none"), short="balance")
     dice_weight: float = setting(1.0, "λ, weight of the Dice term", low=0)
+    border_px: float = setting(
+        5.0, "width of the rim of an outlined gland, in px at the training pixel size, that the network learns to tell from "
+        "the gland's core, so that touching glands come out as two (0: no such output)", low=0)
+    border_weight: float = setting(1.0, "weight of that term", low=0, only={"border_px": SET})
     pseudo_weight: float = setting(1.0, "weight of the pseudo-label term once ramped up", low=0,
                                    only={**REFINED, "loss": ("separate", "consistency")})
     pseudo_ramp: float = setting(0.2, "share of the refined steps over which that weight rises from 0", low=0, high=1,
@@ -147,6 +151,11 @@ class Method:
     def has_veto(self) -> bool:
         """Whether the annotator's marks are held against the teacher's regions; `no-fusion` leaves the annotator out."""
         return self.veto and self.fusion and self.keeps_bank
+
+    @property
+    def has_border(self) -> bool:
+        """Whether the network says where a gland's border is, beside the classes."""
+        return self.border_px > 0
 
     @property
     def assumes_background(self) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from hf_gland.data.gland_borders import border_targets
 from hf_gland.data.schema import decoded
 from hf_gland.errors import DatasetError
 from hf_gland.files import write_atomically
@@ -27,8 +28,9 @@ class TrainingStore:
     """The decoded images: `images[i]` uint8 [3, H, W], `sparse(i)` and `truth(i)` uint8 [H, W] of classes and 255.
 
     `sparse` is what the run learns from: what an annotator drew, or in mode full the dense mask. `truth` is the dense mask,
-    255 throughout where none is known (`truth_known` false). `annotated` is false for images whose labels do not
-    count, `labelled` for those and for images that have none.
+    255 throughout where none is known (`truth_known` false). `border(i)` uint8 [H, W]: see `border_targets`, 255 throughout
+    where the run does not learn it. `annotated` is false for images whose labels do not count, `labelled` for those and for
+    images that have none.
     """
 
     def __init__(self, folder: Path):
@@ -41,6 +43,7 @@ class TrainingStore:
         self.images = FlatArrays(folder / "images.u8", 3, self.sizes)
         self._sparse = FlatArrays(folder / "sparse.u8", 1, self.sizes)
         self._truth = FlatArrays(folder / "truth.u8", 1, self.sizes)
+        self._border = FlatArrays(folder / "border.u8", 1, self.sizes)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -50,6 +53,9 @@ class TrainingStore:
 
     def truth(self, index: int) -> np.ndarray:
         return self._truth[index][0]
+
+    def border(self, index: int) -> np.ndarray:
+        return self._border[index][0]
 
     def label_counts(self) -> np.ndarray:
         """int64 [256]: pixels of all images by their label, IGNORE_INDEX the unlabelled ones."""
@@ -87,13 +93,13 @@ def working_size(image_hw: tuple[int, int], image_mpp: float | None, target_mpp:
 
 def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: int, mpp: float | None,
                 missing_mpp: float | None, *, truth_as_labels: bool = False, unlabelled: Iterable[Mapping[str, Any]] = (),
-                ) -> TrainingStore:
+                border_px: float = 0.0) -> TrainingStore:
     """Decode dataset rows into `folder`, resampled to `mpp` µm per pixel (None: each image's own pixels).
 
     `missing_mpp`: pixel size of rows that state none. `truth_as_labels`: learn from the dense masks (mode full). No label
-    of the `unlabelled` rows, which follow the others, is used: their sparse masks are 255 throughout. Raises an
-    HfGlandError that names the image, or OSError that names the folder. `index.json` is written last: without it the
-    store is not there.
+    of the `unlabelled` rows, which follow the others, is used: their sparse masks are 255 throughout. `border_px`: width of
+    the border of glands (0: none). Raises an HfGlandError that names the image, or OSError that names the folder.
+    `index.json` is written last: without it the store is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
@@ -102,7 +108,7 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
                                zip(decoded(unlabelled), itertools.repeat(False)))
         shown = tqdm(both, desc="decoding images", unit="image", leave=False, disable=None,
                      total=operator.length_hint(rows) + operator.length_hint(unlabelled) or None)
-        index = _decode(shown, folder, num_classes, mpp, missing_mpp, truth_as_labels)
+        index = _decode(shown, folder, num_classes, mpp, missing_mpp, truth_as_labels, border_px)
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise  # not about these files
@@ -114,12 +120,12 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
 
 
 def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_classes: int, mpp: float | None,
-            missing_mpp: float | None, truth_as_labels: bool) -> dict[str, list]:
+            missing_mpp: float | None, truth_as_labels: bool, border_px: float) -> dict[str, list]:
     """Write the pixels of `rows` (each with whether its labels count) one after the other; returns what `index.json`
     is to hold."""
     sizes, image_ids, truth_known, annotated, labelled = [], [], [], [], []
     with (open(folder / "images.u8", "wb") as images, open(folder / "sparse.u8", "wb") as sparse,
-          open(folder / "truth.u8", "wb") as truth):
+          open(folder / "truth.u8", "wb") as truth, open(folder / "border.u8", "wb") as border):
         for row, counts in rows:
             name = row["image_id"]
             image = row["image"].convert("RGB")
@@ -141,9 +147,18 @@ def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_cl
             images.write(np.ascontiguousarray(pixels.transpose(2, 0, 1)).tobytes())
             sparse.write(masks[0].tobytes())
             truth.write(masks[1].tobytes())
+            border.write(_border(masks[0], row.get("instances") if counts else None, border_px).tobytes())
             sizes.append(hw)
             image_ids.append(name)
             truth_known.append(row["mask"] is not None)
             annotated.append(counts)
             labelled.append(bool((masks[0] != IGNORE_INDEX).any()))
     return {"sizes": sizes, "image_ids": image_ids, "truth_known": truth_known, "annotated": annotated, "labelled": labelled}
+
+
+def _border(labels: np.ndarray, instances: Image.Image | None, border_px: float) -> np.ndarray:
+    """Border targets of labels uint8 [H, W] at the training pixel size; `instances`: gland ids of the picture as it was."""
+    if not border_px:
+        return np.full(labels.shape, IGNORE_INDEX, np.uint8)
+    ids = None if instances is None else resample_labels(np.asarray(instances).astype(np.int32), labels.shape)
+    return border_targets(labels, ids, border_px)

@@ -14,7 +14,7 @@ def resample_image(rgb: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
 
 
 def resample_labels(labels: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-    """Class numbers uint8 [H, W] resampled to `hw`: each pixel takes the number of the nearest."""
+    """Class numbers uint8 or gland ids int32 [H, W] resampled to `hw`: each pixel takes the number of the nearest."""
     if labels.shape == hw:
         return labels
     return np.array(Image.fromarray(labels).resize(hw[::-1], Image.Resampling.NEAREST))

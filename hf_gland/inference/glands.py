@@ -17,11 +17,16 @@ from hf_gland.export.geojson import glands_to_geojson
 from hf_gland.export.overlay import overlay
 from hf_gland.export.table import COLUMNS, gland_rows
 from hf_gland.glands import Gland, Place, PredictedGlands
-from hf_gland.inference.touching import divide_by_cores
+from hf_gland.inference.touching import core_probabilities, divide_by_cores
 from hf_gland.instances import fill_holes, gland_instances
 from hf_gland.labels import BACKGROUND
-from hf_gland.metrics.temperature import apply_temperature
-from hf_gland.options import LOW_CONFIDENCE, ExportOptions, PostProcessing
+from hf_gland.options import (
+    CORE_PROBABILITY,
+    CORE_PROBABILITY_WITH_BORDER,
+    LOW_CONFIDENCE,
+    ExportOptions,
+    PostProcessing,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -71,7 +76,8 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
                               post: PostProcessing = PostProcessing(), *, mpp: float | None = None,
                               assumed_mpp: float | None = None, temperature: float = 1.0,
                               rgb: np.ndarray | None = None, name: str = "image") -> GlandPrediction:
-    """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland, as `post` says.
+    """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland, as `post` says. One more map than
+    classes is P(border | gland), which tells touching glands apart.
 
     Small holes are filled, small regions become background, the others are divided among their cores, and numbered as one
     reads: strip by strip of the picture, each from left to right. `mpp`: µm per
@@ -79,7 +85,8 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
     with; cores are those of the same pixels at any temperature (exactly so for two classes). `rgb`, `name`: the image,
     where it is to be kept. Raises ValueError for misshapen probabilities, or such as are none.
     """
-    if probabilities.ndim != 3 or len(probabilities) != len(id2label) or len(probabilities) < 2:
+    classes = len(id2label)
+    if probabilities.ndim != 3 or len(probabilities) not in (classes, classes + 1) or classes < 2:
         raise ValueError(f"probabilities must be [{len(id2label)} classes, H, W], got "
                          f"{list(probabilities.shape)}")
     if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1 + 1e-3):  # NaN fails too
@@ -106,19 +113,22 @@ class GlandRules:
         return self.post.areas_px(self.assumed_mpp if self.mpp is None else self.mpp)
 
     def label_pixels(self, probabilities: np.ndarray) -> np.ndarray:
-        """The class of each pixel before clean-up, uint8 [H, W], of float [C, H, W]."""
-        return _class_map(probabilities, self.post.gland_threshold)
+        """The class of each pixel before clean-up, uint8 [H, W], of float [C or C + 1, H, W]."""
+        return _class_map(probabilities[:len(self.id2label)], self.post.gland_threshold)
 
     def find(self, probabilities: np.ndarray, place: Place | None = None, *, rgb: np.ndarray | None = None,
              name: str = "image") -> GlandPrediction:
-        """The glands of probabilities float [C, H, W], which are those of `place` in their image (None: all of it)."""
+        """The glands of float [C or C + 1, H, W], which are those of `place` in their image (None: all of it)."""
+        border = probabilities[len(self.id2label)] if len(probabilities) > len(self.id2label) else None
+        probabilities = probabilities[:len(self.id2label)]
         min_gland_px, max_hole_px, min_core_px = self.areas_px()
         class_map = fill_holes(self.label_pixels(probabilities), max_hole_px)
         instances = gland_instances(class_map, min_gland_px)
         if self.post.split_touching:
-            core = self.post.core_probability
-            core = float(apply_temperature(np.array([1 - core, core]), self.temperature)[1])
-            instances = divide_by_cores(instances, 1 - probabilities[BACKGROUND], core, max(min_core_px, min_gland_px))
+            usual = CORE_PROBABILITY if border is None else CORE_PROBABILITY_WITH_BORDER
+            least = usual if self.post.core_probability is None else self.post.core_probability
+            instances = divide_by_cores(instances, core_probabilities(probabilities, border, self.temperature), least,
+                                        max(min_core_px, min_gland_px))
         class_map = np.where(instances > 0, class_map, np.uint8(BACKGROUND))
         place = place or Place((0, 0), (0, 0, *class_map.shape))
         return GlandPrediction(

@@ -30,7 +30,7 @@ from hf_gland.model.loading import check_location, load_config, load_network_wei
 from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.preprocessing import Preprocessing, read_preprocessing
 from hf_gland.model.segformer_head import use_cheaper_head
-from hf_gland.model.student import class_probabilities
+from hf_gland.model.student import predicted_maps
 from hf_gland.model.tiled import Forward, flip_averaged, tile_starts
 from hf_gland.model.whole_picture import picture_probabilities
 from hf_gland.options import PostProcessing, Tiling
@@ -122,7 +122,7 @@ class GlandSegmenter:
         else:
             rgb = read_rgb(image, name=label, upright=False)
         clean_up = self._clean_up(mpp, post, label)
-        return clean_up(self.probabilities(rgb, mpp, tiling, progress=progress, name=label), rgb=rgb,
+        return clean_up(self._maps_alike([rgb], mpp, tiling, label, progress)[0], rgb=rgb,
                         name=name or (displayable(path.name) if path else "image"))
 
     def probabilities(self, rgb: np.ndarray, mpp: float | None = None, tiling: Tiling = Tiling(), *,
@@ -132,11 +132,12 @@ class GlandSegmenter:
 
         With a `confidence_temperature` T in the model's config they are calibrated: softmax(log p / T).
         """
-        return self._probabilities_alike([rgb], mpp, tiling, name, progress)[0]
+        return self._maps_alike([rgb], mpp, tiling, name, progress)[0][:len(self.id2label)]
 
-    def _probabilities_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, tiling: Tiling, name: str,
+    def _maps_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, tiling: Tiling, name: str,
                              progress: Callable[[float], None] | None) -> list[np.ndarray]:
-        """`probabilities` of equally large pictures: in one pass where they are no larger than a tile."""
+        """Calibrated class probabilities of equally large pictures, and P(border | gland) where the network gives it:
+        float32 [C or C + 1, H, W] each, in one pass where they are no larger than a tile."""
         hw = self.working_hw(pictures[0].shape[:2], mpp, name)
         forward = self.network(tiling)
         if progress is not None:
@@ -150,8 +151,8 @@ class GlandSegmenter:
 
     @property
     def channels(self) -> int:
-        """How many maps the network gives."""
-        return len(self.id2label)
+        """How many maps the network gives: one per class, and that of the border of glands if it has it."""
+        return self.model.config.num_labels
 
     def network(self, tiling: Tiling) -> Forward:
         """What maps uint8 [B, 3, h, w] at the model's pixel size to the network's output [B, channels, h, w]."""
@@ -160,7 +161,10 @@ class GlandSegmenter:
 
     def calibrated(self, output: Tensor) -> Tensor:
         """Blended output of the network, [channels, h, w], with the confidence that the model's temperature gives it."""
-        return output if self.temperature == 1.0 else apply_temperature(output, self.temperature)
+        if self.temperature == 1.0:
+            return output
+        classes = len(self.id2label)
+        return torch.cat([apply_temperature(output[:classes], self.temperature), output[classes:]])
 
     def _clean_up(self, mpp: float | None, post: PostProcessing, name: str) -> Callable[..., GlandPrediction]:
         """What makes glands of the probabilities of pictures with this pixel size; raises PixelSizeError."""
@@ -208,7 +212,7 @@ class GlandSegmenter:
         shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
             clean_up = self._clean_up(mpp, post, name)
-            probabilities = self._probabilities_alike([picture.rgb for picture in pictures], mpp, tiling, name, shown)
+            probabilities = self._maps_alike([picture.rgb for picture in pictures], mpp, tiling, name, shown)
         except (PixelSizeError, ModelError) as error:
             if len(batch) == 1:
                 return helper.submit(failed, str(error))
@@ -239,7 +243,7 @@ class GlandSegmenter:
     def _forward(self, autocast: AbstractContextManager) -> Forward:
         def forward(tiles: Tensor) -> Tensor:
             with autocast:
-                return class_probabilities(self.model, self.preprocessing(tiles))
+                return predicted_maps(self.model, self.preprocessing(tiles))
         return forward
 
     def _scale_mpp(self, mpp: float | None, name: str) -> float | None:

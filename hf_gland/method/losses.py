@@ -32,8 +32,8 @@ LOSSES = {"separate": Terms(False, "labels"), "joint": Terms(True, ""), "consist
 
 
 def step_loss(logits: Tensor, target: Targets, values: StepValues, method: Method, total: Callable[[Tensor], Tensor],
-              class_weights: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one micro-batch, and its parts (ce, dice, pseudo) before they are weighed.
+              class_weights: Tensor | None = None, border: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one micro-batch, and its parts (ce, dice, pseudo, border) before they are weighed.
 
     separate:     CE(labelled) + λ·Dice(labelled) + w·CE(pseudo-labels outside labelled)
     joint:        CE(fused) + λ·Dice(fused)
@@ -42,7 +42,7 @@ def step_loss(logits: Tensor, target: Targets, values: StepValues, method: Metho
     λ is `dice_weight`, w the step's pseudo_weight. `class_weights`, float [C], weigh the pixels of the first CE; they are
     raised to the step's class_weighting, so that 0 makes all of them 1. While the step's unlabelled_weight is above 0,
     the first CE also takes unlabelled pixels for background, with that weight: those without a pseudo-label in images
-    that an annotator saw.
+    that an annotator saw. `border`: logits of P(border | gland), float [B, H, W]; adds border_weight · `border_loss`.
     Each term is a mean over the whole batch: `total` adds a count up over all processes.
     """
     terms = LOSSES[method.loss]
@@ -64,8 +64,30 @@ def step_loss(logits: Tensor, target: Targets, values: StepValues, method: Metho
     elif values.pseudo_weight > 0 and terms.pseudo == "probabilities" and target.teacher is not None:
         parts["pseudo"] = squared_difference_sum(logits, target.teacher)
     means = {name: mean_over((summed, total(count))) for name, (summed, count) in parts.items()}
+    if border is not None and target.border is not None:
+        means["border"], weights["border"] = border_loss(border, target.border, values, method, total), method.border_weight
     loss = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
     return loss, {name: mean.detach() for name, mean in means.items()}
+
+
+def border_loss(logits: Tensor, asked: Targets, values: StepValues, method: Method,
+                total: Callable[[Tensor], Tensor]) -> Tensor:
+    """Binary cross-entropy of P(border | gland), logits float [B, H, W]: CE(labelled) + w·CE(teacher's), or CE(fused) where
+    the classes' loss is "joint"."""
+    joint = LOSSES[method.loss].on_union
+    terms = [(1.0, asked.fused if joint else asked.labelled)]
+    if not joint and values.pseudo_weight > 0:
+        terms.append((values.pseudo_weight, torch.where(asked.labelled == IGNORE_INDEX, asked.pseudo, IGNORE_INDEX)))
+    sums = [(weight, *binary_cross_entropy_sum(logits, pixels)) for weight, pixels in terms]
+    return torch.stack([weight * mean_over((summed, total(count))) for weight, summed, count in sums]).sum()
+
+
+def binary_cross_entropy_sum(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy over labelled pixels: (sum, pixel count). logits float, target int64 of 0, 1 and IGNORE_INDEX,
+    both [B, H, W]."""
+    labelled = target != IGNORE_INDEX
+    each = F.binary_cross_entropy_with_logits(logits.float(), target.masked_fill(~labelled, 0).float(), reduction="none")
+    return (each * labelled).sum(), labelled.sum().float()
 
 
 def class_weights(labelled_px: Sequence[int]) -> Tensor:

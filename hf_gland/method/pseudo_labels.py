@@ -32,17 +32,19 @@ class PseudoLabels:
                  sparse: Callable[[int], np.ndarray]):
         self.method, self.folder, self.sizes = method, folder, list(sizes)
         self.class_weights, self.sparse = class_weights, sparse
+        self.outputs = len(class_weights) + method.has_border
         self.path: Path | None = None  # the bank in use
         self.histograms: np.ndarray | None = None  # its confidences, int64 [C, 256], as `fill` counts them
 
     @property
     def num_bytes(self) -> int:
         """Size of the bank's file."""
-        return len(self.class_weights) * sum(height * width for height, width in self.sizes)
+        return self.outputs * sum(height * width for height, width in self.sizes)
 
     def lookup(self) -> FlatArrays | None:
-        """The teacher's probabilities by image, uint8 [C, H, W] each; None before the first refresh."""
-        return None if self.path is None else FlatArrays(self.path, len(self.class_weights), self.sizes)
+        """What the teacher says by image, uint8 [C, H, W] each, the border of glands after the C classes if the run learns
+        it; None before the first refresh."""
+        return None if self.path is None else FlatArrays(self.path, self.outputs, self.sizes)
 
     def thresholds(self, progress: float) -> tuple[float, ...]:
         """τ per class at this progress (0 to 1) of the refined steps."""
@@ -57,7 +59,7 @@ class PseudoLabels:
         return (schedules.anneal(widening, method.threshold.start, method.threshold.end, shape),) * num_classes
 
     def refresh(self, step: int, predict: Callable[[int], Tensor], accelerator: Accelerator) -> None:
-        """Make the bank anew before `step`. `predict(i)`: the teacher's probabilities of image i, float [C, H, W].
+        """Make the bank anew before `step`. `predict(i)`: what the teacher says of image i, float [outputs, H, W].
 
         Each process does its share; all must see the same file system, and all end with the same bank and histograms.
         What lies in a region that the annotator contradicts is written as 0: there the teacher has no opinion.
@@ -67,7 +69,7 @@ class PseudoLabels:
         if accelerator.is_main_process:
             allocate(part, self.num_bytes)
         accelerator.wait_for_everyone()
-        arrays = FlatArrays(part, len(self.class_weights), self.sizes, "r+")
+        arrays = FlatArrays(part, self.outputs, self.sizes, "r+")
         mine = range(accelerator.process_index, len(self.sizes), accelerator.num_processes)
         shown = tqdm(mine, desc="refreshing pseudo-labels", unit="image", leave=False,
                      disable=not accelerator.is_local_main_process)
@@ -85,7 +87,8 @@ class PseudoLabels:
     def _opinion(self, index: int, predict: Callable[[int], Tensor]) -> Tensor:
         probabilities = predict(index).cpu()
         if self.method.has_veto:
-            refuted = contradicted(probabilities.numpy(), self.sparse(index), self.class_weights)
+            classes = probabilities[:len(self.class_weights)]
+            refuted = contradicted(classes.numpy(), self.sparse(index), self.class_weights)
             probabilities[:, torch.from_numpy(refuted)] = 0
         return probabilities
 
@@ -116,15 +119,16 @@ def allocate(path: Path, num_bytes: int) -> None:
 
 def fill(arrays: Callable[[int], np.ndarray], indices: Iterable[int],
          predict: Callable[[int], Tensor], num_classes: int) -> np.ndarray:
-    """Write predict(i) (float [C, H, W]) into arrays(i) for each index.
+    """Write predict(i) (float [C or more, H, W]) into arrays(i) for each index; the first C are the classes'.
 
-    A pixel whose probabilities are all 0 is one the teacher has no opinion on. Returns int64 [C, 256]: per class that
+    A pixel whose class probabilities are all 0 is one the teacher has no opinion on. Returns int64 [C, 256]: per class that
     the teacher gives a pixel to, how many by confidence in 1/255; pixels without an opinion are not counted.
     """
     histograms = np.zeros((num_classes, 256), np.int64)
     for index in indices:
         stored = quantise(predict(index))
         arrays(index)[:] = stored
+        stored = stored[:num_classes]
         joint = stored.argmax(axis=0).astype(np.int64) * 256 + stored.max(axis=0)
         histograms += np.bincount(joint[stored.any(axis=0)], minlength=num_classes * 256).reshape(num_classes, 256)
     return histograms

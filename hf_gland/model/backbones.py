@@ -20,7 +20,16 @@ from transformers import (
 
 from hf_gland.errors import HfGlandError, ModelError
 from hf_gland.labels import IGNORE_INDEX
-from hf_gland.model.identity import MISSING_MPP_KEY, MPP_KEY, ClassNamesError, check_class_names, class_names_of
+from hf_gland.model.border import BORDER_NAME, start_below_classes
+from hf_gland.model.identity import (
+    BORDER_KEY,
+    MISSING_MPP_KEY,
+    MPP_KEY,
+    ClassNamesError,
+    check_class_names,
+    class_names_of,
+    has_border,
+)
 from hf_gland.model.loading import (
     check_location,
     first_line,
@@ -52,11 +61,11 @@ class BackboneError(HfGlandError):
     """A backbone cannot be loaded; the message names it and the remedy."""
 
 
-def load_student(backbone: str, class_names: Sequence[str], mpp: float | None,
-                 overrides: Mapping[str, Any] | None = None, missing_mpp: float | None = None) -> PreTrainedModel:
+def load_student(backbone: str, class_names: Sequence[str], mpp: float | None, overrides: Mapping[str, Any] | None = None,
+                 missing_mpp: float | None = None, border: bool = False) -> PreTrainedModel:
     """`load_network`, ready to be trained: with the cheaper forward pass that a SegFormer has here, and without the
     parameters that get no gradient. Raises HfGlandError."""
-    model = load_network(backbone, class_names, mpp, overrides, missing_mpp)
+    model = load_network(backbone, class_names, mpp, overrides, missing_mpp, border)
     use_cheaper_head(model)
     freeze_unused(model)
     return model
@@ -73,22 +82,25 @@ def freeze_unused(model: PreTrainedModel) -> None:
     model.train(training)
 
 
-def load_network(backbone: str, class_names: Sequence[str], mpp: float | None,
-                 overrides: Mapping[str, Any] | None = None, missing_mpp: float | None = None) -> PreTrainedModel:
+def load_network(backbone: str, class_names: Sequence[str], mpp: float | None, overrides: Mapping[str, Any] | None = None,
+                 missing_mpp: float | None = None, border: bool = False) -> PreTrainedModel:
     """A segmentation network of transformers, as it comes, with a fresh head for `class_names`.
 
     `backbone`: a Hub id or a folder whose weights are safetensors, or `random:MODEL_TYPE` for random weights.
     `overrides`: settings of the network's config; those of an encoder under UperNet in a dict `backbone_config`.
     `mpp` (µm per pixel it will be trained at, None: unknown) and `missing_mpp` (what is assumed of images that state none)
-    are recorded in the network's config, as are the class names. Raises BackboneError, and ClassNamesError for a model
-    trained here whose classes have other names or another order.
+    are recorded in the network's config, as are the class names and whether it has a `border` output (see model.border).
+    Raises BackboneError, and ClassNamesError for a model trained here whose outputs have other names or another order.
     """
-    labels = {"id2label": dict(enumerate(class_names)), "label2id": {n: i for i, n in enumerate(class_names)},
-              "semantic_loss_ignore_index": IGNORE_INDEX}
+    outputs = [*class_names, *([BORDER_NAME] if border else [])]
+    labels = {"id2label": dict(enumerate(outputs)), "label2id": {n: i for i, n in enumerate(outputs)},
+              "semantic_loss_ignore_index": IGNORE_INDEX} | ({BORDER_KEY: True} if border else {})
     changes = dict(overrides or {})
     try:
         if backbone.startswith(RANDOM_PREFIX):
             model = _random_network(backbone.removeprefix(RANDOM_PREFIX), labels, changes)
+            if border:
+                start_below_classes(model)
         else:
             model = _pretrained_network(check_location(backbone), labels, changes)
     except ClassNamesError:
@@ -166,16 +178,30 @@ def _pretrained_network(where: str, labels: Mapping[str, Any], changes: dict[str
         model.backbone, absent = load_network_weights(type(model.backbone), where, encoder, fresh_head=True)
         held = {name for name, _ in model.backbone.named_parameters()}
     else:
-        if hasattr(before, MPP_KEY) and len(class_names_of(before)) == len(labels["id2label"]):  # else its head starts anew
-            check_class_names(class_names_of(before), list(labels["id2label"].values()), f"backbone {where}")
+        if hasattr(before, MPP_KEY):
+            _check_outputs(before, list(labels["id2label"].values()), BORDER_KEY in labels, f"backbone {where}")
         if hasattr(before, "use_auxiliary_head"):  # its loss is not used
             changes = {"use_auxiliary_head": False, **changes}
         config = load_config(where, **labels, **changes)
         model, absent = load_network_weights(AutoModelForSemanticSegmentation, where, config, fresh_head=True)
         held = {name for name, _ in model.named_parameters()} - head_parameter_names(model)
+    if BORDER_KEY in labels and not (has_border(before) and len(before.id2label) == len(labels["id2label"])):
+        start_below_classes(model)
     if len(held & set(absent)) > len(held) / 2:
         raise ModelError(f"{where}: most weights of the encoder are missing ({min(held & set(absent))}, …)")
     return model
+
+
+def _check_outputs(before: PretrainedConfig, outputs: list[str], border: bool, where: str) -> None:
+    """Raise ClassNamesError where the head of a model trained here would be taken over under other names; one of another
+    size starts anew."""
+    if len(class_names_of(before)) == len(outputs) - border:
+        check_class_names(class_names_of(before), outputs[:len(outputs) - border], where)
+    elif len(before.id2label) != len(outputs):
+        return
+    if has_border(before) != border:
+        raise ClassNamesError(f"{where}: was trained {'without' if border else 'with'} an output for the border of glands; "
+                              f"train {'with --border_px 0' if border else 'with --border_px 5'}")
 
 
 def _upernet_config(encoder: PretrainedConfig, labels: Mapping[str, Any], changes: Mapping[str, Any]) -> UperNetConfig:

@@ -10,6 +10,8 @@ from hf_gland.errors import HfGlandError, ModelError, PixelSizeError
 from hf_gland.imaging.pixel_size import check_mpp
 
 MPP_KEY = "mpp"  # µm per pixel it was trained at, null where that is unknown; a model from elsewhere lacks the key
+# True: after the logits of the classes comes that of a gland's border, see model.border; it is no class.
+BORDER_KEY = "gland_border"
 MISSING_MPP_KEY = "missing_mpp"  # µm per pixel that training assumed of images that state none
 # Not plain "temperature": transformers takes that for text generation and drops it from a config.
 TEMPERATURE_KEY = "confidence_temperature"
@@ -52,7 +54,13 @@ def model_facts(config: PretrainedConfig, where: str) -> ModelFacts:
 
 def class_names_of(config: PretrainedConfig) -> list[str]:
     """The classes of a network, by their number."""
-    return [name for _, name in sorted((int(i), str(name)) for i, name in (config.id2label or {}).items())]
+    names = [name for _, name in sorted((int(i), str(name)) for i, name in (config.id2label or {}).items())]
+    return names[:-1] if has_border(config) else names
+
+
+def has_border(config: PretrainedConfig) -> bool:
+    """Whether a network's last output is the border of glands."""
+    return getattr(config, BORDER_KEY, False) is True
 
 
 def check_class_names(model: Sequence[str], dataset: Sequence[str], where: str) -> None:

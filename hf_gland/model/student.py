@@ -11,11 +11,13 @@ from transformers import PreTrainedModel
 
 from hf_gland.files import respect_umask
 from hf_gland.model.backbones import side_multiple_px
+from hf_gland.model.border import output_maps
+from hf_gland.model.identity import class_names_of
 from hf_gland.model.preprocessing import Preprocessing
 
 
 def full_size_logits(model: nn.Module, pixel_values: Tensor) -> Tensor:
-    """Logits at the input's size: float32 [B, C, H, W] from normalised float [B, 3, H, W] (bilinear).
+    """All logits at the input's size: float32 [B, outputs, H, W] from normalised float [B, 3, H, W] (bilinear).
 
     Sides are continued by reflection to a multiple of what the encoder takes (`side_multiple_px`) and cut back afterwards.
     A hierarchical encoder rounds the size of each level up, and a head that stretches all levels to one size then shifts
@@ -41,9 +43,9 @@ def mirrored_to(pixels: Tensor, height: int, width: int) -> Tensor:
 
 
 @torch.no_grad()
-def class_probabilities(model: nn.Module, pixel_values: Tensor) -> Tensor:
-    """Class probabilities at the input's size, float32 [B, C, H, W]; no gradient."""
-    return full_size_logits(model, pixel_values).softmax(dim=1)
+def predicted_maps(model: PreTrainedModel, pixel_values: Tensor) -> Tensor:
+    """What a network says at the input's size, see `border.output_maps`: float32 [B, C or C + 1, H, W]; no gradient."""
+    return output_maps(full_size_logits(model, pixel_values), len(class_names_of(model.config)))
 
 
 def save_model_folder(folder: Path, teacher: PreTrainedModel, student: PreTrainedModel,

@@ -1,4 +1,4 @@
-"""Class probabilities of a picture at its own size: the one way in which validation, evaluation and prediction go."""
+"""What a network says of a picture at its own size: the one way in which validation, evaluation and prediction go."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ from hf_gland.options import Tiling
 
 def picture_probabilities(forward: Forward, pictures: Sequence[np.ndarray], working_hw: tuple[int, int],
                           device: torch.device, tiling: Tiling = Tiling()) -> list[Tensor]:
-    """float32 [C, H, W] of each of the equally large `pictures`, uint8 [H, W, 3], at their own size.
+    """float32 [outputs, H, W] of each of the equally large `pictures`, uint8 [H, W, 3], at their own size.
 
-    `forward` maps uint8 [B, 3, h, w] to probabilities of the same size; it sees the pictures resampled to `working_hw`
-    in overlapping tiles (see `tiled_probabilities`), or several at once where they are no larger than a tile. Raises
-    ModelError where it gives anything but numbers.
+    `forward` maps uint8 [B, 3, h, w] to float [B, outputs, h, w], 0-1, of the same size; it sees the pictures resampled to
+    `working_hw` in overlapping tiles (see `tiled_probabilities`), or several at once where they are no larger than a tile.
+    Raises ModelError where it gives anything but numbers.
     """
     working = torch.stack([torch.tensor(resample_image(rgb, working_hw)).permute(2, 0, 1) for rgb in pictures]).to(device)
     found = (list(whole_probabilities(forward, working)) if len(pictures) > 1 and max(working_hw) <= tiling.tile_px else

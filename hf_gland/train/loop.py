@@ -18,7 +18,8 @@ from hf_gland.method.losses import step_loss
 from hf_gland.method.pseudo_labels import dequantise
 from hf_gland.method.schedules import StepValues, planned_refreshes, step_values
 from hf_gland.method.targets import make_targets
-from hf_gland.model.student import class_probabilities, full_size_logits
+from hf_gland.model.border import split_border
+from hf_gland.model.student import full_size_logits, predicted_maps
 from hf_gland.model.teacher import update_teacher
 from hf_gland.train.accelerator import on_main_process
 from hf_gland.train.callbacks import Log, Panels, ProgressBar, Trackers
@@ -109,13 +110,14 @@ def take_step(run: TrainingRun, batches: Iterator[dict[str, Tensor]],
             batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in next(batches).items()}
         with accelerator.accumulate(run.student):
             with stage("student forward"), accelerator.autocast():
-                logits = full_size_logits(run.student, run.preprocessing(batch["strong"]))
+                logits, border = split_border(full_size_logits(run.student, run.preprocessing(batch["strong"])),
+                                              len(run.data.class_names))
             with stage("threshold and fusion"):
-                teacher = teacher_probabilities(run, batch) if values.refining else None
+                teacher = teacher_says(run, batch) if values.refining else None
                 target = make_targets(batch["sparse"], teacher, thresholds, fusion=config.method.fusion,
-                                      annotated=batch["annotated"])
+                                      annotated=batch["annotated"], border=None if border is None else batch["border"])
             with stage("loss"):
-                loss, parts = step_loss(logits, target, values, config.method, run.total, run.class_weights)
+                loss, parts = step_loss(logits, target, values, config.method, run.total, run.class_weights, border)
             with stage("backward"):  # gradients are averaged over processes, the loss is a share of the whole batch's
                 accelerator.backward(loss * accelerator.num_processes)
             with stage("gradient clipping"):
@@ -137,12 +139,12 @@ def seed_dropout(seed: int, step: int, process: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0]))
 
 
-def teacher_probabilities(run: TrainingRun, batch: dict[str, Tensor]) -> Tensor:
-    """float [B, C, H, W]: from the bank, or from the teacher on the weak view."""
+def teacher_says(run: TrainingRun, batch: dict[str, Tensor]) -> Tensor:
+    """float [B, outputs, H, W], see `predicted_maps`: from the bank, or from the teacher on the weak view."""
     if "bank" in batch:
         return dequantise(batch["bank"])
     with run.accelerator.autocast():
-        return class_probabilities(run.state.teacher, run.preprocessing(batch["weak"]))
+        return predicted_maps(run.state.teacher, run.preprocessing(batch["weak"]))
 
 
 def pixel_counts(pseudo: Tensor, truth: Tensor) -> dict[str, Tensor]:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from hf_gland.data.schema import decoded
 from hf_gland.data.store import working_size
@@ -16,19 +17,20 @@ from hf_gland.labels import check_mask
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.metrics.keys import PIXEL
 from hf_gland.model.preprocessing import Preprocessing
-from hf_gland.model.student import class_probabilities
+from hf_gland.model.student import predicted_maps
 from hf_gland.model.tiled import tiled_probabilities
 from hf_gland.model.whole_picture import picture_probabilities
 from hf_gland.options import Tiling
 
 
-def image_predictor(model: nn.Module, preprocessing: Preprocessing, accelerator: Accelerator,
+def image_predictor(model: PreTrainedModel, preprocessing: Preprocessing, accelerator: Accelerator,
                     tile_px: int) -> Callable[[np.ndarray], Tensor]:
-    """A function from an image (uint8 [3, H, W]) to class probabilities (float32 [C, H, W]): tiled, flip-averaged."""
+    """A function from an image (uint8 [3, H, W]) to what the model says of it (see `predicted_maps`, float32
+    [outputs, H, W]): tiled, flip-averaged."""
     def forward(pixel_values: Tensor) -> Tensor:
         # Both views in one batch: on a CPU that is twice as fast as one after the other.
         with accelerator.autocast():
-            both = class_probabilities(model, torch.cat([pixel_values, pixel_values.flip(-1)]))
+            both = predicted_maps(model, torch.cat([pixel_values, pixel_values.flip(-1)]))
         straight, mirrored = both.chunk(2)
         return (straight + mirrored.flip(-1)) / 2
 
@@ -52,7 +54,7 @@ def check_rows(rows: Iterable[Mapping[str, Any]], num_classes: int, mpp: float |
                 check_mask(np.asarray(mask), num_classes, row["image_id"], image_hw=hw)
 
 
-def validate(rows: Iterable[Mapping[str, Any]], model: nn.Module, preprocessing: Preprocessing, num_classes: int,
+def validate(rows: Iterable[Mapping[str, Any]], model: PreTrainedModel, preprocessing: Preprocessing, num_classes: int,
              accelerator: Accelerator, mpp: float | None = None,
              missing_mpp: float | None = None) -> dict[str, float | None]:
     """Pixel scores (0-100) on labelled pixels only; where dense masks exist, `dense_…` beside them for the record.
@@ -62,14 +64,14 @@ def validate(rows: Iterable[Mapping[str, Any]], model: nn.Module, preprocessing:
     """
     def forward(images: Tensor) -> Tensor:
         with accelerator.autocast():
-            return class_probabilities(model, preprocessing(images))
+            return predicted_maps(model, preprocessing(images))
 
     labelled, dense = (SplitEvaluator(num_classes, bootstrap=0, pixel_only=True) for _ in range(2))
     known = False
     for row in tqdm(rows, desc="validating", unit="image", leave=False, disable=not accelerator.is_local_main_process):
         rgb = np.asarray(row["image"].convert("RGB"))
         hw = working_size(rgb.shape[:2], missing_mpp if row["mpp"] is None else row["mpp"], mpp, row["image_id"])
-        probabilities = picture_probabilities(forward, [rgb], hw, accelerator.device)[0]
+        probabilities = picture_probabilities(forward, [rgb], hw, accelerator.device)[0][:num_classes]
         labelled.update(probabilities, np.asarray(row["sparse_mask"]), image_id=row["image_id"])
         if row["mask"] is not None:
             known = True

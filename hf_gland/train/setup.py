@@ -40,7 +40,7 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
     def decode() -> None:  # once for all processes of a machine
         check_rows(data.validation or (), classes, data.mpp, config.data.missing_mpp or None)
         build_store(data.train, decoded, classes, data.mpp, config.data.missing_mpp or None,
-                    truth_as_labels=method.learns_from_truth, unlabelled=data.target or ())
+                    truth_as_labels=method.learns_from_truth, unlabelled=data.target or (), border_px=method.border_px)
 
     on_main_process(accelerator, decode)
     store = TrainingStore(decoded)
@@ -50,7 +50,7 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
     weights = class_weights(labelled_px[:classes].tolist())
     torch.manual_seed(config.optim.seed)
     student = load_student(config.model.backbone, data.class_names, data.mpp, config.model_overrides(),
-                           config.data.missing_mpp or None)
+                           config.data.missing_mpp or None, method.has_border)
     synchronise_norms(student)
     optimizer = make_optimizer(student, config.optim)
     teacher = make_teacher(student).to(accelerator.device)

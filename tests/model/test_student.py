@@ -11,7 +11,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, p
 
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.model.preprocessing import Preprocessing
-from hf_gland.model.student import class_probabilities, full_size_logits, save_model_folder
+from hf_gland.model.student import full_size_logits, predicted_maps, save_model_folder
 from hf_gland.model.teacher import make_teacher
 from hf_gland.options import Tiling
 
@@ -23,7 +23,7 @@ def test_logits_and_probabilities_have_the_size_of_the_input(hw):
     logits = full_size_logits(model, pixels)
     assert logits.shape == (2, 3, *hw)
     assert logits.requires_grad
-    probabilities = class_probabilities(model, pixels)
+    probabilities = predicted_maps(model, pixels)
     assert not probabilities.requires_grad
     torch.testing.assert_close(probabilities, logits.detach().softmax(1))
     torch.testing.assert_close(probabilities.sum(1), torch.ones(2, *hw))

@@ -124,17 +124,17 @@ class TestAblations:
 
     def test_refresh_at_every_step_asks_the_present_teacher_on_the_weak_view(self, tiny_dataset, tmp_path, monkeypatch):
         asked, given = [], []
-        class_probabilities, make_targets = loop.class_probabilities, loop.make_targets
+        predicted_maps, make_targets = loop.predicted_maps, loop.make_targets
 
         def noting_probabilities(model, pixels):
-            asked.append((pixels.clone(), class_probabilities(model, pixels), model.training))
+            asked.append((pixels.clone(), predicted_maps(model, pixels), model.training))
             return asked[-1][1]
 
         def noting_targets(sparse, teacher, *others, **options):
             given.append(teacher)
             return make_targets(sparse, teacher, *others, **options)
 
-        monkeypatch.setattr(loop, "class_probabilities", noting_probabilities)
+        monkeypatch.setattr(loop, "predicted_maps", noting_probabilities)
         monkeypatch.setattr(loop, "make_targets", noting_targets)
         run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, refresh="every_step", stain_jitter=0.3))
         assert run.refreshes == []

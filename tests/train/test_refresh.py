@@ -19,7 +19,7 @@ from hf_gland.method.veto import contradicted
 from hf_gland.metrics.pixel import confusion_matrix, pixel_metrics
 from hf_gland.model.backbones import load_student
 from hf_gland.model.preprocessing import Preprocessing
-from hf_gland.model.student import class_probabilities
+from hf_gland.model.student import predicted_maps
 from hf_gland.train import refresh as refresh_module
 from hf_gland.train.refresh import check_rows, image_predictor, validate
 
@@ -51,8 +51,8 @@ def by_hand(teacher, image, flips=True):
     """The mean over an image and its mirror image of the probabilities, float32 [C, H, W]."""
     pixels = SCALING(torch.from_numpy(np.array(image)))[None]
     if not flips:
-        return class_probabilities(teacher, pixels)[0]
-    return (class_probabilities(teacher, pixels) + class_probabilities(teacher, pixels.flip(3)).flip(3))[0] / 2
+        return predicted_maps(teacher, pixels)[0]
+    return (predicted_maps(teacher, pixels) + predicted_maps(teacher, pixels.flip(3)).flip(3))[0] / 2
 
 
 def bank_of(folder, store, weights=(1.0, 1.0), **settings):

@@ -18,7 +18,7 @@ from tiny import NO_DROPOUT, tiny_settings, tree
 from training import read_records
 from transformers import AutoModelForSemanticSegmentation
 
-from hf_gland.model.student import class_probabilities
+from hf_gland.model.student import predicted_maps
 from hf_gland.train.checkpoint import checkpoint_paths
 
 STEPS, SAVE_EVERY = 14, 2
@@ -306,7 +306,7 @@ class TestTwoProcesses:
         pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         for name in ("model", "model/student"):
             networks = [AutoModelForSemanticSegmentation.from_pretrained(run / name) for run in runs]
-            alone, together = (class_probabilities(network.eval(), pixels) for network in networks)
+            alone, together = (predicted_maps(network.eval(), pixels) for network in networks)
             torch.testing.assert_close(together, alone, rtol=0, atol=1e-3)
             assert alone.std() > 0.01
             variances = [network.decode_head.batch_norm.running_var for network in networks]
