@@ -7,6 +7,8 @@ from hf_gland.config.errors import ConfigError
 from hf_gland.config.settings import TrainConfig, all_settings, build, by_short_name
 from hf_gland.config.variants import variant_name
 
+BEFORE = {"border_px": 0.0}  # settings that runs of before did not write down, and what they did
+
 
 def make_config(*layers: Mapping[str, Any], saved: Mapping[str, Any] | None = None, variant: str = "") -> TrainConfig:
     """A TrainConfig from settings as `by_short_name` takes them; later layers win over earlier ones.
@@ -17,7 +19,7 @@ def make_config(*layers: Mapping[str, Any], saved: Mapping[str, Any] | None = No
     leaves an earlier one's setting without effect is no mistake: `--mode full` makes a recipe's threshold idle.)
     """
     defaults = {name: s.default for name, s in all_settings().items()}
-    values = defaults | by_short_name(saved or {})
+    values = defaults | (by_short_name(BEFORE | dict(saved)) if saved else {})
     for layer in layers:
         given = by_short_name(layer)
         values |= given

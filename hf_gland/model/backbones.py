@@ -94,7 +94,7 @@ def load_network(backbone: str, class_names: Sequence[str], mpp: float | None, o
     """
     outputs = [*class_names, *([BORDER_NAME] if border else [])]
     labels = {"id2label": dict(enumerate(outputs)), "label2id": {n: i for i, n in enumerate(outputs)},
-              "semantic_loss_ignore_index": IGNORE_INDEX} | ({BORDER_KEY: True} if border else {})
+              "semantic_loss_ignore_index": IGNORE_INDEX}
     changes = dict(overrides or {})
     try:
         if backbone.startswith(RANDOM_PREFIX):
@@ -102,7 +102,7 @@ def load_network(backbone: str, class_names: Sequence[str], mpp: float | None, o
             if border:
                 start_below_classes(model)
         else:
-            model = _pretrained_network(check_location(backbone), labels, changes)
+            model = _pretrained_network(check_location(backbone), labels, changes, border)
     except ClassNamesError:
         raise
     except Exception as error:  # each family refuses settings in a way of its own
@@ -116,6 +116,7 @@ def load_network(backbone: str, class_names: Sequence[str], mpp: float | None, o
                             f"transformers' {type(known).__name__}")
     setattr(model.config, MPP_KEY, mpp)
     setattr(model.config, MISSING_MPP_KEY, missing_mpp)
+    setattr(model.config, BORDER_KEY, border)
     return model.float()
 
 
@@ -169,7 +170,7 @@ def _random_network(model_type: str, labels: Mapping[str, Any], changes: dict[st
     return AutoModelForSemanticSegmentation.from_config(config)
 
 
-def _pretrained_network(where: str, labels: Mapping[str, Any], changes: dict[str, Any]) -> PreTrainedModel:
+def _pretrained_network(where: str, labels: Mapping[str, Any], changes: dict[str, Any], border: bool) -> PreTrainedModel:
     before = load_config(where)
     _check_family(before.model_type)
     if before.model_type in ENCODERS:
@@ -179,13 +180,13 @@ def _pretrained_network(where: str, labels: Mapping[str, Any], changes: dict[str
         held = {name for name, _ in model.backbone.named_parameters()}
     else:
         if hasattr(before, MPP_KEY):
-            _check_outputs(before, list(labels["id2label"].values()), BORDER_KEY in labels, f"backbone {where}")
+            _check_outputs(before, list(labels["id2label"].values()), border, f"backbone {where}")
         if hasattr(before, "use_auxiliary_head"):  # its loss is not used
             changes = {"use_auxiliary_head": False, **changes}
         config = load_config(where, **labels, **changes)
         model, absent = load_network_weights(AutoModelForSemanticSegmentation, where, config, fresh_head=True)
         held = {name for name, _ in model.named_parameters()} - head_parameter_names(model)
-    if BORDER_KEY in labels and not (has_border(before) and len(before.id2label) == len(labels["id2label"])):
+    if border and not (has_border(before) and len(before.id2label) == len(labels["id2label"])):
         start_below_classes(model)
     if len(held & set(absent)) > len(held) / 2:
         raise ModelError(f"{where}: most weights of the encoder are missing ({min(held & set(absent))}, …)")

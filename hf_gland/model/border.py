@@ -30,8 +30,8 @@ def output_maps(logits: Tensor, num_classes: int) -> Tensor:
 
 def start_below_classes(model: PreTrainedModel) -> None:
     """Set the bias of a fresh border channel so that it starts where OFFSET puts it. ModelError where none is found."""
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.out_channels == model.config.num_labels
-              and m.bias is not None]
+    layers = [m for name, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.bias is not None
+              and m.out_channels == model.config.num_labels and "auxiliary" not in name]
     if not layers:
         raise ModelError(f"{model.config.model_type} networks end in no convolution with a bias, so they cannot learn the "
                          "border of glands; train with --border_px 0")

@@ -111,9 +111,9 @@ def test_what_a_crop_holds(store, bank):
     item = crops(store, bank=bank, weak=True)[(0, 1)]
     assert {k: (v.dtype, tuple(v.shape)) for k, v in item.items() if k not in ("index", "annotated")} == {
         "strong": (torch.uint8, (3, 32, 32)), "weak": (torch.uint8, (3, 32, 32)), "sparse": (torch.uint8, (32, 32)),
-        "truth": (torch.uint8, (32, 32)), "bank": (torch.uint8, (2, 32, 32))}
+        "truth": (torch.uint8, (32, 32)), "border": (torch.uint8, (32, 32)), "bank": (torch.uint8, (2, 32, 32))}
     assert item["index"] == 1
-    assert set(crops(store)[(0, 1)]) == {"index", "annotated", "strong", "sparse", "truth"}
+    assert set(crops(store)[(0, 1)]) == {"index", "annotated", "strong", "sparse", "truth", "border"}
 
 
 def test_image_truth_and_bank_go_through_one_geometry(store, bank):

@@ -7,6 +7,7 @@ from scipy import ndimage
 from skimage.measure import regionprops
 
 from hf_gland.inference.glands import glands_from_probabilities
+from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.options import PostProcessing
 
 NAMES = {0: "background", 1: "gland"}
@@ -117,7 +118,7 @@ def test_confidence_is_the_highest_probability_whatever_the_clean_up():
     np.testing.assert_allclose(result.confidence, 0.8, rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 4), (2, 4)])
+@pytest.mark.parametrize("shape", [(4, 4, 4), (1, 4, 4), (2, 4)])
 def test_misshapen_input_is_refused(shape):
     with pytest.raises(ValueError, match="probabilities must be"):
         glands_from_probabilities(np.zeros(shape, np.float32), NAMES)
@@ -144,3 +145,22 @@ def test_shapes_are_those_of_skimage(seed):
         assert gland.id == region.label
         assert (gland.centroid_y_px - 0.5, gland.centroid_x_px - 0.5) == pytest.approx(region.centroid)
         assert gland.eccentricity == pytest.approx(region.eccentricity, abs=1e-5)
+
+
+def test_two_glands_joined_in_the_mask_are_told_apart_by_the_border_between_them():
+    gland = np.full((30, 60), 0.05, np.float32)
+    gland[5:25, 5:55] = 0.97  # one region, equally sure throughout
+    border = np.full((30, 60), 0.1, np.float32)
+    border[:, 24:27] = 0.9
+    maps = np.stack([1 - gland, gland, border])
+    joined = glands_from_probabilities(maps[:2], NAMES, mpp=1.0)
+    parted = glands_from_probabilities(maps, NAMES, mpp=1.0)
+    assert (len(joined.glands), len(parted.glands)) == (1, 2)
+    assert sum(g.area_px for g in parted.glands) == 20 * 50  # each pixel of the region stays a gland's
+    assert sorted(g.area_px for g in parted.glands)[0] in range(20 * 19, 20 * 23)
+    assert len(glands_from_probabilities(maps, NAMES, PostProcessing(split_touching=False), mpp=1.0).glands) == 1
+    np.testing.assert_array_equal(parted.class_map, joined.class_map)
+    assert parted.probabilities.shape == (2, 30, 60)
+    warm = apply_temperature(maps[:2], 2.5)
+    calibrated = glands_from_probabilities(np.concatenate([warm, maps[2:]]), NAMES, mpp=1.0, temperature=2.5)
+    np.testing.assert_array_equal(calibrated.instances, parted.instances)
