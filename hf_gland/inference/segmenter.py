@@ -25,12 +25,13 @@ from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.backbones import usual_preprocessing
-from hf_gland.model.identity import model_facts
+from hf_gland.model.border import output_maps
+from hf_gland.model.identity import has_border, model_facts
 from hf_gland.model.loading import check_location, load_config, load_network_weights
 from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.preprocessing import Preprocessing, read_preprocessing
 from hf_gland.model.segformer_head import use_cheaper_head
-from hf_gland.model.student import predicted_maps
+from hf_gland.model.student import full_size_logits
 from hf_gland.model.tiled import Forward, flip_averaged, tile_starts
 from hf_gland.model.whole_picture import picture_probabilities
 from hf_gland.options import PostProcessing, Tiling
@@ -152,7 +153,7 @@ class GlandSegmenter:
     @property
     def channels(self) -> int:
         """How many maps the network gives: one per class, and that of the border of glands if it has it."""
-        return self.model.config.num_labels
+        return len(self.id2label) + has_border(getattr(self.model, "config", None))
 
     def network(self, tiling: Tiling) -> Forward:
         """What maps uint8 [B, 3, h, w] at the model's pixel size to the network's output [B, channels, h, w]."""
@@ -242,8 +243,8 @@ class GlandSegmenter:
 
     def _forward(self, autocast: AbstractContextManager) -> Forward:
         def forward(tiles: Tensor) -> Tensor:
-            with autocast:
-                return predicted_maps(self.model, self.preprocessing(tiles))
+            with torch.no_grad(), autocast:
+                return output_maps(full_size_logits(self.model, self.preprocessing(tiles)), len(self.id2label))
         return forward
 
     def _scale_mpp(self, mpp: float | None, name: str) -> float | None:

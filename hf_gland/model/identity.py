@@ -58,7 +58,7 @@ def class_names_of(config: PretrainedConfig) -> list[str]:
     return names[:-1] if has_border(config) else names
 
 
-def has_border(config: PretrainedConfig) -> bool:
+def has_border(config: PretrainedConfig | None) -> bool:
     """Whether a network's last output is the border of glands."""
     return getattr(config, BORDER_KEY, False) is True
 
