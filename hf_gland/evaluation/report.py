@@ -40,7 +40,7 @@ def _in(group: str, record: ResultRecord) -> bool:
 
 
 def _annotation(record: ResultRecord) -> bool:
-    return (_in("annotation", record) and record.backbone == "mit-b0" and record.on_usual_images
+    return (_in("annotation", record) and record.backbone == "mit-b0" and record.on_usual_images and record.style != "images"
             and (not _usual(record) or _in("main", record)))
 
 
@@ -59,6 +59,13 @@ TABLES = (
           "images, and the share of pixels labelled.", _annotation,
           ("style", "background", "asked for", "glands outlined", "pixels labelled", "variant"),
           recovered=True),
+    Table("A share of the images", "Some images outlined wholly, spread over the patients, and nothing of the others "
+          "(`build_dataset --style images`), as semi-supervised learning is measured. CoDiR with a UNI encoder reports "
+          "gland IoU 79.4 and Dice 88.1 at 10 % of GlaS, 81.1 and 89.2 at 20 %: on a random test split of its own at "
+          "256×256 px, so the protocols differ.",
+          lambda r: r.style == "images" and r.on_usual_images and r.backbone == "mit-b0",
+          ("asked for", "glands outlined", "variant"),
+          ("mIoU", "gland_iou", "gland_dice", "object_f1", "object_dice", "object_hausdorff", "ece"), recovered=True),
     Table("Schedules", "Threshold, refreshes and warm-up.", lambda r: _usual(r) and _in("schedules", r),
           ("variant",)),
     Table("Other networks", "The same code, with the settings of the recipe; all from random weights.",
@@ -154,7 +161,7 @@ def _place(table: Table, record: ResultRecord) -> tuple:
     """Where a record's row stands in its table."""
     known = all_variants().get(record.variant)
     variant = known.place if known else math.inf
-    if table.rows[0] == "style":
+    if table.rows[0] in ("style", "asked for"):
         return record.style, record.background, isinstance(record.budget, float), record.budget or 0, variant
     return (record.test_split, variant, record.backbone) if "test split" in table.rows else (record.backbone, variant)
 

@@ -7,7 +7,7 @@ from hf_gland.metrics.keys import MEASURED
 
 REFERENCES = [{"name": all_variants()["ours"].paper, "supervision": "glands", "mIoU": 80.1, "mDice": 89.1,
                "source": "arXiv"}]
-HEADS = ("| ---", "| variant", "| style", "| method", "| test split", "| backbone")
+HEADS = ("| ---", "| variant", "| style", "| method", "| test split", "| backbone", "| asked for")
 
 
 def record(variant="ours", mean_iou=80.0, **changes):
@@ -60,9 +60,9 @@ def test_a_share_of_the_images_is_told_from_a_share_of_the_glands():
                for budget, levels in ((0.1, (60.0, 75.0)), (9, (61.0, 71.0)))
                for variant, level in zip(("sparse-only", "ours"), levels, strict=True)]
     text = results_section([*records, record("full", 80.0)], REFERENCES)
-    rows = tables(text)["What the annotator draws"]
-    assert [row[:6] for row in rows] == [
-        ["images", "all", asked, "80 of 774", "10.0 %", variant]
+    rows = tables(text)["A share of the images"]
+    assert [row[:3] for row in rows] == [
+        [asked, "80 of 774", variant]
         for asked in ("9 images", "10 % of the images") for variant in ("ours", "sparse-only")]
     assert "- images, all, 10 % of the images: 75 % of 20.0 points" in text
     assert records[2].name == "glas_train_testA_sparse-only_bench_mit-b0_images_all_9-images_seed0.json"
