@@ -16,17 +16,19 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 import hf_gland
+from hf_gland.cli.outcome import Outcome, recorded
 from hf_gland.export.formats import DEFAULT_FORMATS, FORMATS, output_paths, write_outputs
 from hf_gland.options import SMALLEST_GLAND_UM2, ExportOptions, PostProcessing, Tiling
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, so that --help comes without torch
+    from hf_gland.inference.requests import Request
     from hf_gland.inference.segmenter import FileResult, GlandSegmenter
 
 INTERRUPTED = "stopped; go on later with --skip-existing"
@@ -50,6 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
     existing.add_argument("--skip-existing", action="store_true",
                           help="leave out images whose results all exist, of this model, these settings and the very "
                                "pictures: goes on where a run was stopped")
+    slides = parser.add_argument_group("slides")
+    where = slides.add_mutually_exclusive_group()
+    where.add_argument("--roi", type=Path, metavar="GEOJSON",
+                       help="predict inside these outlines (of QuPath, in pixels of the slide) instead of all tissue")
+    where.add_argument("--no-tissue-mask", action="store_true", help="predict the whole slide, glass included")
     tiling = parser.add_argument_group("prediction")
     tiling.add_argument("--tile-px", type=int, default=512, help="side of a tile, at the model's pixel size [512]")
     tiling.add_argument("--stride-px", type=int, help="distance between tiles (default: three quarters of a tile)")
@@ -77,11 +84,11 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     from transformers.utils import logging as transformers_logging
 
-    from hf_gland.export.results_folder import RECORD, ResultsFolder
-    from hf_gland.imaging.find import find_images
-    from hf_gland.imaging.opening import displayable
+    from hf_gland.cli.predict_slides import Shares, predict_slides, slide_settings
     from hf_gland.imaging.pixel_size import check_mpp
-    from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
+    from hf_gland.inference.requests import read_requests
+    from hf_gland.inference.segmenter import GlandSegmenter
+    from hf_gland.locks import only_writer
     from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 
     keep_freed_memory()
@@ -93,43 +100,66 @@ def run(arguments: argparse.Namespace) -> int:
     post = PostProcessing(arguments.threshold, not arguments.keep_joined, min_gland_area_um2=arguments.min_gland_um2,
                           max_hole_area_um2=arguments.max_hole_um2)
     options = ExportOptions(arguments.simplify_px, arguments.unsure_below)
-    found, notes = find_images(arguments.images, leave_out=arguments.out)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    stems = {path: arguments.out / stem for path, stem in found.items()}
-    finished = {path for path, stem in stems.items() if is_there(stem, arguments)}
-    segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, arguments.device,
-                                               "student" if arguments.student else None)
-    folder = ResultsFolder(arguments.out, arguments.model, settings_of(segmenter, arguments.mpp, tiling, post, options),
-                           overwrite=arguments.overwrite)
-    kept = {path for path in finished if arguments.skip_existing and folder.holds(displayable(path), path)}
-    todo = {path: stem for path, stem in stems.items() if path not in kept}
+    requests, notes = read_requests(arguments.images, arguments.out, arguments.mpp, arguments.roi)
+    pictures, slides = ([request for request in requests if request.slide is slide] for slide in (False, True))
+    shares = Shares()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with only_writer(arguments.out) if shares.first else nullcontext():
+        if shares.first:
+            for note in notes:
+                print(f"note: {note}", file=sys.stderr)
+            there = {request.path for request in requests if is_there(request, arguments)}
+        segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, shares.device(arguments.device),
+                                                   "student" if arguments.student else None)
+        settings = settings_of(segmenter, arguments.mpp, tiling, post, options)
+        outcome = Outcome()
+        if pictures and shares.first:
+            outcome += predict_pictures(segmenter, pictures, there, settings, arguments)
+        if slides:
+            outcome += predict_slides(segmenter, slides, slide_settings(arguments, tiling, post, options, settings),
+                                      shares, arguments)
+    if shares.first:
+        print(outcome.words(len(requests), arguments.out))
+    return 1 if outcome.failed else 0
+
+
+def predict_pictures(segmenter: "GlandSegmenter", requests: list["Request"], there: set[Path], settings: dict[str, Any],
+                     arguments: argparse.Namespace) -> Outcome:
+    """Predict those whose results are not `there` from before, note them in the record, and say what is worth saying."""
+    from hf_gland.export.results_folder import RECORD, ResultsFolder
+    from hf_gland.imaging.opening import displayable
+    from hf_gland.inference.segmenter import PixelSizeWarning
+
+    tiling, post, options = settings["tiling"], settings["post_processing"], settings["export"]
+    folder = ResultsFolder(arguments.out, arguments.model, recorded(settings), overwrite=arguments.overwrite)
+    finished = {request.path for request in requests if request.path in there} if arguments.skip_existing else set()
+    kept = {request.path for request in requests if request.path in finished
+            and folder.holds(displayable(request.path), request.path, request.mpp)}
+    todo = {request.path: request for request in requests if request.path not in kept}
     if not todo:
-        print(f"nothing to do: the results of all {len(stems)} images exist in {arguments.out}, made with this model, these "
-              "settings and these very pictures")
-        return 0
-    if arguments.skip_existing and (again := len(finished - kept)):
+        return Outcome(skipped=len(kept))
+    if again := len(finished - kept):
         print(f"note: {again} images are segmented again: {RECORD} does not say that the results there are of these very "
               "pictures", file=sys.stderr)
-    if arguments.mpp is None and segmenter.missing_mpp is not None:
+    if segmenter.missing_mpp is not None and any(request.mpp is None for request in todo.values()):
         print(f"warning: no --mpp given; where a file states none either, {segmenter.assumption()}", file=sys.stderr)
     warnings.simplefilter("ignore", PixelSizeWarning)  # said once, above
-    if large := large_pictures(todo, segmenter, arguments.mpp, tiling):
+    if large := large_pictures(todo.values(), segmenter, tiling):
         print(f"note: {large}", file=sys.stderr)
     with folder.adding({displayable(path) for path in todo}) as add:
-        for result in predicted(segmenter, list(todo), arguments.mpp, tiling, post):
+        for result in predicted(segmenter, list(todo.values()), tiling, post):
             add(displayable(result.path), *finish(result, todo[result.path], arguments, options))
     entries = [folder.record["images"][displayable(path)] for path in todo]
     failed = sum("error" in entry for entry in entries)
-    glands = sum(entry.get("glands", 0) for entry in entries)
-    skipped = f", skipped: {len(kept)}" if kept else ""
-    print(f"segmented: {len(todo) - failed}{skipped}, failed: {failed}, glands: {glands}; written to {arguments.out}")
-    return 1 if failed else 0
+    return Outcome(len(todo) - failed, len(kept), failed, sum(entry.get("glands", 0) for entry in entries))
 
 
-def is_there(stem: Path, arguments: argparse.Namespace) -> bool:
+def is_there(request: "Request", arguments: argparse.Namespace) -> bool:
     """Whether an image has results; raises FileExistsError for some that nobody said to replace or keep."""
-    paths = output_paths(stem, arguments.formats)
+    from hf_gland.export.formats import slide_paths
+
+    paths = (list(slide_paths(request.stem, arguments.formats).values()) if request.slide else
+             output_paths(request.stem, arguments.formats))
     there = [path for path in paths if os.path.exists(path)]  # False, too, for a name that is too long
     if there and not (arguments.overwrite or arguments.skip_existing):
         raise FileExistsError(f"{there[0]}: exists already; give another --out, --overwrite to replace results, or "
@@ -139,17 +169,17 @@ def is_there(stem: Path, arguments: argparse.Namespace) -> bool:
 
 def settings_of(segmenter: "GlandSegmenter", mpp: float | None, tiling: Tiling, post: PostProcessing,
                 options: ExportOptions) -> dict[str, Any]:
-    """What the results depend on."""
+    """What the results depend on; the groups of options as they are (see `recorded`)."""
     from hf_gland.model.precision import precision_name, resolve_precision
 
     return {"weights_sha256": segmenter.weights_sha256(), "temperature": segmenter.temperature,
             "model_mpp": segmenter.mpp, "missing_mpp": segmenter.missing_mpp, "classes": segmenter.class_names,
             "hf_gland": hf_gland.__version__,
             "mpp": mpp, "precision": precision_name(resolve_precision(segmenter.device, tiling.precision)),
-            "tiling": asdict(tiling), "post_processing": asdict(post), "export": asdict(options)}
+            "tiling": tiling, "post_processing": post, "export": options}
 
 
-def large_pictures(paths: Iterable[Path], segmenter: "GlandSegmenter", mpp: float | None, tiling: Tiling) -> str | None:
+def large_pictures(requests: Iterable["Request"], segmenter: "GlandSegmenter", tiling: Tiling) -> str | None:
     """What the largest picture takes, by its header, if it is large; files that cannot be read are told of later."""
     from hf_gland.errors import HfGlandError
     from hf_gland.imaging.opening import displayable, open_image
@@ -157,11 +187,12 @@ def large_pictures(paths: Iterable[Path], segmenter: "GlandSegmenter", mpp: floa
     from hf_gland.model.tiled import tile_starts
 
     count, most, words = 0, LARGE_PX, None
-    for path in paths:
+    for request in requests:
+        path = request.path
         try:
             with open_image(path, displayable(path), max_pixels=None) as image:
                 hw = image.height, image.width
-                working = segmenter.working_hw(hw, stated_pixel_size(image)[0] if mpp is None else mpp)
+                working = segmenter.working_hw(hw, stated_pixel_size(image)[0] if request.mpp is None else request.mpp)
         except HfGlandError:
             continue
         pixels = max(hw[0] * hw[1], working[0] * working[1])
@@ -174,23 +205,26 @@ def large_pictures(paths: Iterable[Path], segmenter: "GlandSegmenter", mpp: floa
     return words and f"{count} of the pictures {'is' if count == 1 else 'are'} large; {words}"
 
 
-def predicted(segmenter: "GlandSegmenter", paths: list[Path], mpp: float | None, tiling: Tiling,
+def predicted(segmenter: "GlandSegmenter", requests: list["Request"], tiling: Tiling,
               post: PostProcessing) -> Iterator["FileResult"]:
-    """Each file's result, under a bar that moves with every batch of tiles."""
-    with tqdm(total=len(paths), bar_format="{percentage:3.0f}% |{bar}| {desc} [{elapsed}<{remaining}]") as bar:
-        finished = 0
+    """Each file's result, under a bar that moves with every batch of tiles; those of one given pixel size together."""
+    with tqdm(total=len(requests), bar_format="{percentage:3.0f}% |{bar}| {desc} [{elapsed}<{remaining}]") as bar:
+        finished = before = 0
 
         def move(share: float) -> None:
-            bar.n = max(bar.n, finished + share)  # the network is ahead of the results
-            bar.set_description_str(f"{finished}/{len(paths)} images")
+            bar.n = max(bar.n, before + share)  # the network is ahead of the results
+            bar.set_description_str(f"{finished}/{len(requests)} images")
 
-        for result in segmenter.predict_many(paths, mpp, tiling, post, progress=move):
-            finished += 1
-            move(0.0)
-            yield result
+        for mpp in dict.fromkeys(request.mpp for request in requests):
+            alike = [request.path for request in requests if request.mpp == mpp]
+            for result in segmenter.predict_many(alike, mpp, tiling, post, progress=move):
+                finished += 1
+                move(finished - before)
+                yield result
+            before = finished
 
 
-def finish(result: "FileResult", stem: Path, arguments: argparse.Namespace,
+def finish(result: "FileResult", request: "Request", arguments: argparse.Namespace,
            options: ExportOptions) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write one result and say so; returns its entry in the record, and its glands' rows."""
     from hf_gland.export.results_folder import file_sha256
@@ -199,12 +233,16 @@ def finish(result: "FileResult", stem: Path, arguments: argparse.Namespace,
 
     image, prediction, picture = displayable(result.path), result.prediction, result.picture
     entry: dict[str, Any] = {"sha256": file_sha256(result.path), "seconds": round(result.seconds, 2)}
+    if request.mpp != arguments.mpp:
+        entry["given_mpp"] = request.mpp
     error, paths = result.error, []
     if prediction is not None:
         try:
-            paths = write_outputs(stem, arguments.formats, prediction, options)
+            paths = write_outputs(request.stem, arguments.formats, prediction, options)
         except ValueError as problem:  # what does not fit a format; a disk that is full stops the run
             error = str(problem)
+        except MemoryError:
+            error = f"{image}: not enough memory to write its results; leave out some --formats"
         except OSError as problem:
             if problem.errno != errno.ENAMETOOLONG:
                 raise
@@ -222,5 +260,6 @@ def finish(result: "FileResult", stem: Path, arguments: argparse.Namespace,
     files = [displayable(path.relative_to(arguments.out).as_posix()) for path in paths]
     return entry | {
         "glands": len(prediction.glands), "gland_share": round(share, 4), "mean_confidence": round(confidence, 4),
+        "mpp": prediction.mpp, "mpp_source": "given by the user" if request.mpp is not None else picture.mpp_source,
         "width_px": width, "height_px": height, "orientation": picture.orientation, "notes": notes,
         "files": files}, gland_rows(prediction, options)

@@ -14,6 +14,7 @@ from hf_gland.export.table import COLUMNS, csv_text
 from hf_gland.files import write_atomically
 
 RECORD, JOURNAL, TABLE = "predictions.json", "predictions.jsonl", "glands.csv"
+OTHERS = "other_settings"
 # Of the settings, those that change no result beyond rounding: a run may go on with others.
 _FREE = {"tiling.batch_size", "tiling.precision"}  # the precision that "auto" came to is a setting of its own
 
@@ -23,7 +24,8 @@ class ResultsFolder:
 
     RECORD holds the model, the settings and an entry for each image. While a run goes on its entries are lines of
     JOURNAL, which its end folds into RECORD; where a run was killed, the next one does so. TABLE grows with each image.
-    Images go by the text that `displayable` makes of their path.
+    Images go by the text that `displayable` makes of their path. Where results of other settings are kept beside new ones,
+    their entries say under OTHERS which settings these were.
     """
 
     def __init__(self, out: Path, model: str, settings: Mapping[str, Any], *, overwrite: bool = False):
@@ -33,18 +35,20 @@ class ResultsFolder:
         self.record: dict[str, Any] = {"model": model, "settings": settings, "images": {}}
         if (out / RECORD).exists():
             before = _read_record(out / RECORD)
-            old, new = _flat(before["settings"]), _flat(settings)
-            changed = sorted(key for key in (old.keys() | new.keys()) - _FREE if old.get(key) != new.get(key))
-            if changed and not overwrite:
+            if (changed := other_settings(before["settings"], settings)) and not overwrite:
                 raise HfGlandError(f"{out / RECORD}: the results there were made with other settings "
                                    f"({', '.join(changed)}); give another --out, or --overwrite")
-            if not changed:
-                self.record["images"] = before["images"] | _read_journal(out / JOURNAL)
+            for image, entry in (before["images"] | _read_journal(out / JOURNAL)).items():
+                others = other_settings(_flat(before["settings"]) | entry.pop(OTHERS, {}), settings)
+                self.record["images"][image] = entry | ({OTHERS: others} if others else {})
 
-    def holds(self, image: str, path: Path) -> bool:
-        """Whether `image` was finished without an error from the very bytes that `path` holds now."""
+    def holds(self, image: str, path: Path, mpp: float | None = None) -> bool:
+        """Whether `image` was finished without an error from the very bytes that `path` holds now, with these settings, and
+        with `mpp` as its given pixel size, if that is another than the settings'."""
         entry = self.record["images"].get(image, {})
-        return "error" not in entry and "sha256" in entry and entry["sha256"] == file_sha256(path)
+        if entry.get("given_mpp", self.record["settings"].get("mpp")) != mpp:
+            return False
+        return (not {"error", OTHERS} & entry.keys() and "sha256" in entry and entry["sha256"] == file_sha256(path))
 
     @contextmanager
     def adding(self, todo: Collection[str]) -> Iterator[Callable[..., None]]:
@@ -72,6 +76,13 @@ class ResultsFolder:
 
     def _write_record(self) -> None:
         write_atomically(self.out / RECORD, lambda file: file.write(_json(self.record, indent=2) + b"\n"))
+
+
+def other_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """What results of `old` settings were made with, as `group.name`, where `new` ones would make others."""
+    before, after = _flat(old), _flat(new)
+    return {key: before.get(key) for key in sorted((before.keys() | after.keys()) - _FREE)
+            if before.get(key) != after.get(key)}
 
 
 def file_sha256(path: Path) -> str | None:

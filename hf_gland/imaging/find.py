@@ -2,12 +2,15 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_gland.errors import ImageError
 from hf_gland.imaging.opening import SUFFIXES, displayable
+from hf_gland.imaging.slides import SLIDE_SUFFIXES
+
+IMAGE_SUFFIXES = SUFFIXES + SLIDE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,9 @@ def natural_key(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-def pictures_in(folder: Path, *, deep: bool = False, leave_out: Path | None = None) -> Found:
-    """The files of a folder with one of SUFFIXES, without hidden ones; `deep`: at any depth, but for `leave_out`.
+def pictures_in(folder: Path, *, deep: bool = False, leave_out: Path | None = None,
+                suffixes: Sequence[str] = SUFFIXES) -> Found:
+    """The files of a folder with one of `suffixes`, without hidden ones; `deep`: at any depth, but for `leave_out`.
 
     Hidden and linked folders are not searched. Raises ImageError for a folder that cannot be listed.
     """
@@ -44,8 +48,8 @@ def pictures_in(folder: Path, *, deep: bool = False, leave_out: Path | None = No
     for entry in entries:
         path = Path(entry.path)
         if entry.is_dir():
-            _enter(path, entry.is_symlink(), deep, leave_out, found)
-        elif path.suffix.lower() in SUFFIXES:
+            _enter(path, entry.is_symlink(), found, deep, leave_out, suffixes)
+        elif path.suffix.lower() in suffixes:
             if entry.name.startswith("."):
                 found.leave_out(path, "hidden")
             elif not entry.is_file():
@@ -53,40 +57,42 @@ def pictures_in(folder: Path, *, deep: bool = False, leave_out: Path | None = No
             else:
                 found.pictures.append(path)
         elif not entry.name.startswith("."):
-            found.leave_out(path, f"no picture by its name ({', '.join(s[1:] for s in SUFFIXES)} are read)")
+            found.leave_out(path, f"no picture by its name ({', '.join(s[1:] for s in suffixes)} are read)")
     return found
 
 
-def _enter(folder: Path, linked: bool, deep: bool, leave_out: Path | None, found: Found) -> None:
+def _enter(folder: Path, linked: bool, found: Found, deep: bool, leave_out: Path | None,
+           suffixes: Sequence[str]) -> None:
     if leave_out is not None and folder.resolve() == leave_out.resolve():
         return
     reason = ("hidden" if folder.name.startswith(".") else
               "pictures in a folder further down (move them up)" if not deep else
               "a link to another folder (name that folder itself)" if linked else "")
     if reason:
-        if any(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(folder) for name in names):
+        if any(Path(name).suffix.lower() in suffixes for _, _, names in os.walk(folder) for name in names):
             found.leave_out(folder, reason)
     else:
-        inner = pictures_in(folder, deep=True, leave_out=leave_out)
+        inner = pictures_in(folder, deep=True, leave_out=leave_out, suffixes=suffixes)
         found.pictures.extend(inner.pictures)
         for reason, paths in inner.left_out.items():
             found.left_out.setdefault(reason, []).extend(paths)
 
 
 def find_images(sources: Iterable[str | Path], leave_out: Path | None = None) -> tuple[dict[Path, Path], list[str]]:
-    """Each image file named or found below a named folder, with the name its results go by; and what was left out.
+    """Each picture or slide named or found below a named folder, with the name its results go by; and what was left out.
 
-    Folders are searched to any depth for SUFFIXES, but for hidden files and folders, linked folders, and `leave_out`.
+    Folders are searched to any depth for IMAGE_SUFFIXES, but for hidden files and folders, linked folders, and `leave_out`.
     The name is the path without its suffix: relative to the folder that was searched, or the bare name of a file named
     outright. Raises ImageError for a folder without images, or for two images that would go by the same name.
     """
     stems: dict[Path, Path] = {}
     notes: list[str] = []
     for source in map(Path, sources):
-        found = pictures_in(source, deep=True, leave_out=leave_out) if source.is_dir() else Found([source])
+        found = (pictures_in(source, deep=True, leave_out=leave_out, suffixes=IMAGE_SUFFIXES) if source.is_dir() else
+                 Found([source]))
         notes += found.notes()
         if not found.pictures:
-            raise ImageError(f"{displayable(source)}: holds no image ({', '.join(s[1:] for s in SUFFIXES)})"
+            raise ImageError(f"{displayable(source)}: holds no image ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})"
                              + "".join(f"; {note}" for note in notes))
         for path in found.pictures:
             name = path.relative_to(source) if source.is_dir() else Path(path.name)

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSemanticSegmentation
 
-from hf_gland.errors import ModelError, PixelSizeError
+from hf_gland.errors import HfGlandError, ModelError, PixelSizeError
 from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.pictures import ImageSource, Picture, read_picture, read_rgb
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
+from hf_gland.inference.memory import out_of_memory
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.backbones import usual_preprocessing
@@ -205,25 +206,35 @@ class GlandSegmenter:
         def failed(error: str | None) -> list[FileResult]:
             return [FileResult(f.path, error=error, seconds=f.seconds) for f in batch]
 
+        def said(error: Exception) -> str:
+            return str(error) if isinstance(error, HfGlandError) else (
+                f"{name}: too large for the memory of this machine; crop it, or try a smaller tile or batch")
+
+        name = displayable(batch[0].path)
         pictures = [file.picture for file in batch if file.picture is not None]
         if not pictures:
             return helper.submit(failed, batch[0].error)
-        started, name = time.perf_counter(), displayable(batch[0].path)
+        started = time.perf_counter()
         mpp = pictures[0].mpp if mpp is None else mpp
         shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
             clean_up = self._clean_up(mpp, post, name)
             probabilities = self._maps_alike([picture.rgb for picture in pictures], mpp, tiling, name, shown)
-        except (PixelSizeError, ModelError) as error:
+        except Exception as error:
+            if not isinstance(error, PixelSizeError | ModelError) and not out_of_memory(error):
+                raise
             if len(batch) == 1:
-                return helper.submit(failed, str(error))
+                return helper.submit(failed, said(error))
             alone = [self._predict_batch(helper, [file], mpp, tiling, post, progress) for file in batch]
             return helper.submit(lambda: [result for future in alone for result in future.result()])
         each = (time.perf_counter() - started) / len(batch)
 
         def finish(file: ReadFile, picture: Picture, of_file: np.ndarray) -> FileResult:
             started = time.perf_counter()
-            prediction = clean_up(of_file, rgb=picture.rgb, name=displayable(file.path.name))
+            try:
+                prediction = clean_up(of_file, rgb=picture.rgb, name=displayable(file.path.name))
+            except MemoryError as error:
+                return FileResult(file.path, error=said(error), seconds=file.seconds + each)
             return FileResult(file.path, prediction, picture,
                               seconds=file.seconds + each + time.perf_counter() - started)
 

@@ -1,0 +1,31 @@
+"""What became of the images of a `predict`, and its settings as records hold them."""
+
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many images were segmented, left as they were, and failed, and the glands in the first."""
+
+    segmented: int = 0
+    skipped: int = 0
+    failed: int = 0
+    glands: int = 0
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Outcome)))
+
+    def words(self, images: int, out: Path) -> str:
+        if self.skipped == images:
+            return (f"nothing to do: the results of all {images} images exist in {out}, made with this model, these "
+                    "settings and these very pictures")
+        skipped = f", skipped: {self.skipped}" if self.skipped else ""
+        return f"segmented: {self.segmented}{skipped}, failed: {self.failed}, glands: {self.glands}; written to {out}"
+
+
+def recorded(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as a record holds them."""
+    return {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            for name, value in settings.items()}

@@ -1,0 +1,123 @@
+"""The part of `predict` that is about slides: which of them are to do, shared out over processes, and a bar for each."""
+
+import argparse
+import os
+import sys
+from datetime import timedelta
+from typing import Any
+
+from tqdm import tqdm
+
+from hf_gland.cli.outcome import Outcome, recorded
+from hf_gland.imaging.opening import displayable
+from hf_gland.inference.requests import Request
+from hf_gland.inference.segmenter import GlandSegmenter
+from hf_gland.inference.slides.cohort import (
+    SUMMARY,
+    SlideSettings,
+    is_finished,
+    predict_one,
+    read_record,
+    summary_row,
+    write_summary,
+)
+from hf_gland.inference.slides.predict import Progress
+from hf_gland.inference.slides.tiles import TilePlan
+from hf_gland.options import ExportOptions, PostProcessing, Tiling
+
+LONGEST_SHARE = timedelta(days=30)  # that processes wait for one another
+
+
+class Shares:
+    """The processes of one run, where `accelerate launch` started several: each takes a share of the slides."""
+
+    def __init__(self) -> None:
+        self.count, self.index = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        self._state: Any = None
+
+    @property
+    def first(self) -> bool:
+        return self.index == 0
+
+    def device(self, wanted: str | None) -> str | None:
+        """The device of this process; the processes meet here."""
+        if self.count == 1:
+            return wanted
+        from accelerate import PartialState
+
+        self._state = PartialState(cpu=wanted == "cpu", timeout=LONGEST_SHARE)
+        return wanted or str(self._state.device)
+
+    def told_by_first(self, value: Any) -> Any:
+        """What the first process says, in all of them."""
+        if self.count == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
+
+    def wait(self) -> None:
+        if self.count > 1:
+            self._state.wait_for_everyone()
+
+
+def slide_settings(arguments: argparse.Namespace, tiling: Tiling, post: PostProcessing, options: ExportOptions,
+                   settings: dict[str, Any]) -> SlideSettings:
+    """How slides are predicted and written; of the pixel size their records say for each what was given."""
+    whole = recorded({name: value for name, value in settings.items() if name != "mpp"})
+    whole |= {"tissue_mask": not arguments.no_tissue_mask}
+    return SlideSettings(arguments.formats, tiling, post, options, arguments.no_tissue_mask,
+                         {"model": arguments.model, "revision": arguments.revision, "settings": whole})
+
+
+def predict_slides(segmenter: GlandSegmenter, requests: list[Request], settings: SlideSettings, shares: Shares,
+                   arguments: argparse.Namespace) -> Outcome:
+    """Predict this process's share of what is not finished, the largest files first, and write the table of all slides."""
+    todo = None
+    if shares.first:
+        kept = {request for request in requests if arguments.skip_existing and is_finished(request, settings)}
+        todo = sorted((request for request in requests if request not in kept), key=_size, reverse=True)
+        if not arguments.overwrite:
+            for request in todo:
+                is_finished(request, settings)  # raises for results of other settings
+    todo = shares.told_by_first(todo)
+    own = todo[shares.index::shares.count]
+    for number, request in enumerate(own, start=1):
+        say(_with_bar(segmenter, request, settings, f"{number}/{len(own)}", shares))
+        if shares.first:
+            write_summary(arguments.out / SUMMARY, requests)
+    shares.wait()
+    if shares.first:
+        write_summary(arguments.out / SUMMARY, requests)
+    records = [read_record(request) or {"error": "no record"} for request in todo]
+    failed = sum("error" in record for record in records)
+    return Outcome(len(todo) - failed, len(requests) - len(todo), failed,
+                   sum(record["figures"]["glands"] for record in records if "error" not in record))
+
+
+def say(record: dict[str, Any]) -> None:
+    """One line on what became of a slide, and its notes."""
+    if "error" in record:
+        tqdm.write(f"error: {record['error']}", file=sys.stderr)
+        return
+    row = summary_row(record)
+    tqdm.write(f"{row['image']}: glands: {row['glands']}, on {row['gland_area_share'] or 0:.1%} of "
+               f"{row['predicted_mm2']:.1f} mm² ({record['predicted']}); {row['tiles']} tiles in {row['seconds']:.0f} s; "
+               f"{row['mpp']:g} µm per pixel ({row['mpp_source']})" + "".join(f"\n  note: {note}" for note in record["notes"]))
+
+
+def _with_bar(segmenter: GlandSegmenter, request: Request, settings: SlideSettings, place: str,
+              shares: Shares) -> dict[str, Any]:
+    with tqdm(unit=" tiles", desc=f"{place} {displayable(request.path.name)}", disable=not shares.first, leave=False) as bar:
+        def shown(plan: TilePlan, progress: Progress) -> None:
+            bar.total = plan.tiles
+            bar.update(progress.tiles - bar.n)
+
+        return predict_one(segmenter, request, settings, shown)
+
+
+def _size(request: Request) -> int:
+    try:
+        return request.path.stat().st_size
+    except OSError:
+        return 0

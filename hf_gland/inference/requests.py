@@ -1,0 +1,91 @@
+"""What a run is to predict: pictures and slides, named, found in folders or by a pattern, or listed in a table."""
+
+import csv
+import glob
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hf_gland.errors import HfGlandError, ImageError
+from hf_gland.imaging.find import find_images, natural_key
+from hf_gland.imaging.opening import displayable
+from hf_gland.imaging.pixel_size import check_mpp
+from hf_gland.imaging.slides import is_slide
+
+COLUMNS = ("path", "mpp", "roi")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One file, the name its results go by (a path without suffix), whether it is a slide, and what is given for it:
+    `mpp`, µm per pixel, and `roi`, a GeoJSON file of outlines; None: what the file states, and its tissue."""
+
+    path: Path
+    stem: Path
+    slide: bool
+    mpp: float | None = None
+    roi: Path | None = None
+
+
+def read_requests(sources: Iterable[str | Path], out: Path, mpp: float | None = None,
+                  roi: Path | None = None) -> tuple[list[Request], list[str]]:
+    """Everything that `sources` name, each once, with stems below `out`; and what was left out.
+
+    A source is a file, a folder, a pattern (`*`, `**`), or a CSV table with a column `path` (relative to the table's folder)
+    and, if need be, `mpp` and `roi`, which take the place of the `mpp` and `roi` given for all. Raises HfGlandError.
+    """
+    given: dict[Path, tuple[float | None, Path | None]] = {}
+    plain: list[Path] = []
+    for source in map(Path, sources):
+        if source.suffix.lower() == ".csv" and source.is_file():
+            listed = _listed(source)
+            given |= listed
+            plain += listed
+        elif not source.exists() and glob.has_magic(str(source)):
+            matches = sorted(glob.glob(str(source), recursive=True), key=natural_key)
+            if not matches:
+                raise ImageError(f"{displayable(source)}: no file matches")
+            plain += map(Path, matches)
+        else:
+            plain.append(source)
+    found, notes = find_images(plain, leave_out=out)
+    requests = []
+    for path, stem in found.items():
+        own_mpp, own_roi = given.get(path, (None, None))
+        requests.append(Request(path, out / stem, _is_slide(path), mpp if own_mpp is None else own_mpp, own_roi or roi))
+    if outlined := [request.path for request in requests if request.roi is not None and not request.slide]:
+        notes.append(f"outlined regions are for slides; the whole of {displayable(outlined[0])}"
+                     + (f" and {len(outlined) - 1} more" if len(outlined) > 1 else "") + " is predicted")
+    return requests, notes
+
+
+def _listed(table: Path) -> dict[Path, tuple[float | None, Path | None]]:
+    name = displayable(table)
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        header = reader.fieldnames or ()
+        if "path" not in header or set(header) - set(COLUMNS):
+            raise HfGlandError(f"{name}: the columns must be path and, if need be, mpp and roi; found {', '.join(header)}")
+        rows = list(reader)
+    listed = {}
+    for line, row in enumerate(rows, start=2):
+        where = f"{name}, line {line}"
+        if not (row["path"] or "").strip():
+            raise HfGlandError(f"{where}: no path")
+        try:
+            mpp = check_mpp(float(row["mpp"]), where) if (row.get("mpp") or "").strip() else None
+        except ValueError as error:
+            raise error if isinstance(error, HfGlandError) else HfGlandError(
+                f"{where}: mpp {row['mpp']!r} is no number") from error
+        roi = (row.get("roi") or "").strip()
+        listed[table.parent / row["path"].strip()] = (mpp, table.parent / roi if roi else None)
+    if not listed:
+        raise HfGlandError(f"{name}: lists no file")
+    return listed
+
+
+def _is_slide(path: Path) -> bool:
+    try:
+        return is_slide(path)
+    except ImageError:
+        return False  # said when it is read

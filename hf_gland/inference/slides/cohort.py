@@ -1,0 +1,181 @@
+"""Slide after slide: those that are finished stay, one that fails is told of and the rest go on."""
+
+import csv
+import errno
+import io
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_gland.environment import hardware, versions
+from hf_gland.errors import HfGlandError
+from hf_gland.export.formats import slide_paths
+from hf_gland.export.results_folder import file_sha256, other_settings
+from hf_gland.files import write_atomically
+from hf_gland.imaging.opening import displayable
+from hf_gland.imaging.slides import open_slide, slide_mpp
+from hf_gland.inference.glands import GlandRules
+from hf_gland.inference.memory import out_of_memory
+from hf_gland.inference.requests import Request
+from hf_gland.inference.segmenter import GlandSegmenter
+from hf_gland.inference.slides.area import find_area
+from hf_gland.inference.slides.outputs import RECORD_ENDING, SlideOutputs
+from hf_gland.inference.slides.plan import slide_grid
+from hf_gland.inference.slides.predict import Progress, predict_slide
+from hf_gland.inference.slides.tiles import TilePlan, plan_tiles
+from hf_gland.options import ExportOptions, PostProcessing, Tiling
+
+SUMMARY = "slides.csv"
+THUMBNAIL_PX = 2048
+COLUMNS = ("image", "error", "glands", "unsure_glands", "gland_area_share", "predicted_mm2", "mean_confidence", "width_px",
+           "height_px", "mpp", "mpp_source", "tiles", "seconds", "warnings")
+
+
+@dataclass(frozen=True)
+class SlideSettings:
+    """How slides are predicted and written. `whole`: all of each, not its tissue alone; `recorded`: the model's name and
+    revision, and under "settings" all that results depend on."""
+
+    formats: Sequence[str]
+    tiling: Tiling
+    post: PostProcessing
+    export: ExportOptions
+    whole: bool
+    recorded: Mapping[str, Any]
+
+
+Shown = Callable[[TilePlan, Progress], object]
+
+
+def record_path(request: Request) -> Path:
+    """Where the record of a slide stands: it is written last, so where it is, all is."""
+    return request.stem.with_name(request.stem.name + RECORD_ENDING)
+
+
+def is_finished(request: Request, settings: SlideSettings, overwrite: bool = False) -> bool:
+    """Whether a slide's results are there, of these settings, of the very file, and as they were written.
+
+    Raises HfGlandError for results of other settings, unless they are to be overwritten.
+    """
+    record = read_record(request)
+    if record is None or "error" in record:
+        return False
+    recorded = settings.recorded["settings"]
+    if changed := other_settings(record["settings"], json.loads(json.dumps(recorded))):
+        if overwrite:
+            return False
+        raise HfGlandError(f"{record_path(request)}: the results there were made with other settings "
+                           f"({', '.join(changed)}); give another --out, or --overwrite")
+    files = {path.name for path in slide_paths(request.stem, settings.formats).values()}
+    written = record["files"]
+    return (record["given"] == _given(request) and files <= written.keys() and record["sha256"] == file_sha256(request.path)
+            and all(file_sha256(request.stem.with_name(name)) == written[name]["sha256"] for name in files))
+
+
+def read_record(request: Request) -> dict[str, Any] | None:
+    """What a run wrote of a slide; None where there is nothing, or something else."""
+    try:
+        record = json.loads(record_path(request).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(record, dict) and ("error" in record or record.keys() >= {"settings", "files", "given", "sha256"})
+    return record if whole else None
+
+
+def predict_one(segmenter: GlandSegmenter, request: Request, settings: SlideSettings,
+                shown: Shown = lambda plan, progress: None) -> dict[str, Any]:
+    """Predict a slide, write its files and its record, and return that; with an "error" where it failed.
+
+    Only what would fail with every slide is raised: a full disk, and an interruption.
+    """
+    name = displayable(request.path)
+    try:
+        return _predict(segmenter, request, name, settings, shown)
+    except Exception as error:  # whatever a slide leads to, the others go on
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        if out_of_memory(error):
+            message = f"{name}: not enough memory for it; try a smaller --batch-size, or a machine with more"
+        else:
+            message = str(error) if isinstance(error, HfGlandError) else f"{name}: {type(error).__name__}: {error}"
+        record = {"image": name, "error": message, **settings.recorded}
+        for path in slide_paths(request.stem, settings.formats).values():
+            path.unlink(missing_ok=True)  # of an earlier run: they are not what the record tells of
+        write_atomically(record_path(request), lambda file: file.write(_json(record)))
+        return record
+
+
+def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: SlideSettings,
+             shown: Shown) -> dict[str, Any]:
+    started = time.perf_counter()
+    sha256 = file_sha256(request.path)
+    with open_slide(request.path, name) as slide:
+        mpp_xy, source, notes = slide_mpp(slide, request.mpp)
+        grid = slide_grid(slide.hw, mpp_xy, segmenter.mpp)
+        area, more = find_area(slide, grid, mpp_xy, request.roi, settings.whole)
+        plan = plan_tiles(grid, area, settings.tiling)
+        if not plan.tiles:
+            raise HfGlandError(f"{name}: the outlined regions hold no pixel at the model's pixel size")
+        rules = GlandRules(segmenter.id2label, settings.post, grid.mpp, temperature=segmenter.temperature)
+        with SlideOutputs(request.stem, settings.formats, rules, grid, slide.whole(THUMBNAIL_PX).rgb,
+                          displayable(request.path.name), settings.export) as outputs:
+            planned = time.perf_counter()
+            progress = predict_slide(segmenter, slide, plan, outputs.add, lambda done: shown(plan, done))
+            predicted = time.perf_counter()
+            if progress.unreadable_px:
+                first = tuple(map(round, progress.unreadable[0]))
+                more.append(f"{progress.unreadable_px / progress.area_px:.2%} of the area could not be decoded and was left "
+                            f"out, first at {first} (left, top, width, height in pixels of the file)")
+            record = {
+                "image": name, "sha256": sha256, "given": _given(request), **settings.recorded, "width_px": slide.hw[1],
+                "height_px": slide.hw[0], "levels": [list(hw[::-1]) for hw in slide.level_hw], "reader": slide.reader,
+                "mpp_xy": list(mpp_xy), "mpp_source": source, "predicted_mpp": grid.mpp,
+                "predicted": area.about, "tiles": progress.tiles, "notes": [*notes, *more],
+                "versions": versions(), "hardware": hardware(str(segmenter.device)),
+                "seconds": {"planning": round(planned - started, 2), "network": round(progress.network_s, 2),
+                            "waiting for the reader": round(progress.reading_s, 2),
+                            "adding up tiles": round(progress.blending_s, 2),
+                            "waiting for what follows": round(progress.held_up_s, 2),
+                            "prediction in all": round(predicted - planned, 2)}}
+            outputs.finish(record)
+    return json.loads(record_path(request).read_text("utf-8"))
+
+
+def write_summary(path: Path, requests: Iterable[Request]) -> None:
+    """One row for each slide that has a record, after those that the table has of others."""
+    rows = [summary_row(record) for request in requests if (record := read_record(request)) is not None]
+    images = {row["image"] for row in rows}
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as before:
+            rows = [row for row in csv.DictReader(before) if row.get("image") not in images] + rows
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, lambda file: file.write(text.getvalue().encode("utf-8")))
+
+
+def summary_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the summary says of a slide."""
+    if "error" in record:
+        return {"image": record["image"], "error": record["error"]}
+    figures, area_px = record["figures"], record["figures"]["area_px"]
+    return {"image": record["image"], "glands": figures["glands"], "unsure_glands": figures["unsure"],
+            "gland_area_share": round(figures["gland_px"] / area_px, 4) if area_px else None,
+            "predicted_mm2": round(area_px * record["predicted_mpp"]**2 / 1e6, 4),
+            "mean_confidence": None if figures["mean_confidence"] is None else round(figures["mean_confidence"], 4),
+            "width_px": record["width_px"], "height_px": record["height_px"], "mpp": record["mpp_xy"][0],
+            "mpp_source": record["mpp_source"], "tiles": record["tiles"], "seconds": record["seconds"]["prediction in all"],
+            "warnings": "; ".join(record["notes"])}
+
+
+def _given(request: Request) -> dict[str, Any]:
+    """What was asked for this slide in particular."""
+    return {"mpp": request.mpp, "roi_sha256": None if request.roi is None else file_sha256(request.roi)}
+
+
+def _json(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
