@@ -103,7 +103,8 @@ def say(record: dict[str, Any]) -> None:
     row = summary_row(record)
     tqdm.write(f"{row['image']}: glands: {row['glands']}, on {row['gland_area_share'] or 0:.1%} of "
                f"{row['predicted_mm2']:.1f} mm² ({record['predicted']}); {row['tiles']} tiles in {row['seconds']:.0f} s; "
-               f"{row['mpp']:g} µm per pixel ({row['mpp_source']})" + "".join(f"\n  note: {note}" for note in record["notes"]))
+               f"{row['mpp']:g} µm per pixel ({row['mpp_source']})"
+               + "".join(f"\n  note: {note}" for note in record["notes"]))
 
 
 def _with_bar(segmenter: GlandSegmenter, request: Request, settings: SlideSettings, place: str,

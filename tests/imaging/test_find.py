@@ -32,14 +32,15 @@ def test_an_empty_folder_and_a_clash_of_names_are_refused(tmp_path):
 
 
 def test_what_is_left_out_is_said_with_the_reason(tmp_path):
-    for name in ("in/a.png", "in/.cache/b.png", "in/slide.svs", "in/notes.txt", "in/.c.png", "elsewhere/d.png"):
+    for name in ("in/a.png", "in/.cache/b.png", "in/slide.svs", "in/notes.txt", "in/z.md",
+                 "in/.c.png", "elsewhere/d.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "lost.png").symlink_to(tmp_path / "gone.png")
     found, notes = find_images([tmp_path / "in"])
-    assert [path.name for path in found] == ["a.png"]
+    assert [path.name for path in found] == ["a.png", "slide.svs"]
     said = "\n".join(notes)
     for words in ("hidden: .*/in/.c(ache|.png) and 1 more", "a link to another folder .*: .*/in/linked and 1 more",
                   "a link to nothing: .*/in/lost.png$", "no picture by its name .*: .*/in/notes.txt and 1 more"):

@@ -1,0 +1,208 @@
+"""Slides by the same command as pictures: what is written, what is skipped, and what goes wrong."""
+
+import csv
+import errno
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from slide_files import aperio, texture, write_slide
+from tiny_model import save_tiny_model
+
+from hf_gland.cli.main import run_command
+from hf_gland.inference.segmenter import GlandSegmenter
+
+ENDINGS = (".geojson", ".json", "_glands.csv", "_mask.ome.tif", "_confidence.ome.tif", "_overlay.png")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model"), mpp=0.5)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    rgb = np.full((260, 420, 3), 245, np.uint8)
+    rgb[60:200, 80:340] = texture((260, 420))[60:200, 80:340]
+    return rgb
+
+
+@pytest.fixture
+def slides(tmp_path, pixels):
+    """A folder with two slides."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_slide(folder / "a.svs", pixels, levels=2, description=aperio(0.5))
+    write_slide(folder / "b.svs", pixels[:, ::-1], levels=2, description=aperio(0.8))
+    return folder
+
+
+@pytest.fixture
+def predict(model, monkeypatch, capsys):
+    """`predict(arguments…)` runs the command; returns exit status, stdout and stderr."""
+    monkeypatch.setenv("HF_GLAND_THREADS", "1")
+
+    def run(*arguments):
+        words = [*map(str, arguments), "--model", str(model), "--tile-px", "128", "--min-gland-um2", "0"]
+        try:
+            status = run_command("predict", words)
+        except SystemExit as stop:  # argparse
+            status = stop.code
+        return status, *capsys.readouterr()
+    return run
+
+
+@pytest.fixture
+def networks_runs(monkeypatch):
+    """How often a network was asked for."""
+    calls = []
+    network = GlandSegmenter.network
+    monkeypatch.setattr(GlandSegmenter, "network", lambda self, tiling: calls.append(1) or network(self, tiling))
+    return calls
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def summary(out):
+    with (out / "slides.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_slides_and_pictures_in_one_run(predict, slides, pixels, tmp_path):
+    Image.fromarray(pixels[60:200, 80:340]).save(slides / "p.png")
+    out = tmp_path / "out"
+    status, stdout, stderr = predict(slides, "--out", out)
+    assert status == 0, stderr
+    assert set(files(out)) == {*(name + ending for name in "ab" for ending in ENDINGS), "slides.csv", "predictions.json",
+                               "glands.csv", "p.geojson", "p_glands.csv", "p_overlay.png", "p_mask.png", "p_confidence.png"}
+    one, other = summary(out)
+    assert [row["image"] for row in (one, other)] == [str(slides / "a.svs"), str(slides / "b.svs")]
+    assert (one["mpp"], other["mpp"], one["mpp_source"]) == ("0.5", "0.8", "the slide's header (aperio)")
+    record = json.loads((out / "b.json").read_text())
+    assert record["predicted_mpp"] == 0.5
+    assert record["seconds"].keys() >= {"network", "finding glands", "writing", "waiting for the reader"}
+    assert int(other["glands"]) == record["figures"]["glands"] > 0
+    points = np.concatenate([np.array(ring, float) for feature in json.loads((out / "b.geojson").read_text())["features"]
+                             for part in (feature["geometry"]["coordinates"] if feature["geometry"]["type"] == "MultiPolygon"
+                                          else [feature["geometry"]["coordinates"]]) for ring in part])
+    assert 340 < points[:, 0].max() <= 420  # pixels of the slide, not of the prediction, which is 672 wide
+    assert f"glands: {one['glands']}" in stdout
+
+
+def test_a_table_says_pixel_size_and_region_of_each(predict, slides, pixels, tmp_path):
+    Image.fromarray(pixels[60:200, 80:340]).save(slides / "p.png")
+    square = {"type": "Polygon", "coordinates": [[[100, 70], [228, 70], [228, 198], [100, 198], [100, 70]]]}
+    (slides / "region.geojson").write_text(json.dumps(square))
+    table = tmp_path / "in" / "cohort.csv"
+    table.write_text("path,mpp,roi\na.svs,0.5,region.geojson\nb.svs,0.5,\np.png,0.8,\n")
+    out = tmp_path / "out"
+    status, _, stderr = predict(table, "--out", out, "--formats", "csv")
+    assert status == 0, stderr
+    one, other = summary(out)
+    assert float(one["predicted_mm2"]) == round(128**2 * 0.25 / 1e6, 4)
+    assert (other["mpp"], other["mpp_source"]) == ("0.5", "given by the user")
+    assert other["warnings"] == "The file states 0.8 µm per pixel (the slide's header (aperio)), not 0.5."
+    assert json.loads((out / "predictions.json").read_text())["images"][str(slides / "p.png")]["mpp"] == 0.8
+    status, stdout, _ = predict(table, "--out", out, "--formats", "csv", "--skip-existing")
+    assert (status, "nothing to do" in stdout) == (0, True)
+    (slides / "region.geojson").write_text(json.dumps(square | {"extra": 1}))
+    table.write_text("path,mpp,roi\na.svs,0.5,region.geojson\nb.svs,0.5,\np.png,0.7,\n")
+    assert "segmented: 2, skipped: 1" in predict(table, "--out", out, "--formats", "csv", "--skip-existing")[1]
+    for text, message in (("slide\na.svs\n", "the columns must be path"), ("path\n\"\"\n", "line 2: no path"),
+                          ("path,mpp\na.svs,x\n", "line 2: mpp 'x' is no number"), ("path\n", "lists no file"),
+                          ("path,mpp\na.svs,900\n", "line 2: 900 µm per pixel is not a plausible")):
+        table.write_text(text)
+        status, _, stderr = predict(table, "--out", out)
+        assert (status, message in stderr) == (2, True), stderr
+    status, _, stderr = predict(slides / "*.ndpi", "--out", out)
+    assert (status, "no file matches" in stderr) == (2, True)
+    assert "nothing to do" in predict(slides / "b.*", "--out", out, "--formats", "csv", "--skip-existing", "--mpp", 0.5)[1]
+
+
+def test_finished_slides_are_skipped_by_what_they_hold(predict, slides, tmp_path, networks_runs):
+    out = tmp_path / "out"
+    assert predict(slides / "*.svs", "--out", out)[0] == 0
+    first = files(out)
+    status, _, stderr = predict(slides, "--out", out)
+    assert (status, "exists already" in stderr) == (2, True)
+
+    def again(*options):
+        networks_runs.clear()
+        status, _, stderr = predict(slides, "--out", out, *(options or ["--skip-existing"]))
+        now = files(out)
+        changed = {name for name in first if name.rsplit(".", 1)[1] not in ("json", "csv") and now[name] != first[name]}
+        return status, len(networks_runs), changed, stderr
+
+    assert again()[:3] == (0, 0, set())
+    with (out / "a_mask.ome.tif").open("r+b") as file:
+        file.write(b"broken")
+    assert again()[:3] == (0, 1, set())
+    (out / "b.json").unlink()
+    assert again()[:3] == (0, 1, set())
+    with (slides / "b.svs").open("ab") as file:
+        file.write(b"more")
+    assert again()[:3] == (0, 1, set())
+    status, runs, _, stderr = again("--skip-existing", "--no-tissue-mask")
+    assert (status, runs, "made with other settings (tissue_mask)" in stderr) == (2, 0, True)
+    assert again("--overwrite", "--no-tissue-mask")[:2] == (0, 2)
+
+
+def test_one_that_fails_is_told_and_the_rest_go_on(predict, slides, tmp_path, monkeypatch):
+    write_slide(slides / "c.svs", np.full((200, 200, 3), 240, np.uint8), levels=1, description=aperio(0.5))
+    write_slide(slides / "d.svs", texture((300, 300)), levels=1, description=aperio(None))
+    (slides / "e.svs").write_bytes(b"no slide at all, whatever it is called")
+    out = tmp_path / "out"
+    status, stdout, stderr = predict(slides, "--out", out, "--formats", "csv")
+    assert status == 1
+    assert "segmented: 2, failed: 3" in stdout
+    errors = {row["image"].rsplit("/", 1)[1]: row["error"] for row in summary(out)}
+    assert errors["a.svs"] == errors["b.svs"] == ""
+    for name, message in (("c.svs", "no tissue found"), ("d.svs", "states no pixel size"),
+                          ("e.svs", "no slide that can be read")):
+        assert message in errors[name]
+        assert message in stderr
+        assert "error" in json.loads((out / name.replace("svs", "json")).read_text())
+    network = GlandSegmenter.network
+    monkeypatch.setattr(GlandSegmenter, "network", lambda self, tiling: (_ for _ in ()).throw(MemoryError()))
+    assert "not enough memory" in predict(slides / "d.svs", "--out", out, "--formats", "csv", "--mpp", 0.5)[2]
+    monkeypatch.setattr(GlandSegmenter, "network", network)
+    status, stdout, _ = predict(slides / "[ad].svs", "--out", out, "--formats", "csv", "--mpp", 0.5, "--skip-existing")
+    assert (status, "failed: 0" in stdout) == (0, True)
+    assert sum(row["error"] == "" for row in summary(out)) == 3
+    assert len(summary(out)) == 5
+
+
+def test_an_interrupted_slide_begins_anew_and_ends_the_same(predict, slides, tmp_path, monkeypatch):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    predict(slides, "--out", whole)
+    from hf_gland.inference.slides.outputs import SlideOutputs
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SlideOutputs, "finish", lambda self, record: (_ for _ in ()).throw(KeyboardInterrupt()))
+        assert predict(slides, "--out", out)[0] == 130
+        assert set(files(out)) == set()
+        patch.setattr(SlideOutputs, "finish", lambda self, record: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
+        status, _, stderr = predict(slides, "--out", out)
+        assert (status, "disk full" in stderr) == (2, True)
+    assert predict(slides, "--out", out, "--skip-existing")[0] == 0
+    one, other = files(whole), files(out)
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name] and not name.endswith((".json", "slides.csv"))] == []
+
+
+def test_two_runs_in_one_folder_do_not_work_at_the_same_time(predict, slides, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    hold = ("import sys, pathlib; from hf_gland.locks import only_writer\n"
+            "with only_writer(pathlib.Path(sys.argv[1])): print(1, flush=True); input()")
+    with subprocess.Popen([sys.executable, "-c", hold, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        status, _, stderr = predict(slides, "--out", out)
+        other.communicate(b"\n")
+    assert (status, "is writing there" in stderr) == (2, True)
+    assert predict(slides / "a.svs", "--out", out, "--formats", "csv")[0] == 0
