@@ -370,4 +370,40 @@ def test_mistakes_are_told_plainly(predict, images, tmp_path, arguments, message
 def test_from_a_shell_a_mistake_gives_status_2_and_no_stack_trace(tmp_path):
     done = start(run_script, "predict.py", [str(tmp_path), "--model", "x", "--out", str(tmp_path / "o")])
     assert done.wait() == 2
-    assert done.stderr.splitlines() == [f"error: {tmp_path}: holds no image (png, jpg, jpeg, tif, tiff, bmp, webp)"]
+    assert done.stderr.splitlines() == [
+        f"error: {tmp_path}: holds no image (png, jpg, jpeg, tif, tiff, bmp, webp, svs, ndpi, mrxs, scn, vms, vmu, svslide, "
+        "bif, qptiff, isyntax, i2syntax, czi, vsi)"]
+
+
+def test_overwriting_with_other_settings_keeps_what_is_not_redone(predict, images, tmp_path):
+    out = tmp_path / "out"
+    predict(images, "--out", out, "--formats", "csv", "--min-gland-um2", 0)
+    before = pd.read_csv(out / "glands.csv")
+    status, _, _ = predict(images / "a.png", "--out", out, "--formats", "csv", "--min-gland-um2", 1, "--overwrite")
+    assert status == 0
+    after = pd.read_csv(out / "glands.csv")
+    deep = str(images / "deep" / "b.tif")
+    assert len(before[before.image == deep]) > 0
+    assert before[before.image == deep].reset_index(drop=True).equals(after[after.image == deep].reset_index(drop=True))
+    entries = json.loads((out / "predictions.json").read_text())["images"]
+    assert entries[deep]["other_settings"] == {"post_processing.min_gland_area_um2": 0.0}
+    assert "other_settings" not in entries[str(images / "a.png")]
+    stdout = predict(images, "--out", out, "--formats", "csv", "--min-gland-um2", 1, "--skip-existing")[1]
+    assert "segmented: 1, skipped: 1" in stdout
+    assert not any("other_settings" in e for e in json.loads((out / "predictions.json").read_text())["images"].values())
+
+
+def test_a_picture_too_large_for_the_memory_does_not_end_the_batch(predict, images, tmp_path, monkeypatch):
+    from hf_gland.inference import segmenter
+
+    real = segmenter.picture_probabilities
+
+    def short_of_memory(forward, pictures, *arguments):
+        if pictures[0].shape[0] == 64:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return real(forward, pictures, *arguments)
+
+    monkeypatch.setattr(segmenter, "picture_probabilities", short_of_memory)
+    status, stdout, stderr = predict(images, "--out", tmp_path / "out", "--formats", "csv")
+    assert (status, "segmented: 1, failed: 1" in stdout) == (1, True)
+    assert "a.png: too large for the memory of this machine" in stderr
