@@ -116,11 +116,11 @@ def test_what_is_too_large_to_hold_is_divided_into_blocks_that_say_they_are_cut(
 
 def test_a_gland_below_a_sheet_that_was_divided_is_cut_above(monkeypatch):
     monkeypatch.setattr(groups, "MAX_GROUP_ROWS", 10)
-    probabilities = sheet((26, 40))
+    probabilities = sheet((30, 40))
     probabilities[:, 24:, :] = np.array([0.9, 0.1])[:, None, None]
     probabilities[:, 24:26, 20:22] = np.array([0.1, 0.9])[:, None, None]
     probabilities[:, :, 38:] = np.array([0.9, 0.1])[:, None, None]
-    glands, _, _, _ = found(probabilities, GlandRules(TWO, PostProcessing(min_gland_area_px=0)), [26], 24)
+    glands, _, _, _ = found(probabilities, GlandRules(TWO, PostProcessing(min_gland_area_px=0)), [30], 24)
     assert [(gland.area_px, gland.touches_border) for gland in glands] == [(20 * 36, True), (4, True)]
 
 
