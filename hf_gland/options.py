@@ -15,7 +15,7 @@ SMALLEST_GLAND_UM2 = 200.0
 LOW_CONFIDENCE = 0.75  # a pixel below is of low confidence; a gland by its mean, unless the user says another bound
 # Chosen, as is touching.CORE_SHARE, on held-out patients of GlaS train, with four models; those with a border output: below.
 CORE_PROBABILITY = 0.85
-CORE_PROBABILITY_WITH_BORDER = 0.5
+CORE_PROBABILITY_WITH_BORDER = 0.7
 
 
 @dataclass(frozen=True)
