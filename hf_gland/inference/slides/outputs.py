@@ -15,7 +15,7 @@ import numpy as np
 from hf_gland.export.formats import FORMATS, slide_paths
 from hf_gland.export.results_folder import file_sha256
 from hf_gland.export.slide_writer import SlideInfo
-from hf_gland.files import atomic_file, write_atomically
+from hf_gland.files import atomic_file
 from hf_gland.inference.glands import GlandPrediction, GlandRules
 from hf_gland.inference.slides.bands import Bands
 from hf_gland.inference.slides.finder import GlandFinder
@@ -105,7 +105,8 @@ class SlideOutputs:
         whole = {**record, "figures": asdict(counts), "notes": notes, "files": files,
                  "seconds": {**record.get("seconds", {}), **{stage: round(s, 2) for stage, s in self.seconds.items()}}}
         text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
-        write_atomically(self.record_path, lambda file: file.write(text))
+        with atomic_file(self.record_path, _part_name(self.record_path)) as file:
+            file.write(text)
         return notes
 
     def notes(self) -> list[str]:
