@@ -7,7 +7,7 @@ unlabelled (255) stays unlabelled.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -119,19 +119,21 @@ def left_unlabelled(annotation: "SparseAnnotation") -> "SparseAnnotation":
 
 
 def sparsify(mask: np.ndarray, instances: np.ndarray | None, config: SparsifyConfig,
-             rng: np.random.Generator) -> SparseAnnotation:
+             rng: np.random.Generator, chosen: Collection[int] | None = None) -> SparseAnnotation:
     """Annotate an image sparsely. `mask` uint8 [H, W] of 0..C-1 and 255; `instances` integers [H, W], 0 = none.
 
     Without `instances`, connected regions of one class are the glands. Budgets are nested: with the same
     generator state, a larger one labels everything that a smaller one does (styles glands and scribbles). Style `images`
-    gives what an image gets that is outlined.
+    gives what an image gets that is outlined. `chosen`: ids of the glands that are drawn, whatever the budget says.
     """
     tissue = (mask != BACKGROUND) & (mask != IGNORE_INDEX)
     ids = np.where(tissue, gland_instances(mask) if instances is None else instances, 0)
     areas = np.bincount(ids.ravel())
     glands = np.flatnonzero(areas >= config.min_gland_px)
     glands = glands[glands > 0]
-    drawn, marks = _draw(mask == BACKGROUND, ids, glands, config, rng)
+    if chosen is not None:
+        config = replace(config, budget=max(len(chosen), 1))
+    drawn, marks = _draw(mask == BACKGROUND, ids, glands if chosen is None else np.array(sorted(chosen), int), config, rng)
     labelled = drawn & (mask != IGNORE_INDEX)
     sparse = np.where(labelled, mask, IGNORE_INDEX).astype(np.uint8)
     annotated = int(np.isin(glands, ids[labelled]).sum())

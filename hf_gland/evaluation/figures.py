@@ -1,7 +1,8 @@
 """Pictures drawn from result records alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -90,6 +91,30 @@ def draw_risk_coverage(records: Iterable[ResultRecord], path: Path) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return True
+
+
+def draw_budget_curves(record: Mapping[str, Any], path: Path) -> None:
+    """mIoU over the share of glands outlined, a line for each way of choosing them, its seeds as points.
+
+    `record`: as scripts/annotation_curve.py writes it; what is not measured yet (None) is left out.
+    """
+    budgets = 100 * np.array(record["budgets"])
+    figure = Figure(figsize=(5.5, 3.8), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    for (choice, seeds), colour in zip(record["mIoU"].items(), (VERMILION, BLUE, GREEN, PURPLE), strict=False):
+        scores = np.array(seeds, float)
+        known = ~np.isnan(scores).all(axis=0)
+        if known.any():
+            axes.plot(budgets[known], np.nanmean(scores[:, known], axis=0), color=colour, label=choice)
+            for row in scores:
+                axes.plot(budgets, row, ".", color=colour, alpha=0.5)
+    axes.set(xscale="log", xlabel="glands outlined (% of all)", ylabel=f"mIoU on {record['split']} (%)")
+    axes.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
+    axes.minorticks_off()
+    if axes.lines:
+        axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
 
 
 def _shown_in(figure: str) -> list[str]:

@@ -128,7 +128,7 @@ def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     without any."""
     rows = [[label, b.get("precision", "not recorded"), b["hardware"], f"{r['median']:.2f}",
              f"{r['lowest']:.2f} – {r['highest']:.2f}"]
-            for b in benchmarks for label, r in b["ratios"].items()]
+            for b in benchmarks for label, r in b.get("ratios", {}).items()]
     if not rows:
         return ""
     agreement = "".join(

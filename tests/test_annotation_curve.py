@@ -1,0 +1,63 @@
+"""The comparison of ways to choose outlines, at toy scale: its points, its record, and that it goes on where it stopped."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import dense_truth, tiny_settings, write_dataset
+from training import forget_accelerator
+
+from hf_gland.cli.main import run_command
+from hf_gland.data.build import load_local
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "annotation_curve.py"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The script, whose trainings and evaluations run in this process and are noted."""
+    spec = importlib.util.spec_from_file_location("annotation_curve", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.ran = []
+
+    def execute(command, log):
+        module.ran.append((Path(command[1]).stem, command))
+        forget_accelerator()
+        if run_command(Path(command[1]).stem, command[2:]):
+            raise subprocess.CalledProcessError(2, command)
+
+    monkeypatch.setattr(module, "execute", execute)
+    return module
+
+
+def test_each_point_is_a_training_on_more_outlines_and_nothing_is_done_twice(script, tmp_path, monkeypatch):
+    dataset = write_dataset(tmp_path / "full", sparse=dense_truth, splits=("train", "testA"))
+    settings = tiny_settings(dataset, steps=2, refreshes=1)
+    settings.pop("dataset")
+    (tmp_path / "tiny.json").write_text(json.dumps(settings))
+    words = ["--dataset", dataset, "--out", tmp_path / "out", "--config", tmp_path / "tiny.json", "--budgets", "0.25", "0.5",
+             "--seeds", "5", "--choices", "suggested"]
+    monkeypatch.setattr(sys, "argv", ["scripts/annotation_curve.py", *map(str, words)])
+    assert script.main() == 0
+    assert [name for name, _ in script.ran] == ["train", "evaluate"] * 2
+    record = json.loads((tmp_path / "out" / "suggestions.json").read_text())
+    assert record["budgets"] == [0.25, 0.5]
+    assert {choice: np.shape(rows) for choice, rows in record["mIoU"].items()} == {"suggested": (1, 2)}
+    assert set(record["area_under_the_curve"]) == {"suggested"}
+    assert (tmp_path / "out" / "suggestions.png").stat().st_size > 5000
+    drawn = [json.loads((tmp_path / "out" / f"suggested_{budget}_seed5" / "picks.json").read_text())
+             for budget in (0.25, 0.5)]
+    assert [len(found["glands"]) + len(found["stroma"]) for found in drawn] == [3, 6]  # of 12 glands
+    assert drawn[1]["glands"][:3] == drawn[0]["glands"]
+    rows = load_local(tmp_path / "out" / "suggested_0.5_seed5" / "dataset")["train"]
+    assert sum(rows["annotated_glands"]) == len(drawn[1]["glands"])
+
+    script.ran.clear()
+    (tmp_path / "out" / "suggested_0.5_seed5" / "evaluation").rename(tmp_path / "gone")
+    assert script.main() == 0
+    assert [name for name, _ in script.ran] == ["evaluate"]
