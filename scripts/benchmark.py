@@ -41,7 +41,7 @@ from transformers import get_scheduler, pipeline
 from hf_gland.config import Parser, TrainConfig, add_settings, config_from_arguments
 from hf_gland.data.training_data import open_training_data
 from hf_gland.environment import git_commit, hardware, versions
-from hf_gland.files import write_atomically
+from hf_gland.files import write_text_atomically
 from hf_gland.imaging.opening import SUFFIXES
 from hf_gland.imaging.pictures import read_picture, read_rgb
 from hf_gland.imaging.pixel_size import working_hw
@@ -51,7 +51,7 @@ from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method.schedules import planned_refreshes, warmup_steps
 from hf_gland.model.backbones import backbone_preprocessing, load_network
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+from hf_gland.model.cpu import make_fast
 from hf_gland.model.precision import PRECISION, autocast, precision_name, resolve_precision
 from hf_gland.model.student import predicted_maps
 from hf_gland.options import PostProcessing, Tiling
@@ -86,8 +86,7 @@ def main() -> int:
     inference.add_argument("--out", type=Path, required=True, help="JSON to write")
     inference.set_defaults(measure=inference_ratio)
     arguments = parser.parse_args()
-    keep_freed_memory()
-    use_all_cores()
+    make_fast()
     try:
         figures = arguments.measure(arguments)
     except (ValueError, OSError) as error:
@@ -96,7 +95,7 @@ def main() -> int:
     figures |= {"command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "hardware": hardware(),
                 "versions": versions(), "threads": torch.get_num_threads()}
     text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
-    write_atomically(arguments.out, lambda file: file.write(text.encode()))
+    write_text_atomically(arguments.out, text)
     print(text)
     return 0
 

@@ -25,8 +25,7 @@ def benchmark(monkeypatch):
     spec.loader.exec_module(module)
     for name in ("BLOCKS", "BLOCK_STEPS", "REFRESH_REPEATS", "STAGE_REPEATS"):
         monkeypatch.setattr(module, name, 1)
-    monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
-    monkeypatch.setattr(module, "use_all_cores", lambda: None)
+    monkeypatch.setattr(module, "make_fast", lambda: None)
     return module
 
 

@@ -1,7 +1,7 @@
 """A dataset and a network small enough to train in a second, and the settings that fit them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from hf_gland.config import all_settings
 from hf_gland.data.build import About, build_dataset
+from hf_gland.data.digest import combined_digest, row_digest
 from hf_gland.data.sample import Sample
 from hf_gland.data.sparsify import SparseAnnotation
 
@@ -90,3 +91,8 @@ def tiny_settings(dataset: Path, network: dict[str, Any] | None = None, **change
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def dataset_digest(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:
+    """`data_sha256` of rows by split, read back from wherever they were put."""
+    return combined_digest(row_digest(split, row) for split, rows in splits.items() for row in rows)

@@ -28,11 +28,10 @@ def run(arguments: argparse.Namespace) -> None:
     from hf_gland.evaluation.fitted_temperature import temperature_of_rows, write_temperature
     from hf_gland.evaluation.split import EvaluationError, training_notes
     from hf_gland.inference.segmenter import GlandSegmenter
-    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.cpu import make_fast
     from hf_gland.model.identity import check_class_names
 
-    keep_freed_memory()
-    use_all_cores()
+    make_fast()
     settings, _ = training_notes(arguments.model)
     if arguments.split == settings["train_split"]:
         raise EvaluationError(f"{arguments.model} was trained on split '{arguments.split}', on which it is surer than "

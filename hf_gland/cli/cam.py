@@ -41,12 +41,11 @@ def run(arguments: argparse.Namespace) -> None:
     from hf_gland.data.training_data import open_training_data
     from hf_gland.inference.segmenter import GlandSegmenter
     from hf_gland.model.backbones import backbone_preprocessing
-    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.cpu import make_fast
     from hf_gland.model.student import save_model_folder
     from hf_gland.train.tagger import train_tagger
 
-    keep_freed_memory()
-    use_all_cores()
+    make_fast()
     config = config_from_arguments(arguments, arguments.config)
     config = config.changed(crop_px=arguments.patch_px,
                             batch_size=config.optim.batch_size * max(config.augment.crop_px // arguments.patch_px, 1))

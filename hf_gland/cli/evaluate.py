@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_gland.cli.main import own_command
+from hf_gland.files import replaced_folder, safe_name
 
 if TYPE_CHECKING:  # --help answers without torch
     import datasets
@@ -66,14 +65,13 @@ def run(arguments: argparse.Namespace) -> None:
     from hf_gland.evaluation.split import Measurement, result_record, training_notes
     from hf_gland.inference.segmenter import GlandSegmenter
     from hf_gland.metrics.keys import MEASURED
-    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.cpu import make_fast
     from hf_gland.model.identity import check_class_names
     from hf_gland.model.precision import precision_name, resolve_precision
     from hf_gland.options import PostProcessing, Tiling
 
     check_out(arguments)
-    keep_freed_memory()
-    use_all_cores()
+    make_fast()
     settings, notes = training_notes(arguments.model)
     splits, provenance = open_dataset(arguments.dataset)
     names = chosen_splits(splits, arguments.split, arguments.dataset, settings["train_split"])
@@ -90,10 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.results is not None and not arguments.overwrite:
         for measurement in measured.values():
             result_record(arguments.model, measurement, {}).check_place(arguments.results)  # before the work, not after
-    part = arguments.out.with_name(f".{arguments.out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with replaced_folder(arguments.out) as part:
         records = [measure(arguments, segmenter, rows[name], name, measured[name], part) for name in names]
         table = markdown_table(records, MEASURED, ("variant", "style", "budget", "test_split"))
         table += WITHOUT_IDS if any("regions" in record.unusual for record in records) else ""
@@ -101,11 +96,6 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.results is not None:
             for record in records:
                 record.write(arguments.results, arguments.overwrite)
-        if arguments.out.exists():
-            shutil.rmtree(arguments.out)
-        os.replace(part, arguments.out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     print(table)
     print(f"written to {arguments.out}")
 
@@ -149,10 +139,9 @@ def measure(arguments: argparse.Namespace, segmenter: GlandSegmenter, rows: data
     """Predict and score one split; its files go into `out`."""
     import pandas as pd
 
+    from hf_gland.evaluation.figures import draw_reliability
     from hf_gland.evaluation.split import evaluate_rows, result_record
     from hf_gland.export.overlay import write_comparison
-    from hf_gland.files import safe_name
-    from hf_gland.metrics.reliability_diagram import reliability_diagram
 
     kept: list[GlandPrediction] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +158,7 @@ def measure(arguments: argparse.Namespace, segmenter: GlandSegmenter, rows: data
         per_image = pd.DataFrame(evaluator.per_image())
         per_image.to_csv(out / f"{split}_per_image.csv", index=False)
         if record.metrics["reliability"]:
-            reliability_diagram(record.metrics["reliability"], out / f"{split}_reliability.png", title=split)
+            draw_reliability(record.metrics["reliability"], out / f"{split}_reliability.png", split)
         order = per_image["mIoU"].fillna(-1).argsort()
         for word, index in zip(("worst", "median", "best"), order.iloc[[0, len(order) // 2, -1]], strict=True):
             row = rows[int(index)]

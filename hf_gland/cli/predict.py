@@ -89,10 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     from hf_gland.inference.requests import read_requests
     from hf_gland.inference.segmenter import GlandSegmenter
     from hf_gland.locks import only_writer
-    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.cpu import make_fast
 
-    keep_freed_memory()
-    use_all_cores()
+    make_fast()
     transformers_logging.disable_progress_bar()
     if arguments.mpp is not None:
         check_mpp(arguments.mpp, "--mpp")

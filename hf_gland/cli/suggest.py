@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from hf_gland.files import write_atomically
+from hf_gland.files import write_text_atomically
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, so that --help comes without torch
     from hf_gland.inference.suggest import Place
@@ -60,10 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
     from hf_gland.inference.suggest import LEAST_SCORE, choose, noise_of_round
     from hf_gland.inference.suggest_image import image_places
-    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.cpu import make_fast
 
-    keep_freed_memory()
-    use_all_cores()
+    make_fast()
     if arguments.count < 1 or arguments.round < 1:
         raise HfGlandError("--count and --round must be at least 1")
     images = {displayable(path): path for path in images_in(arguments.images)}
@@ -125,5 +124,5 @@ def write(chosen: Sequence["Place"], images: Mapping[str, tuple[Path, float]], c
                         round(place.score, 4)])
     for name, (path, _) in images.items():
         text = json.dumps({"type": "FeatureCollection", "features": features[name]}, separators=(",", ":"))
-        write_atomically(out / f"{path.stem}.geojson", lambda file, text=text: file.write(text.encode()))
-    write_atomically(out / "suggestions.csv", lambda file: file.write(table.getvalue().encode()))
+        write_text_atomically(out / f"{path.stem}.geojson", text)
+    write_text_atomically(out / "suggestions.csv", table.getvalue())

@@ -50,13 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     config = config_from_arguments(arguments, arguments.config)  # before torch is loaded: a mistake is said at once
     from hf_gland.environment import hardware
-    from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+    from hf_gland.model.cpu import make_fast
     from hf_gland.model.precision import precision_in_words
     from hf_gland.train.accelerator import make_accelerator
     from hf_gland.train.loop import Interrupted, train
 
-    keep_freed_memory()
-    use_all_cores()
+    make_fast()
     accelerator = make_accelerator(config, arguments.out)
     if accelerator.is_main_process:
         print(f"training on {hardware(str(accelerator.device))}, in "

@@ -31,8 +31,3 @@ def row_digest(split: str, row: Mapping[str, Any]) -> str:
 def combined_digest(row_digests: Iterable[str]) -> str:
     """SHA-256 (hex) of rows' digests, in an order that does not depend on that of the rows."""
     return hashlib.sha256("\n".join(sorted(row_digests)).encode()).hexdigest()
-
-
-def dataset_digest(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> str:
-    """`data_sha256` of a `DatasetDict` (or rows by split); equals the one in its provenance.json if nothing changed."""
-    return combined_digest(row_digest(split, row) for split, rows in splits.items() for row in rows)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from hf_gland.data.gland_borders import border_targets
 from hf_gland.data.schema import decoded
 from hf_gland.errors import DatasetError
-from hf_gland.files import write_atomically
+from hf_gland.files import write_text_atomically
 from hf_gland.flat_arrays import FlatArrays
 from hf_gland.imaging.pixel_size import working_hw
 from hf_gland.imaging.resample import resample_image, resample_labels
@@ -115,7 +115,7 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
         raise OSError(error.errno, f"{error.strerror} (the decoded images need room there)", str(folder)) from error
     if not index["sizes"]:
         raise DatasetError("the training split is empty; nothing to learn from")
-    write_atomically(folder / "index.json", lambda file: file.write(json.dumps(index).encode()))
+    write_text_atomically(folder / "index.json", json.dumps(index))
     return TrainingStore(folder)
 
 

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from hf_gland.config import all_variants
 from hf_gland.evaluation.records import HELD_OUT, ResultRecord
+from hf_gland.files import write_atomically
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
-BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+BLUE, VERMILION, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 
 
 def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
@@ -63,8 +64,7 @@ def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
             if not axes[2, column].lines:
                 axes[2, column].text(0.5, 0.5, "no patients held out", ha="center", va="center", color="grey", fontsize=8,
                                      transform=axes[2, column].transAxes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    _save(figure, path)
     return True
 
 
@@ -88,8 +88,7 @@ def draw_risk_coverage(records: Iterable[ResultRecord], path: Path) -> bool:
     axes.set(xlabel="most confident pixels kept (%)", ylabel="of them wrong (%)", xlim=(0, 100), ylim=(0, None))
     axes.axvline(90, color="grey", linewidth=0.8, linestyle=":")
     axes.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    _save(figure, path)
     return True
 
 
@@ -113,8 +112,34 @@ def draw_budget_curves(record: Mapping[str, Any], path: Path) -> None:
     axes.minorticks_off()
     if axes.lines:
         axes.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    _save(figure, path)
+
+
+def draw_reliability(reliability: Mapping[str, list[Any]], path: Path, title: str) -> None:
+    """The reliability diagram as a PNG, from the `reliability` of a result: `pixels`, `confidence`, `accuracy` of
+    equal-width bins over 0..1.
+
+    Bars show the accuracy of each bin, the mark its mean confidence, the lower panel the share of pixels.
+    """
+    pixels, confidence, accuracy = (np.array(reliability[key], float) for key in ("pixels", "confidence", "accuracy"))
+    edges = np.linspace(0, 1, len(pixels) + 1)
+    figure = Figure(figsize=(4.8, 5.6), dpi=150, layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    bars = {"align": "edge", "color": SKY, "edgecolor": "white"}
+    top.bar(edges[:-1], accuracy, np.diff(edges), label="accuracy", **bars)
+    top.plot(confidence, confidence, "o", color=VERMILION, markersize=4, label="mean confidence")
+    top.vlines(confidence, np.minimum(accuracy, confidence), np.maximum(accuracy, confidence), VERMILION)
+    top.plot([0, 1], [0, 1], "--", color="#333333", linewidth=1, label="perfect calibration")
+    top.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of pixels that are right", title=title)
+    top.legend(loc="upper left", frameon=False)
+    bottom.bar(edges[:-1], 100 * pixels / max(pixels.sum(), 1), np.diff(edges), **bars)
+    bottom.set(xlabel="confidence (highest class probability)", ylabel="pixels (%)")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """As a PNG that is a function of what is drawn: no version is written into it."""
+    write_atomically(path, lambda file: figure.savefig(file, format="png", metadata={"Software": None}))
 
 
 def _shown_in(figure: str) -> list[str]:

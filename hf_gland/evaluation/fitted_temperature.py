@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hf_gland.errors import HfGlandError
-from hf_gland.files import write_atomically
+from hf_gland.files import write_text_atomically
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.metrics.temperature import fit_temperature, sample_pixels
@@ -48,4 +48,4 @@ def write_temperature(folder: Path, temperature: float) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text("utf-8")) | {TEMPERATURE_KEY: round(temperature, 4)}
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_text_atomically(path, text)

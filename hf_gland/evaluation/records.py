@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_gland.errors import HfGlandError
-from hf_gland.files import safe_name, write_atomically
+from hf_gland.files import safe_name, write_text_atomically
 from hf_gland.metrics.keys import MEASURED, METRICS
 
 # How a measurement may differ from the usual one (the teacher, one view, touching glands told apart, gland ids in the
@@ -147,7 +147,7 @@ class ResultRecord:
         self.validate()
         path = Path(folder) / self.name if overwrite else self.check_place(folder)
         text = json.dumps(self.as_dict(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-        return write_atomically(path, lambda file: file.write(text.encode()))
+        return write_text_atomically(path, text)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from hf_gland.data.card import HUB_LICENCES
 from hf_gland.data.contact_sheet import contact_sheet, overlay
 from hf_gland.data.join import MASK_FEATURES, MASKS_ONLY, image_sha256
 from hf_gland.data.schema import FEATURES
@@ -30,7 +31,7 @@ from hf_gland.data.sparsify import SparsifyConfig, annotation_rng, sparsify
 from hf_gland.hub.dataset_card import dataset_card
 from hf_gland.hub.dataset_source import Configuration, check_rows
 from hf_gland.hub.errors import HubError
-from hf_gland.hub.licences import HUB_LICENCES, may_share
+from hf_gland.hub.licences import may_share
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.staging import place
 from hf_gland.markdown import escaped

@@ -10,8 +10,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils import validate_repo_id
 
+from hf_gland.data.card import HUB_LICENCES
 from hf_gland.hub.errors import HubError
-from hf_gland.hub.licences import HUB_LICENCES
 from hf_gland.hub.repository import OWN_TAG, RepoType
 
 TASK = "image-segmentation"

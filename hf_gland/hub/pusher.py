@@ -118,41 +118,11 @@ class CheckpointPusher:
     def on_checkpoint(self, checkpoint: Path) -> None:
         """Take over a whole checkpoint folder (`step-000400`) and return at once; never raises for the Hub's sake."""
         step = checkpoint.name.rpartition("-")[2].lstrip("0") or "0"
-        folder = self._new_folder()
-        try:
-            files = {}
-            for file in sorted(checkpoint.rglob("*")):
-                if file.is_file():
-                    files[f"{CHECKPOINT_FOLDER}/{file.relative_to(checkpoint).as_posix()}"] = (
-                        folder / file.relative_to(checkpoint))
-                    place(file, folder / file.relative_to(checkpoint))
-            log = self.run / "metrics.jsonl"
-            if log.exists():
-                files["training_log.jsonl"] = folder / "training_log.jsonl"
-                shutil.copyfile(log, files["training_log.jsonl"])  # training goes on writing to it
-            files["README.md"] = folder / "README.md"
-            files["README.md"].write_text(self._card(IN_TRAINING.format(step=step)), "utf-8")
-        except OSError as error:
-            self._report(f"{checkpoint}: cannot be put aside for {self.repo} ({error})")
-            return
-        self._hand_over(Parcel(files, f"Training, step {step}", whole=False, folder=folder))
+        self._take(checkpoint, f"{CHECKPOINT_FOLDER}/", IN_TRAINING.format(step=step), f"Training, step {step}", whole=False)
 
     def on_finish(self, model: Path) -> bool:
         """Send the finished model folder, wait for it (`end_patience_s` at most), and report; True if it arrived."""
-        folder = self._new_folder()
-        try:
-            files = {}
-            for file in sorted(model.rglob("*")):
-                if file.is_file():
-                    path = file.relative_to(model).as_posix()
-                    files[path] = folder / path
-                    place(file, folder / path)
-            files["README.md"] = folder / "README.md"
-            files["README.md"].write_text(self._card(TRAINED), "utf-8")
-        except OSError as error:
-            self._report(f"{model}: cannot be put aside for {self.repo} ({error})")
-        else:
-            self._hand_over(Parcel(files, "Trained model", whole=True, folder=folder))
+        self._take(model, "", TRAINED, "Trained model", whole=True)
         return self._end(shlex.join(["hf", "upload", self.repo, str(model), "."]))
 
     def on_interrupt(self) -> bool:
@@ -163,9 +133,25 @@ class CheckpointPusher:
             self._hand_over(again)
         return self._end("the same training command with --resume")
 
-    def _new_folder(self) -> Path:
+    def _take(self, source: Path, prefix: str, state: str, message: str, *, whole: bool) -> None:
+        """Link the files of a folder aside, a card beside them, and hand them over; says so where there is no room."""
         self._parcels += 1
-        return self.run / "push" / f"{self._parcels:04d}"
+        folder, files = self.run / "push" / f"{self._parcels:04d}", {}
+        try:
+            for file in (p for p in sorted(source.rglob("*")) if p.is_file()):
+                path = prefix + file.relative_to(source).as_posix()
+                files[path] = folder / path
+                place(file, files[path])
+            log = self.run / "metrics.jsonl"
+            if not whole and log.exists():  # a model has its own
+                files["training_log.jsonl"] = folder / "training_log.jsonl"
+                shutil.copyfile(log, files["training_log.jsonl"])  # training goes on writing to it
+            files["README.md"] = folder / "README.md"
+            files["README.md"].write_text(self._card(state), "utf-8")
+        except OSError as error:
+            self._report(f"{source}: cannot be put aside for {self.repo} ({error})")
+            return
+        self._hand_over(Parcel(files, message, whole, folder))
 
     def _end(self, remedy: str) -> bool:
         def idle() -> bool:

@@ -4,7 +4,6 @@ The files are the package's own, with their imports made relative; nothing is ke
 """
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 
@@ -24,22 +23,17 @@ metric = evaluate.load("&lt;owner&gt;/{name}")</pre>
 """
 
 
-def write_standalone(folder: str | os.PathLike[str], name: str = "gland_segmentation") -> Path:
+def write_standalone(folder: Path, name: str = "gland_segmentation") -> Path:
     """Write the module and a start page into `folder` (made if absent) and return the path of its script.
 
-    `evaluate.load(<owner>/<name>)` looks for `<name>.py`, so `name` must be that of the repository. Files are
-    replaced one by one, each whole.
+    `evaluate.load(<owner>/<name>)` looks for `<name>.py`, so `name` must be that of the repository.
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     index = INDEX.format(name=name, description=gland_segmentation.DESCRIPTION)
     requirements = "evaluate>=0.4.6\nnumpy>=2.0\nscipy>=1.14\n"
-    files = _sources(name) | {"index.html": index, "requirements.txt": requirements}
-    for file_name, content in files.items():
-        part = target / f".{file_name}.part"
-        part.write_text(content, encoding="utf-8")
-        os.replace(part, target / file_name)
-    return target / f"{name}.py"
+    for file_name, content in (_sources(name) | {"index.html": index, "requirements.txt": requirements}).items():
+        (folder / file_name).write_text(content, "utf-8")
+    return folder / f"{name}.py"
 
 
 def _sources(name: str) -> dict[str, str]:

@@ -14,9 +14,8 @@ TEMPERATURE_RANGE = (0.05, 20.0)
 SMALLEST = 1e-7  # probabilities below are taken as this: float32 softmax gives exact zeros
 
 
-def apply_temperature(probabilities: Probabilities, temperature: float, class_axis: int = 0) -> Probabilities:
-    """softmax(log p / T) over `class_axis`: flatter for T > 1, sharper for T < 1; the order of classes is
-    kept.
+def apply_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """softmax(log p / T) over the first axis: flatter for T > 1, sharper for T < 1; the order of classes is kept.
 
     `probabilities`: float array or tensor, 0..1; returned in its own kind, floating type and shape. With
     logits z and p = softmax(z) this is softmax(z / T), since log p and z differ by a constant. Raises
@@ -25,10 +24,10 @@ def apply_temperature(probabilities: Probabilities, temperature: float, class_ax
     if not temperature > 0:
         raise ValueError(f"a temperature must be above 0, got {temperature}")
     if isinstance(probabilities, torch.Tensor):
-        return torch.softmax(probabilities.clamp_min(SMALLEST).log() / temperature, class_axis)
+        return torch.softmax(probabilities.clamp_min(SMALLEST).log() / temperature, 0)
     scaled = np.log(np.maximum(probabilities, SMALLEST)) / temperature
-    scaled = np.exp(scaled - scaled.max(class_axis, keepdims=True))
-    return (scaled / scaled.sum(class_axis, keepdims=True)).astype(probabilities.dtype)
+    scaled = np.exp(scaled - scaled.max(0, keepdims=True))
+    return (scaled / scaled.sum(0, keepdims=True)).astype(probabilities.dtype)
 
 
 def sample_pixels(probabilities: np.ndarray, truth: np.ndarray, count: int,

@@ -9,6 +9,12 @@ import torch
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
+def make_fast() -> None:
+    """What every command does before it makes a tensor: keep freed memory, use all cores."""
+    keep_freed_memory()
+    use_all_cores()
+
+
 def keep_freed_memory() -> bool:
     """Stop glibc from handing large blocks back to the system after each use; call once, before any tensor.
 

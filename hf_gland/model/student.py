@@ -1,7 +1,5 @@
 """What a network of transformers makes of pictures at their own size, and the plain folder it is saved as."""
 
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -9,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_gland.files import respect_umask
+from hf_gland.files import replaced_folder, respect_umask
 from hf_gland.model.backbones import side_multiple_px
 from hf_gland.model.border import output_maps
 from hf_gland.model.identity import class_names_of
@@ -52,18 +50,14 @@ def save_model_folder(folder: Path, teacher: PreTrainedModel, student: PreTraine
                       preprocessing: Preprocessing) -> None:
     """Write a plain transformers repository: the teacher as its model, the student in `student/`.
 
-    `preprocessing`: how pictures are scaled; the plain pipeline of transformers sees them at their own size. Written beside
-    `folder` first and renamed when whole; raises OSError where it cannot be written, and leaves what was there.
+    `preprocessing`: how pictures are scaled; the plain pipeline of transformers sees them at their own size. Raises OSError
+    where it cannot be written whole, and leaves what was there.
     """
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        for model, target in ((teacher, part), (student, part / "student")):
-            model.save_pretrained(target)
-            preprocessing.image_processor().save_pretrained(target)
-        respect_umask(part)
+        with replaced_folder(folder) as part:
+            for model, target in ((teacher, part), (student, part / "student")):
+                model.save_pretrained(target)
+                preprocessing.image_processor().save_pretrained(target)
+            respect_umask(part)
     except Exception as error:  # safetensors reports a full disk with an exception class of its own
-        shutil.rmtree(part, ignore_errors=True)
         raise OSError(f"{folder}: the model could not be written ({error}); free some disk space") from error
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)

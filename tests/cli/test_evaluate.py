@@ -30,7 +30,7 @@ def model(tiny_dataset, tmp_path_factory):
 def undrawn(monkeypatch):
     """Pictures are files of no content, where a test is about other things: drawing takes most of an evaluation's time."""
     monkeypatch.setattr("hf_gland.export.overlay.write_comparison", lambda path, *_: path.touch())
-    monkeypatch.setattr("hf_gland.metrics.reliability_diagram.reliability_diagram", lambda _, path, title: path.touch())
+    monkeypatch.setattr("hf_gland.evaluation.figures.draw_reliability", lambda _, path, title: path.touch())
 
 
 def evaluate(*arguments):

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from tiny import dataset_digest
 
 from hf_gland.data import build, parquet
 from hf_gland.data.build import About, annotated, build_dataset, load_local, load_provenance, shared_patients
 from hf_gland.data.card import folder_card
-from hf_gland.data.digest import dataset_digest
 from hf_gland.data.parquet import SplitWriter
 from hf_gland.data.sample import Sample
 from hf_gland.data.schema import FEATURES

@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from publications import TEMPLATES, write_glas_archive, write_glas_dataset
-from tiny import tree
+from tiny import dataset_digest, tree
 
 from hf_gland.data.build import load_local, load_provenance
-from hf_gland.data.digest import dataset_digest
 from hf_gland.data.join import join_archive
 from hf_gland.data.schema import FEATURES
 from hf_gland.errors import DatasetError

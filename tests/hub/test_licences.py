@@ -1,8 +1,9 @@
 import pytest
 
+from hf_gland.data.card import HUB_LICENCES
 from hf_gland.data.sources.glas import GLAS_LICENCE
 from hf_gland.hub.errors import HubError
-from hf_gland.hub.licences import HUB_LICENCES, REDISTRIBUTABLE, UNCONDITIONAL, may_share, model_licence
+from hf_gland.hub.licences import REDISTRIBUTABLE, UNCONDITIONAL, may_share, model_licence
 
 
 def test_the_lists_agree():

@@ -4,10 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from hf_gland.metrics.calibration import CalibrationCounts
-from hf_gland.metrics.reliability_diagram import reliability_diagram
 
 
 def random_split(rng, images=3, num_classes=3, size=(12, 9)):
@@ -120,19 +118,6 @@ def test_memory_does_not_grow():
         counts.update(probs, truth)
         sizes.append(sum(value.nbytes for value in vars(counts).values() if isinstance(value, np.ndarray)))
     assert len(set(sizes)) == 1
-
-
-def test_diagram_is_drawn_from_the_bins_alone(tmp_path):
-    pairs = random_split(np.random.default_rng(3))
-    reliability = counts_of(pairs).metrics()["reliability"]
-    first = reliability_diagram(reliability, tmp_path / "a.png", "title")
-    again = reliability_diagram(reliability, tmp_path / "b.png", "title")
-    assert first.read_bytes() == again.read_bytes()
-    picture = np.asarray(Image.open(first).convert("RGB"))
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 3
-    other = reliability | {"accuracy": [None if v is None else v / 2 for v in reliability["accuracy"]]}
-    assert reliability_diagram(other, tmp_path / "c.png", "title").read_bytes() != first.read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
 
 
 def test_risk_coverage_is_the_error_rate_among_the_most_confident_pixels():

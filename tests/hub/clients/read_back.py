@@ -14,7 +14,7 @@ import torch
 from datasets import load_dataset
 from transformers import AutoModelForSemanticSegmentation, pipeline
 
-from hf_gland.data.digest import dataset_digest
+from hf_gland.data.digest import combined_digest, row_digest
 from hf_gland.data.training_data import open_dataset
 from hf_gland.inference import GlandSegmenter, Tiling
 
@@ -22,6 +22,12 @@ model, dataset, config, metric = sys.argv[1:5]
 revision = sys.argv[5] if len(sys.argv) > 5 else None
 offline = os.environ.get("HF_HUB_OFFLINE") == "1"
 seen = {}
+
+
+def dataset_digest(splits):
+    """`data_sha256` of what was read."""
+    return combined_digest(row_digest(split, row) for split, rows in splits.items() for row in rows)
+
 
 splits = load_dataset(dataset, config)
 seen["digest"] = dataset_digest(splits)
