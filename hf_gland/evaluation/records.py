@@ -59,9 +59,15 @@ class ResultRecord:
         counted = isinstance(self.budget, int)
         number = f"{self.budget}-{'images' if self.style == 'images' else 'per-image'}"
         budget = "any" if self.budget is None else number if counted else f"{self.budget:g}"
-        parts = (self.dataset, self.train_split, self.test_split, self.variant, self.recipe, self.backbone,
-                 self.style, self.background, budget, f"seed{self.seed}")
+        parts = (self.dataset, self.train_split, self.test_split, self.variant, self.recipe,
+                 *([f"{self.mpp:g}um"] if self.mpp else []), self.backbone, self.style, self.background, budget,
+                 f"seed{self.seed}")
         return "_".join(map(safe_name, parts)) + ".json"
+
+    @property
+    def mpp(self) -> float | None:
+        """µm per pixel that it was trained at, None: the images' own pixels, or not noted."""
+        return self.extra.get("mpp") or None
 
     @property
     def fold(self) -> tuple[int, int] | None:

@@ -83,7 +83,7 @@ TABLES = (
 
 
 def results_section(records: Sequence[ResultRecord], references: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown of all tables that have a record, each split by dataset, recipe and test split.
+    """Markdown of all tables that have a record, each split by dataset, recipe, pixel size and test split.
 
     `references`: published figures, {name, supervision, mIoU, mDice, source}; a variant's file names the one to compare
     it with. Raises ResultError as `markdown_table` does, and ValueError for a record that no table wants.
@@ -94,10 +94,10 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
     parts: list[str] = []
     shown: set[str] = set()
     for table in TABLES:
-        groups: dict[tuple[str, str, str], list[ResultRecord]] = {}
+        groups: dict[tuple[str, float, str, str], list[ResultRecord]] = {}
         for record in filter(table.wants, records):
             recipe = record.recipe if "test split" not in table.rows else ""
-            key = recipe, record.dataset, _measured_on(record)
+            key = recipe, record.mpp or 0.0, record.dataset, _measured_on(record)
             groups.setdefault(key, []).append(_with_row_headings(record, references))
         # A method alone, known from a table above, is no comparison yet.
         groups = {key: members for key, members in groups.items()
@@ -105,9 +105,9 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
         shown |= {r.name for members in groups.values() for r in members}
         if groups:
             parts.append(f"### {table.title}\n\n{table.about}\n")
-        for (recipe, dataset, where), members in sorted(groups.items()):
+        for (recipe, mpp, dataset, where), members in sorted(groups.items()):
             members.sort(key=lambda r: (*_place(table, r), r.seed))
-            parts.append(_heading(recipe, dataset, where, members, table.over))
+            parts.append(_heading(recipe, mpp, dataset, where, members, table.over))
             if table.over == "fold":
                 members = _means_over_seeds(members)
             parts[-1] += markdown_table(members, table.columns, table.rows, table.over).replace("| – |", "| |")
@@ -115,7 +115,7 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
                 parts.append(_gained(members))
             if table.recovered:
                 parts.append(_recovered(members, [r for r in records if r.variant == "full" and (
-                    r.recipe, r.dataset, _measured_on(r)) == (recipe, dataset, where) and r.backbone == "mit-b0"]))
+                    r.recipe, r.mpp or 0.0, r.dataset, _measured_on(r)) == (recipe, mpp, dataset, where) and r.backbone == "mit-b0"]))
     parts.append("### Published figures on GlaS\n\nBy the same definition of mIoU and mDice.\n\n" + markdown.table(
         ["method", "supervision", "source", *map(keys.heading, ("mIoU", "mDice"))],
         [[r["name"], r["supervision"], r["source"], *(keys.figure(k, r[k]) for k in ("mIoU", "mDice"))]
@@ -206,9 +206,10 @@ def _gained(members: Sequence[ResultRecord]) -> str:
     return "Ours above sparse-only on the same patients, in points:\n\n" + "".join(lines) if lines else ""
 
 
-def _heading(recipe: str, dataset: str, where: str, members: list[ResultRecord], over: str) -> str:
+def _heading(recipe: str, mpp: float, dataset: str, where: str, members: list[ResultRecord], over: str) -> str:
     seconds = sorted(r.train_seconds for r in members)
     names = f"recipe `{recipe}`" if recipe else "recipes " + ", ".join(f"`{r}`" for r in sorted({r.recipe for r in members}))
+    names += f" at {mpp:g} µm per pixel" if mpp else ""
     return (f"{dataset}, {names}, measured on {where} ({', '.join(sorted({r.machine for r in members}))}; training took "
             f"{seconds[0]:.0f} to {seconds[-1]:.0f} s; mean ± standard deviation over {over}s):\n\n")
 
