@@ -13,9 +13,9 @@ MIN_SIDE_PX = 32
 # A disc 16 µm across, the space of two or three epithelial cells: nothing smaller is a gland.
 SMALLEST_GLAND_UM2 = 200.0
 LOW_CONFIDENCE = 0.75  # a pixel below is of low confidence; a gland by its mean, unless the user says another bound
-# Chosen, as is touching.CORE_SHARE, on held-out patients of GlaS train, with four models; those with a border output: below.
+# Chosen, as is touching.CORE_SHARE, on held-out patients of GlaS train, with four models, and again with two that tell the
+# border of glands.
 CORE_PROBABILITY = 0.85
-CORE_PROBABILITY_WITH_BORDER = 0.7
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,14 @@ class PostProcessing:
 
     `gland_threshold`: a pixel is gland where 1 − P(background) reaches it, of the likeliest gland class (None: the
     likeliest class of all, which for two classes is a threshold of 0.5). `split_touching`: divide a region that holds
-    several cores of more than `core_probability` (None: CORE_PROBABILITY, or CORE_PROBABILITY_WITH_BORDER for a model that
-    tells the border of glands) and of at least SMALLEST_GLAND_UM2 (see `touching`). Glands and holes
+    several cores of more than `core_probability` and of at least SMALLEST_GLAND_UM2 (see `touching`). Glands and holes
     under `min_gland_area_um2` and up to `max_hole_area_um2` are removed and filled (None: SMALLEST_GLAND_UM2, or nothing
     where no pixel size is known); the same in pixels of the picture takes precedence. Raises HfGlandError.
     """
 
     gland_threshold: float | None = None
     split_touching: bool = True
-    core_probability: float | None = None
+    core_probability: float = CORE_PROBABILITY
     min_gland_area_um2: float | None = None
     max_hole_area_um2: float | None = None
     min_gland_area_px: int | None = None

@@ -114,8 +114,9 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
             if table.over == "fold":
                 parts.append(_gained(members))
             if table.recovered:
-                parts.append(_recovered(members, [r for r in records if r.variant == "full" and (
-                    r.recipe, r.mpp or 0.0, r.dataset, _measured_on(r)) == (recipe, mpp, dataset, where) and r.backbone == "mit-b0"]))
+                parts.append(_recovered(members, [
+                    r for r in records if r.variant == "full" and r.backbone == "mit-b0"
+                    and (r.recipe, r.mpp or 0.0, r.dataset, _measured_on(r)) == (recipe, mpp, dataset, where)]))
     parts.append("### Published figures on GlaS\n\nBy the same definition of mIoU and mDice.\n\n" + markdown.table(
         ["method", "supervision", "source", *map(keys.heading, ("mIoU", "mDice"))],
         [[r["name"], r["supervision"], r["source"], *(keys.figure(k, r[k]) for k in ("mIoU", "mDice"))]

@@ -20,13 +20,7 @@ from hf_gland.glands import Gland, Place, PredictedGlands
 from hf_gland.inference.touching import core_probabilities, divide_by_cores
 from hf_gland.instances import fill_holes, gland_instances
 from hf_gland.labels import BACKGROUND
-from hf_gland.options import (
-    CORE_PROBABILITY,
-    CORE_PROBABILITY_WITH_BORDER,
-    LOW_CONFIDENCE,
-    ExportOptions,
-    PostProcessing,
-)
+from hf_gland.options import LOW_CONFIDENCE, ExportOptions, PostProcessing
 
 if TYPE_CHECKING:
     import pandas
@@ -125,10 +119,8 @@ class GlandRules:
         class_map = fill_holes(self.label_pixels(probabilities), max_hole_px)
         instances = gland_instances(class_map, min_gland_px)
         if self.post.split_touching:
-            usual = CORE_PROBABILITY if border is None else CORE_PROBABILITY_WITH_BORDER
-            least = usual if self.post.core_probability is None else self.post.core_probability
-            instances = divide_by_cores(instances, core_probabilities(probabilities, border, self.temperature), least,
-                                        max(min_core_px, min_gland_px))
+            core = core_probabilities(probabilities, border, self.temperature)
+            instances = divide_by_cores(instances, core, self.post.core_probability, max(min_core_px, min_gland_px))
         class_map = np.where(instances > 0, class_map, np.uint8(BACKGROUND))
         place = place or Place((0, 0), (0, 0, *class_map.shape))
         return GlandPrediction(
