@@ -26,6 +26,7 @@ from gland_space.demo import Demo
 from gland_space.limits import Limits
 from gland_space.model_source import MODEL_VARIABLE, find_source, load_model
 from gland_space.page import build_page, launch_options
+from gland_space.page_parts import examples
 from gland_space.server import TemporaryFolder
 
 from hf_gland.inference import ModelError
@@ -81,7 +82,10 @@ def make_demo(arguments: argparse.Namespace, folder: Path) -> Demo:
         print(f"error: {problem}", file=sys.stderr)
     if model is None and problem is None:
         print("no model was given; the page says how to give one", flush=True)
-    return Demo(model, problem, folder, limits, results if results.is_dir() else None)
+    demo = Demo(model, problem, folder, limits, results if results.is_dir() else None)
+    if found := examples():
+        demo.prepare_example(found[0].path)
+    return demo
 
 
 def mcp_problem() -> str | None:

@@ -25,7 +25,7 @@ from hf_gland.options import LOW_CONFIDENCE, ExportOptions, PostProcessing
 if TYPE_CHECKING:
     import pandas
 
-READING_STRIPS = 8  # of a picture: numbering by strips gives each gland its place whichever others there are
+READING_STRIPS = 8  # of a picture's shorter side: numbering by strips gives each gland its place whichever others there are
 
 
 class GlandPrediction(PredictedGlands):
@@ -86,7 +86,7 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
     if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1 + 1e-3):  # NaN fails too
         raise ValueError("probabilities must be numbers between 0 and 1")
     found = GlandRules(id2label, post, mpp, assumed_mpp, temperature).find(probabilities, rgb=rgb, name=name)
-    strip_px = probabilities.shape[1] / READING_STRIPS
+    strip_px = min(probabilities.shape[1:]) / READING_STRIPS
     return found.with_glands(sorted(found.glands, key=lambda g: (int(g.centroid_y_px / strip_px), g.centroid_x_px)))
 
 

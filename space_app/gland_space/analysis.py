@@ -1,10 +1,10 @@
-"""One picture, segmented: what is computed once, and what follows from the sliders without the model."""
+"""One picture, segmented: what is computed once, and what the visitor's choice keeps of it."""
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -13,23 +13,24 @@ from gland_space.model_source import LoadedModel
 from hf_gland.imaging.pictures import Picture
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference import Gland, GlandPrediction, PixelSizeError, PixelSizeWarning
-from hf_gland.options import SMALLEST_GLAND_UM2, PostProcessing
-
-HISTOGRAM_BINS = 25
+from hf_gland.labels import BACKGROUND, IGNORE_INDEX
+from hf_gland.options import LOW_CONFIDENCE, SMALLEST_GLAND_UM2, PostProcessing, area_in_px
 
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """A picture and what the model says of it.
 
-    `prediction` covers `picture.rgb` and holds everything that could be a gland, measured in pixels of the *file's*
-    picture; its `probabilities` are emptied, since nothing that the demo shows needs them. mpp: µm per pixel of the
-    file's picture, None when unknown; model_mpp: that the model was trained at, None when it does not say.
+    `prediction` covers `picture.rgb` and holds everything that could be a gland, its ids without gaps, measured in pixels
+    of the *file's* picture; its `probabilities` are emptied, since nothing that the demo shows needs them. µm per pixel:
+    mpp of the file's picture, None when unknown; assumed_mpp, what was taken for it then, if anything; model_mpp, that the
+    model was trained at, None when it does not say.
     """
 
     picture: Picture
     prediction: GlandPrediction
     mpp: float | None
+    assumed_mpp: float | None
     model_mpp: float | None
     notes: tuple[str, ...]
 
@@ -42,15 +43,6 @@ class Analysis:
         """What a guess among the classes would have."""
         return 1 / self.num_classes
 
-    @cached_property
-    def histogram(self) -> np.ndarray:
-        """Share of pixels, float [2, HISTOGRAM_BINS] from lowest_confidence to 1: outside glands, inside glands."""
-        inside = self.prediction.instances > 0
-        edges = np.linspace(self.lowest_confidence, 1, HISTOGRAM_BINS + 1)
-        counts = [np.histogram(np.clip(self.prediction.confidence[where], edges[0], 1), edges)[0]
-                  for where in (~inside, inside)]
-        return np.array(counts) / inside.size
-
     @property
     def nbytes(self) -> int:
         arrays = (self.picture.rgb, self.prediction.class_map, self.prediction.confidence, self.prediction.instances)
@@ -59,11 +51,26 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the sliders say. uncertain_below: mean confidence, 0-1; min_area: µm² where the pixel size is known, else px
-    of the file's picture."""
+    """What the visitor says. uncertain_below: mean confidence, 0-1; min_area: µm² where the pixel size is known, else px
+    of the file's picture; accepted, rejected: ids of glands."""
 
-    uncertain_below: float = 0.75
+    uncertain_below: float = LOW_CONFIDENCE
     min_area: float = 0.0
+    accepted: frozenset[int] = frozenset()
+    rejected: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> "Choice":
+        """The choice in what the browser sends; what is no number there counts as not said."""
+        try:
+            return cls(min(max(float(value["uncertain_below"]), 0.0), 1.0), max(float(value["min_area"]), 0.0),
+                       *(frozenset(map(int, value.get(ids, ()))) for ids in ("accepted", "rejected")))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return cls()
+
+    def view(self) -> dict[str, Any]:
+        """The same for the browser."""
+        return {"uncertain_below": self.uncertain_below, "min_area": self.min_area}
 
 
 def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Limits,
@@ -72,14 +79,14 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
 
     Raises PixelSizeError with a message for the user.
     """
-    notes = list(picture.notes)
+    notes, missing_mpp = list(picture.notes), model.segmenter.missing_mpp
     here = None
     if mpp is not None:
         check_mpp(mpp, picture.name)
         here = mpp * picture.reduction
         _check_work(picture, mpp, here, model.segmenter.mpp, limits)
     else:
-        notes.append(_no_mpp_note(model.segmenter.missing_mpp))
+        notes.append(_no_mpp_note(missing_mpp))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PixelSizeWarning)  # said above, in the page's own words
         prediction = model.predict(picture.rgb, here, progress=progress, name=picture.name,
@@ -90,7 +97,8 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
         notes.append(f"Only the {limits.max_glands:,} largest of {limits.max_glands + dropped:,} glands are kept.")
     empty = np.empty((len(prediction.id2label), 0, 0), np.float32)
     lean = dataclasses.replace(prediction, probabilities=empty, glands=glands, mpp=mpp)
-    return Analysis(picture, lean, mpp, model.segmenter.mpp, tuple(notes))
+    assumed = None if missing_mpp is None else missing_mpp / picture.reduction
+    return Analysis(picture, lean, mpp, assumed, model.segmenter.mpp, tuple(notes))
 
 
 def _in_file_pixels(gland: Gland, reduction: float) -> Gland:
@@ -127,48 +135,43 @@ def _largest_glands(prediction: GlandPrediction, count: int) -> tuple[GlandPredi
     if dropped <= 0:
         return prediction, 0
     largest = sorted(prediction.glands, key=lambda gland: -gland.area_px)[:count]
-    return with_glands(prediction, {gland.id for gland in largest}), dropped
-
-
-def with_glands(prediction: GlandPrediction, ids: set[int]) -> GlandPrediction:
-    """The prediction with all other glands turned into background; those kept keep their ids."""
-    keep = np.zeros(int(prediction.instances.max(initial=0)) + 1, bool)
-    keep[list(ids)] = True
-    inside = keep[prediction.instances]
-    return dataclasses.replace(
-        prediction, instances=np.where(inside, prediction.instances, 0).astype(np.int32),
-        class_map=np.where(inside, prediction.class_map, 0).astype(np.uint8),
-        glands=tuple(gland for gland in prediction.glands if gland.id in ids))
-
-
-def area_of(gland: Gland) -> float:
-    """The area that the slider judges: µm², or px of the file's picture."""
-    return gland.area_px if gland.area_um2 is None else gland.area_um2
+    return prediction.with_glands(sorted(largest, key=lambda gland: gland.id)), dropped
 
 
 def kept_glands(analysis: Analysis, choice: Choice) -> list[Gland]:
-    """The glands that are large enough, in order of their ids."""
-    return [gland for gland in analysis.prediction.glands if area_of(gland) >= choice.min_area]
-
-
-def uncertain_ids(analysis: Analysis, choice: Choice) -> set[int]:
-    """Ids of the glands whose mean confidence lies below the threshold."""
-    return {gland.id for gland in analysis.prediction.glands if gland.mean_confidence < choice.uncertain_below}
+    """The glands that are large enough, by predict's own rule, and were not rejected, in order of their ids."""
+    smallest_px = choice.min_area if analysis.mpp is None else area_in_px(choice.min_area, analysis.mpp)
+    return [gland for gland in analysis.prediction.glands
+            if gland.area_px >= smallest_px and gland.id not in choice.rejected]
 
 
 def chosen_prediction(analysis: Analysis, choice: Choice) -> GlandPrediction:
-    """What the downloads hold: the prediction without the glands that are too small, the others numbered from 1."""
-    chosen = with_glands(analysis.prediction, {gland.id for gland in kept_glands(analysis, choice)})
-    number = np.zeros(int(analysis.prediction.instances.max(initial=0)) + 1, np.int32)
-    number[[gland.id for gland in chosen.glands]] = np.arange(1, len(chosen.glands) + 1)
-    return dataclasses.replace(chosen, instances=number[chosen.instances], glands=tuple(
-        dataclasses.replace(gland, id=index) for index, gland in enumerate(chosen.glands, start=1)))
+    """What the downloads hold: the glands that are kept, numbered from 1."""
+    return analysis.prediction.with_glands(kept_glands(analysis, choice))
 
 
 def default_choice(analysis: Analysis) -> Choice:
     """The sliders' first position: what `GlandSegmenter.predict` itself would drop is dropped."""
     if analysis.mpp is not None:
         return Choice(min_area=SMALLEST_GLAND_UM2)
-    if analysis.model_mpp is not None:
-        return Choice(min_area=float(round(SMALLEST_GLAND_UM2 / analysis.model_mpp**2)))
+    if analysis.assumed_mpp is not None:
+        return Choice(min_area=float(area_in_px(SMALLEST_GLAND_UM2, analysis.assumed_mpp)))
     return Choice()
+
+
+def reviewed_mask(analysis: Analysis, choice: Choice, hw: tuple[int, int]) -> np.ndarray:
+    """Sparse labels uint8 [H, W] of size `hw`: glands accepted (all that are kept, where none was accepted or rejected)
+    with their class, rejected ones as background, the rest 255."""
+    glands = analysis.prediction.glands
+    accepted = choice.accepted if choice.accepted or choice.rejected else {g.id for g in kept_glands(analysis, choice)}
+    label = np.full(len(glands) + 1, IGNORE_INDEX, np.uint8)
+    for gland in glands:
+        label[gland.id] = (BACKGROUND if gland.id in choice.rejected else
+                           gland.class_id if gland.id in accepted else IGNORE_INDEX)
+    mask = label[analysis.prediction.instances]
+    return mask[np.ix_(*(sampled(side, shown) for side, shown in zip(mask.shape, hw, strict=True)))]
+
+
+def sampled(side: int, shown: int) -> np.ndarray:
+    """Which of `side` pixels stand for each of `shown` ones."""
+    return np.minimum((np.arange(shown) + 0.5) * side / shown, side - 1).astype(np.intp)

@@ -1,7 +1,6 @@
 """The Annotate tab: outline a few glands and a little stroma, and take away what training needs."""
 
 import hashlib
-from collections.abc import Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -10,163 +9,132 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from gland_space.analysis import analyse
+from gland_space.analysis import Analysis, Choice, reviewed_mask
 from gland_space.annotation import (
+    SAVED,
     AnnotationError,
     Drawing,
     budget,
     build_command,
-    dataset_file,
     decode_mask,
+    encode_mask,
     make_drawing,
-    mask_file,
 )
 from gland_space.demo import Demo, ExpiredError, Loaded
-from gland_space.page_parts import (
-    DIRECT,
-    DOWNLOAD_JS,
-    PRIVATE,
-    QUICK,
-    Example,
-    PictureTab,
-    done_html,
-    drawing_widget,
-    error_html,
-    hidden_file,
-    html_widget,
-    shown_mpp,
-    typed_mpp,
-)
-from gland_space.runner import Finished, Job
-from gland_space.view import data_uri, hex_colour, picture_view
+from gland_space.page_parts import DIRECT, QUICK, Example, done_html, error_html, html_widget, shown_mpp, typed_mpp
+from gland_space.picture_tab import PictureTab, Update, key_of
+from gland_space.segment_tab import SegmentTab
+from gland_space.view import hex_colour
 from hf_gland.errors import HfGlandError
 from hf_gland.inference.suggest import LEAST_SCORE, choose, places_of, uncertainty
 from hf_gland.labels import IGNORE_INDEX
 
 STROMA_COLOUR = "#56b4e9"  # the background class is black on every map, which would not show on tissue
-UNCERTAIN_COLOUR = (213, 94, 0)
 SUGGESTED_PLACES = 5
+LOST = "The last picture is no longer kept here. Load it again: your drawing is still in this browser"
 Value = dict[str, Any]
 
 
 class AnnotateTab(PictureTab):
-    """Laid out and wired; `segmented`: the key of the picture on the Segment tab."""
+    """`segment`: the tab whose picture, and whose glands, can be taken over; `tabs`, which hold both."""
 
     name, busy_text = "annotate", "Looking…"
 
-    def __init__(self, demo: Demo, found: list[Example], segmented: gr.Textbox) -> None:
+    def __init__(self, demo: Demo, found: list[Example], segment: SegmentTab, tabs: gr.Tabs) -> None:
+        self.max_side_px = demo.limits.max_annotated_px
         super().__init__(demo, found)
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=290):
-                self.picture_inputs(demo.limits)
-                self.reuse = gr.Button("Use the picture of the Segment tab", size="sm", elem_id="annotate-reuse")
-                self.pixel_size_input()
-                with gr.Group():
-                    self.image_id, self.patient_id = (
-                        gr.Textbox("", label=label, elem_id=elem_id, max_lines=1, max_length=80, info=info)
-                        for label, elem_id, info in (
-                            ("Image id", "annotate-image-id", None),
-                            ("Patient id", "annotate-patient-id", "Never a name. Splits keep patients together.")))
-                self.status_line()
-            with gr.Column(scale=4, min_width=320):
-                self.annotator = drawing_widget(
-                    "annotator", {"view": self.view, "hints": self.hints, "alive": demo.alive}, "annotator")
-                with gr.Column(visible=False, elem_id="annotate-controls") as self.controls:
-                    self.lay_out_controls()
-        self.ready_file = hidden_file()
-        self.shown = [self.annotator, self.status, self.controls, self.spent, self.mpp, self.image_id, self.start,
-                      self.cancel]
-        self.answered = [self.annotator]
-        self.wire(segmented)
+        self.shown += [self.spent, self.image_id]
+        self.wire_picture()
+        self.wire_run([self.start.click], [])
+        self.reuse.click(lambda value: self.take_over(value, False), segment.stage, self.shown, **DIRECT)
+        segment.stage.submit(lambda value: self.take_over(value, True), segment.stage, self.shown, **DIRECT).then(
+            lambda: gr.update(selected="annotate"), None, tabs, **DIRECT)
+        self.stage.submit(self.restore, self.stage, self.shown, **DIRECT)  # drawing.js, after a reload
+        self.stage.input(self.count, self.stage, self.spent, trigger_mode="always_last", queue=False, **QUICK)
+        for kind, button in self.buttons.items():
+            self.wire_download(button, partial(self.save, kind), [self.image_id, self.patient_id, self.mpp])
+
+    def lay_out_inputs(self) -> None:
+        self.reuse = gr.Button("Use the picture of the Segment tab", size="sm", elem_id="annotate-reuse")
+        with gr.Group():
+            self.image_id, self.patient_id = (
+                gr.Textbox("", label=label, elem_id=elem_id, max_lines=1, max_length=80, info=info)
+                for label, elem_id, info in (
+                    ("Image id", "annotate-image-id", None),
+                    ("Patient id", "annotate-patient-id", "Never a name. Splits keep patients together.")))
 
     def lay_out_controls(self) -> None:
         self.spent = html_widget("", "annotate-budget")
+        self.run_buttons("Show where the model is uncertain", size="sm", visible=self.demo.model is not None)
         with gr.Row():
-            self.run_buttons("Show the model's uncertainty", size="sm", min_width=200,
-                             visible=self.demo.model is not None)
-            self.save_mask = gr.Button("⤓ Sparse mask (PNG)", size="sm", elem_id="annotate-save-mask", min_width=150)
-            self.save_rows = gr.Button("⤓ Dataset row (zip)", variant="primary", size="sm", elem_id="annotate-save-rows",
-                                       min_width=150)
+            self.buttons = {kind: gr.Button(f"⤓ {title}", size="sm", elem_id=f"annotate-save-{kind}", min_width=150,
+                                            variant="primary" if kind == "rows" else "secondary")
+                            for kind, (title, _) in SAVED.items()}
         html_widget('<div class="gl-recipe"><p>The zip holds <code>annotations/</code> (image, mask, '
                     '<code>metadata.csv</code>), <code>dataset/</code>, the finished row, and a README. To build a dataset '
                     "from it, with more images if you like:</p>"
                     f"<pre><code>{escape(build_command(self.demo.class_names))}</code></pre></div>", "annotate-recipe")
 
-    def wire(self, segmented: gr.Textbox) -> None:
-        self.wire_picture()
-        self.reuse.click(self.from_segment, segmented, self.shown, **DIRECT)
-        self.annotator.submit(self.restore, self.annotator, self.shown, **DIRECT)  # annotator.js, after a reload
-        self.annotator.input(self.count, self.annotator, self.spent, trigger_mode="always_last", queue=False, **QUICK)
-        self.wire_run([self.start.click], [self.annotator, self.mpp])
-        for kind, button in (("mask", self.save_mask), ("rows", self.save_rows)):
-            button.click(partial(self.save, kind), [self.annotator, self.image_id, self.patient_id, self.mpp],
-                         [self.ready_file, self.status], **DIRECT).success(None, self.ready_file, None, js=DOWNLOAD_JS,
-                                                                           **PRIVATE)
-
     # ------------------------------------------------------------------------------------------------- what happens
 
     def view(self, key: str) -> dict[str, Any] | None:
-        """What the drawing area shows, or None for a picture that is no longer kept."""
-        try:
-            picture = self.demo.store.get(key).picture
-        except ExpiredError:
+        view = super().view(key)
+        if view is None:
             return None
         names = self.demo.class_names
         free = STROMA_COLOUR not in [hex_colour(i) for i in range(1, len(names))]
         colours = [STROMA_COLOUR if free else "#ffffff", *(hex_colour(i) for i in range(1, len(names)))]
         classes = [{"id": i, "name": name, "colour": colour}
                    for i, (name, colour) in enumerate(zip(("stroma", *names[1:]), colours, strict=True))]
-        seen = hashlib.sha256(picture.rgb.tobytes() + repr((picture.rgb.shape, names)).encode()).hexdigest()
-        return picture_view(picture) | {"classes": classes, "digest": seen}
+        rgb = self.demo.store.get(key).picture.rgb
+        seen = hashlib.sha256(rgb.tobytes() + repr((rgb.shape, names)).encode()).hexdigest()
+        return view | {"classes": classes, "digest": seen}
 
-    def hints(self, key: str) -> dict[str, Any] | None:
-        """Where the model is uncertain: an overlay with transparency, and places to outline next."""
+    def suggest(self, value: dict[str, Any]) -> list[dict[str, float]]:
+        """The places where the model is most uncertain, away from what is drawn."""
         try:
-            loaded = self.demo.store.get(key)
-        except ExpiredError:
-            return None
-        analysis = loaded.analysis
-        if analysis is None:
-            return None
-        found = analysis.prediction
-        uncertain = uncertainty(found.confidence, analysis.num_classes)
-        overlay = np.empty((*uncertain.shape, 4), np.uint8)
-        overlay[..., :3], overlay[..., 3] = UNCERTAIN_COLOUR, np.round(uncertain * 255)
-        regions = places_of(uncertain, found.class_map, found.instances, loaded.outlined)
-        places = choose(regions, SUGGESTED_PLACES, least=LEAST_SCORE)
-        return {"overlay": data_uri(overlay, "PNG"),
-                "suggestions": [{"x": p.centre_px[0], "y": p.centre_px[1], "radius": p.radius_px} for p in places]}
+            loaded = self.demo.store.get(key_of(value))
+            if loaded.analysis is None:
+                return []
+            outlined = self._mask(value) != IGNORE_INDEX if value.get("labels") else None
+        except HfGlandError:
+            return []
+        found = loaded.analysis.prediction
+        uncertain = uncertainty(found.confidence, loaded.analysis.num_classes)
+        regions = places_of(uncertain, found.class_map, found.instances, outlined)
+        return [{"x": place.centre_px[0], "y": place.centre_px[1], "radius": place.radius_px}
+                for place in choose(regions, SUGGESTED_PLACES, least=LEAST_SCORE)]
 
-    def show(self, path: str | Path) -> list[Any]:
-        """The picture at a size that can be drawn on."""
-        return self.show_loaded(*self.demo.load(path, max_side_px=self.demo.limits.max_annotated_px))
-
-    def show_loaded(self, key: str, loaded: Loaded) -> list[Any]:
+    def show_loaded(self, key: str, loaded: Loaded) -> Update:
         picture = loaded.picture
-        return [{"view": key}, done_html("Ready: outline a gland", picture.notes), gr.update(visible=True),
-                _budget_line("Nothing labelled yet."), shown_mpp(picture.mpp), picture.stem, gr.update(interactive=True),
-                gr.update(visible=False)]
+        return {self.stage: {"view": key}, self.status: done_html("Ready: outline a gland", picture.notes),
+                self.controls: gr.update(visible=True), self.spent: _budget_line("Nothing labelled yet."),
+                self.image_id: picture.stem}
 
-    def show_nothing(self) -> list[Any]:
-        return [None, "", gr.update(visible=False), "", gr.skip(), "", gr.update(interactive=True),
-                gr.update(visible=False)]
-
-    def from_segment(self, current: str | None, request: gr.Request) -> list[Any]:
+    def take_over(self, value: Value | None, with_glands: bool) -> Update:
+        """The picture of the Segment tab at a size that can be drawn on, `with_glands` as they were reviewed there."""
         try:
-            return self.show_path(request, self.demo.store.get(current).path)
-        except ExpiredError:
-            return self.say(error_html("There is no picture on the Segment tab yet."))
+            loaded = self.demo.store.get(key_of(value))
+            if max(loaded.picture.rgb.shape) > self.demo.limits.max_annotated_px:
+                key, shown = self.demo.load(loaded.path, loaded.picture.page, self.max_side_px)
+            else:
+                key, shown = self.demo.keep(loaded), loaded
+        except HfGlandError as problem:
+            return {self.status: error_html(str(problem) if key_of(value) else "There is no picture on the Segment tab yet")}
+        mpp = loaded.picture.mpp if loaded.analysis is None else loaded.analysis.mpp
+        update = self.show_loaded(key, shown) | {self.mpp: shown_mpp(mpp)}
+        if with_glands and loaded.analysis is not None:
+            labels = reviewed_mask(loaded.analysis, Choice.of(value or {}), shown.picture.rgb.shape[:2])
+            update |= {self.stage: {"view": key, "given": encode_mask(labels), "edit": (value or {}).get("edit")}}
+        return update
 
-    def restore(self, value: Value | None) -> list[Any]:
+    def restore(self, value: Value | None) -> Update:
         """Show again what the page showed before it was reloaded."""
-        key = (value or {}).get("view", "")
+        key = key_of(value)
         try:
             return self.show_loaded(key, self.demo.store.get(key))
         except ExpiredError:
-            values = self.show_nothing()
-            values[self.shown.index(self.status)] = error_html(
-                "The last picture is no longer kept here. Load it again: your drawing is still in this browser")
-            return values
+            return {self.stage: None, self.status: error_html(LOST)}
 
     def count(self, value: Value | None) -> str:
         try:
@@ -174,40 +142,21 @@ class AnnotateTab(PictureTab):
         except HfGlandError as problem:
             return error_html(str(problem))
 
-    def answer(self, job: Job, value: Value | None = None,
-               given: str | None = None) -> Iterator["float | tuple[str, list[Any]]"]:
-        demo, mpp = self.demo, typed_mpp(given)
-        assert demo.model is not None
-        loaded, model = self._picture(value), demo.model
-        for step in demo.runner.follow(lambda job: analyse(model, loaded.picture, mpp, demo.limits, job.report), job):
-            if not isinstance(step, Finished):
-                yield step
-                continue
-            drawn = self._mask(value) != IGNORE_INDEX if (value or {}).get("labels") else None
-            key = demo.keep(Loaded(loaded.picture, loaded.path, step.result, drawn))
-            yield done_html("The overlay shows the model's uncertainty; the circles are the places where an outline helps "
-                            "most"), [{**(value or {}), "hints": key}]
+    def answer_view(self, key: str, analysis: Analysis, *values: Any) -> Update:
+        return {self.stage: {**(values[0] or {}), "view": key}}
 
-    def drawing(self, value: Value | None, image_id: str, patient_id: str, mpp: float | None) -> Drawing:
-        """What was drawn, checked. Raises AnnotationError, ExpiredError, MaskError."""
-        return make_drawing(self._picture(value).picture, self._mask(value), image_id, patient_id, mpp)
+    def save(self, kind: str, value: Value | None, image: str, patient: str, given_mpp: str) -> Path:
+        mask = self._mask(value)
+        drawing: Drawing = make_drawing(self._picture(value), mask, image, patient, typed_mpp(given_mpp))
+        return SAVED[kind][1](drawing, self.demo.class_names, self.demo.out_folder())
 
-    def save(self, kind: str, value: Value | None, image: str, patient: str, given: str | None) -> list[Any]:
-        try:
-            drawing, folder = self.drawing(value, image, patient, typed_mpp(given)), self.demo.out_folder()
-            path = mask_file(drawing, folder) if kind == "mask" else dataset_file(drawing, self.demo.class_names, folder)
-        except HfGlandError as problem:
-            return [None, error_html(str(problem))]
-        return [str(path), done_html(f"{path.name} is ready")]
-
-    def _picture(self, value: Value | None) -> Loaded:
-        if not value or not value.get("view"):
+    def _picture(self, value: Value | None) -> Any:
+        if not key_of(value):
             raise AnnotationError("Load a picture first.")
-        return self.demo.store.get(value["view"])
+        return self.demo.store.get(key_of(value)).picture
 
     def _mask(self, value: Value | None) -> np.ndarray:
-        picture = self._picture(value).picture
-        return decode_mask((value or {}).get("labels", ""), picture, len(self.demo.class_names))
+        return decode_mask((value or {}).get("labels", ""), self._picture(value), len(self.demo.class_names))
 
 
 def _budget_line(text: str) -> str:

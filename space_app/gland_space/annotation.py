@@ -3,26 +3,29 @@
 import base64
 import binascii
 import io
+import json
 import re
 import shlex
 import tempfile
 import unicodedata
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from gland_space.view import data_uri
 from hf_gland.data.build import About, build_dataset
 from hf_gland.data.metadata import COLUMNS
 from hf_gland.data.sample import Sample
 from hf_gland.data.sparsify import as_drawn
 from hf_gland.errors import HfGlandError
+from hf_gland.export.polygons import region_polygons
 from hf_gland.imaging.pictures import Picture
 from hf_gland.imaging.pixel_size import check_mpp
-from hf_gland.labels import BACKGROUND, BINARY_CLASSES, IGNORE_INDEX, check_mask
+from hf_gland.labels import BACKGROUND, BINARY_CLASSES, IGNORE_INDEX, check_mask, class_colour
 
 SOURCE = "annotated in the browser"
 _PNG_URI = "data:image/png;base64,"
@@ -97,10 +100,28 @@ def budget(mask: np.ndarray, num_classes: int) -> str:
     return text
 
 
+def encode_mask(mask: np.ndarray) -> str:
+    """A mask uint8 [H, W] as `decode_mask` reads it."""
+    return data_uri(np.repeat(mask[..., None], 3, axis=2), "PNG")
+
+
 def mask_file(drawing: Drawing, folder: Path) -> Path:
     """The sparse mask as an 8-bit PNG in `folder`."""
     path = folder / f"{drawing.image_id}_sparse_mask.png"
     Image.fromarray(drawing.mask).save(path)
+    return path
+
+
+def geojson_file(drawing: Drawing, class_names: Sequence[str], folder: Path) -> Path:
+    """What was drawn as annotations that QuPath opens, in pixels of the picture's file."""
+    scale = np.divide(drawing.picture.full_hw[::-1], drawing.mask.shape[::-1])
+    features = [{"type": "Feature",
+                 "geometry": {"type": "Polygon", "coordinates": [(ring * scale).tolist() for ring in rings]},
+                 "properties": {"objectType": "annotation", "classification": {
+                     "name": "stroma" if index == BACKGROUND else name, "color": list(class_colour(index))}}}
+                for index, name in enumerate(class_names) for rings in region_polygons(drawing.mask == index)]
+    path = folder / f"{drawing.image_id}_annotation.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), "ascii")
     return path
 
 
@@ -132,6 +153,12 @@ def _write_folder(drawing: Drawing, root: Path) -> None:
              "mpp": "" if drawing.mpp is None else f"{drawing.mpp:g}", "split": "train"}
     (root / "metadata.csv").write_text(
         f"{','.join(COLUMNS)}\n{','.join(known.get(column, '') for column in COLUMNS)}\n", "utf-8")
+
+
+SAVED: dict[str, tuple[str, Callable[[Drawing, Sequence[str], Path], Path]]] = {  # title of the button, and who writes
+    "mask": ("Sparse mask (PNG)", lambda drawing, _, folder: mask_file(drawing, folder)),
+    "geojson": ("GeoJSON for QuPath", geojson_file),
+    "rows": ("Dataset row (zip)", dataset_file)}
 
 
 def build_command(class_names: Sequence[str]) -> str:

@@ -5,22 +5,22 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import numpy as np
-
-from gland_space.analysis import Analysis
+from gland_space.analysis import Analysis, analyse
 from gland_space.limits import Limits
 from gland_space.model_source import LoadedModel
 from gland_space.pictures import read_picture
-from gland_space.runner import Runner, Tickets
+from gland_space.runner import Job, Runner, Tickets
 from gland_space.server import make_room, new_folder
 from hf_gland.errors import HfGlandError
 from hf_gland.imaging.pictures import Picture
 from hf_gland.labels import BINARY_CLASSES
 
+EXAMPLE_SECONDS = 30.0  # that the first visitors wait for the example's result
 READERS = 2  # pictures decoded at a time: each may take a few hundred MB
 Value = TypeVar("Value")
 
@@ -94,13 +94,11 @@ class Store(Generic[Value]):
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """What is kept for a visitor under one key: a picture, the upload it came from, its result once there is one, and what
-    was outlined when that was asked for, bool [H, W]."""
+    """What is kept for a visitor under one key: a picture, the upload it came from, and its result once there is one."""
 
     picture: Picture
     path: Path
     analysis: Analysis | None = None
-    outlined: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
@@ -120,6 +118,7 @@ class Demo:
     runner: Runner = field(init=False)
     store: Store[Loaded] = field(init=False)
     tickets: Tickets = field(init=False, default_factory=Tickets)
+    example: Future[Loaded] | None = field(init=False, default=None)
     reading: threading.BoundedSemaphore = field(init=False, default_factory=lambda: threading.BoundedSemaphore(READERS))
 
     def __post_init__(self) -> None:
@@ -146,6 +145,25 @@ class Demo:
         with self.reading:
             loaded = Loaded(read_picture(path, self.limits, page=page, max_side_px=max_side_px), Path(path))
         return self.keep(loaded), loaded
+
+    def prepare_example(self, path: Path) -> None:
+        """Begin to segment the picture that every visitor is to see first."""
+        model = self.model
+        if model is None:
+            return
+
+        def work(job: Job) -> Loaded:
+            picture = read_picture(path, self.limits)
+            return Loaded(picture, path, analyse(model, picture, picture.mpp, self.limits, job.report))
+
+        object.__setattr__(self, "example", self.runner.start(work, Job()))
+
+    def example_result(self) -> Loaded | None:
+        """What `prepare_example` began, once it is there; None where there is nothing to show."""
+        try:
+            return None if self.example is None else self.example.result(EXAMPLE_SECONDS)
+        except (HfGlandError, TimeoutError):
+            return None
 
     def out_folder(self) -> Path:
         """A new folder for files to download; raises QuotaError where all room is taken."""

@@ -48,4 +48,5 @@ def settings(analysis: Analysis, choice: Choice, model: str) -> dict[str, Any]:
             "model_mpp": analysis.model_mpp, "classes": {str(i): n for i, n in analysis.prediction.id2label.items()},
             "unsure_below": choice.uncertain_below, "min_area": choice.min_area,
             "min_area_unit": "px" if analysis.mpp is None else "µm²", "notes": list(analysis.notes),
+            **({"rejected_glands": len(choice.rejected)} if choice.rejected else {}),
             "purpose": "research use only, not for diagnosis"}

@@ -10,7 +10,7 @@ from gland_space.about_tab import build_about_tab, header_html, no_model_html
 from gland_space.annotate_tab import AnnotateTab
 from gland_space.api import build_api
 from gland_space.demo import Demo
-from gland_space.page_parts import examples, html_widget, static_text
+from gland_space.page_parts import DIRECT, examples, html_widget, static_text
 from gland_space.segment_tab import SegmentTab
 from gland_space.server import Guard
 
@@ -27,11 +27,11 @@ def build_page(demo: Demo) -> gr.Blocks:
         html_widget(header_html(demo), "header")
         if demo.model is None:
             html_widget(no_model_html(demo.problem), "no-model-page")
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab("Segment", id="segment"):
-                key = SegmentTab(demo, found).key
+                segment = SegmentTab(demo, found)
             with gr.Tab("Annotate", id="annotate"):
-                AnnotateTab(demo, found, key)
+                AnnotateTab(demo, found, segment, tabs)
             with gr.Tab("About", id="about"):
                 build_about_tab(demo)
         build_api(demo)
@@ -41,6 +41,8 @@ def build_page(demo: Demo) -> gr.Blocks:
                 demo.tickets.call_off(f"{request.session_hash}/{tab}")
 
         page.unload(leave)
+        if demo.example is not None:
+            page.load(segment.show_example, None, [segment.status, segment.mpp, segment.start, *segment.answered], **DIRECT)
     page.queue(max_size=demo.limits.queue_size, default_concurrency_limit=4)
     return page
 
@@ -58,7 +60,7 @@ def launch_options(demo: Demo, hosts: Collection[str] | None = ()) -> dict[str, 
         link_text_color_hover="#006249",
         button_primary_text_color="white", button_primary_text_color_dark="white", slider_color="#00795a",
         slider_color_dark="#35c99a")
-    return {"theme": theme, "css": static_text("app.css"), "footer_links": ["api", "settings"], "run_history": False,
+    return {"theme": theme, "css": static_text("stage.css"), "footer_links": ["api", "settings"], "run_history": False,
             "enable_monitoring": False, "ssr_mode": False, "max_file_size": f"{demo.limits.max_file_mb}mb",
             "state_session_capacity": SESSIONS,
             "app_kwargs": {"middleware": [Middleware(Guard, folder=demo.folder, limits=demo.limits, hosts=hosts)]}}

@@ -1,32 +1,26 @@
-"""What the tabs are made of: messages, widgets, examples, and the wiring that both picture tabs share."""
+"""What the tabs are made of: messages, widgets and examples."""
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from gland_space.demo import Demo
-from gland_space.limits import Limits
-from gland_space.runner import Cancelled, Job
-from hf_gland.errors import HfGlandError
-from hf_gland.inference import ImageError, PixelSizeError
+from hf_gland.inference import PixelSizeError
 
 STATIC = Path(__file__).resolve().parent / "static"
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 THUMBNAIL_PX = (240, 180)
 MODEL_QUEUE = "model"  # all events that run the model share this queue
-BUSY = "Too many people are waiting, or the server had a problem. Please try again in a moment"
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUICK: dict[str, Any] = PRIVATE | {"show_progress": "hidden"}
 DIRECT: dict[str, Any] = PRIVATE | {"queue": False}  # never held up by, or turned away for, those who wait
-Update = dict[str, Any]
 
 # Once the server has written the file, the browser saves it under its own name.
 DOWNLOAD_JS = """(file) => {
@@ -35,7 +29,7 @@ DOWNLOAD_JS = """(file) => {
   document.body.append(link); link.click(); link.remove();
   document.dispatchEvent(new CustomEvent("gl-saved", { detail: link.download }));
 }"""
-_EXAMPLE_JS = """element.addEventListener("click", (event) => {
+EXAMPLE_JS = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-example]");
   if (button) trigger("click", { index: Number(button.dataset.example) });
 });"""
@@ -79,16 +73,20 @@ def static_text(name: str) -> str:
     return (STATIC / name).read_text("utf-8")
 
 
-def drawing_widget(name: str, functions: dict[str, Callable[[str], Any]], elem_id: str) -> gr.HTML:
-    """`static/<name>.html`, brought to life by `stage.js` and `<name>.js`; `functions` are what its script can call."""
-    def plain_function(called: str, work: Callable[[str], Any]) -> Callable[[str], Any]:
-        def call(key: str) -> Any:  # gradio marks it, which a method does not bear
-            return work(key)
+def stage_widget(mode: str, functions: dict[str, Callable[[Any], Any]], elem_id: str) -> gr.HTML:
+    """The stage on which a picture is looked at (`mode` "segment") or drawn on ("annotate").
+
+    `functions` are what its script can call.
+    """
+    def plain_function(called: str, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def call(given: Any) -> Any:  # gradio marks it, which a method does not bear
+            return work(given)
         call.__name__ = called
         return call
 
-    return gr.HTML(None, html_template=static_text(f"{name}.html"), apply_default_css=False, elem_id=elem_id,
-                   js_on_load=static_text("stage.js") + static_text(f"{name}.js"),
+    script = "".join(static_text(f"{part}.js") for part in ("stage", "glands", "drawing", "keeping", "start"))
+    return gr.HTML(None, html_template=static_text("stage.html").replace("MODE", mode), apply_default_css=False,
+                   elem_id=elem_id, elem_classes=f"gl-viewer gl-{mode}", js_on_load=script,
                    server_functions=[plain_function(*item) for item in functions.items()])
 
 
@@ -109,10 +107,6 @@ def sent_file(label: str, **options: Any) -> gr.File:
 
     vars(file)["async_move_resource_to_block_cache"] = keep_sent  # a subclass would make gradio write a stub file here
     return file
-
-
-def hidden_file() -> gr.File:
-    return gr.File(visible="hidden", elem_classes="gl-hidden", label="file to download")
 
 
 # ------------------------------------------------------------------------------------------------------------ examples
@@ -168,128 +162,3 @@ def typed_mpp(text: str | None) -> float | None:
 def shown_mpp(mpp: float | None) -> str:
     """A pixel size as the field shows it."""
     return "" if mpp is None else f"{mpp:g}"
-
-
-# ------------------------------------------------------------------------------------------------------ a picture's tab
-
-
-class PictureTab:
-    """A tab where a picture comes in, by upload or as an example, and where the model can be run on it.
-
-    A subclass lays itself out with `picture_inputs` and `run_buttons`, names in `shown` what a new picture changes, in
-    `answered` what a run of the model changes, and says what becomes of them.
-    """
-
-    name: ClassVar[str]
-    busy_text: ClassVar[str]
-    shown: list[gr.components.Component]
-    answered: list[gr.components.Component]
-
-    def __init__(self, demo: Demo, found: list[Example]) -> None:
-        self.demo, self.found = demo, found
-
-    # What subclasses say.
-
-    def show(self, path: str | Path) -> list[Any]:
-        """Values of `shown` for the picture in a file. Raises ImageError."""
-        raise NotImplementedError
-
-    def show_nothing(self) -> list[Any]:
-        """Values of `shown` where the file is no picture; a message is put into `status`."""
-        raise NotImplementedError
-
-    def answer(self, job: Job, *values: Any) -> Iterator["float | tuple[str, list[Any]]"]:
-        """Run the model: shares of the work done, then what to say and the values of `answered`."""
-        raise NotImplementedError
-
-    # What they share.
-
-    def picture_inputs(self, limits: Limits) -> None:
-        self.drop = sent_file(f"Picture: PNG, JPEG or TIFF (pyramids too), up to {limits.max_file_mb} MB", height=130,
-                              elem_id=f"{self.name}-drop")
-        self.pick = gr.HTML(examples_html(self.found), elem_id=f"{self.name}-examples", js_on_load=_EXAMPLE_JS,
-                            apply_default_css=False, visible=bool(self.found))
-
-    def pixel_size_input(self) -> None:
-        """A text field: an empty one means unknown, which a number field cannot show."""
-        self.mpp = gr.Textbox("", label="Pixel size (µm per pixel)", placeholder="unknown", elem_id=f"{self.name}-mpp",
-                              max_length=20, max_lines=1, info="A 20× scan has about 0.5, a 40× scan about 0.25.")
-
-    def run_buttons(self, start_text: str, **start: Any) -> None:
-        self.start = gr.Button(start_text, elem_id=f"{self.name}-start", **start)
-        self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{self.name}-cancel", min_width=90,
-                                size=start.get("size", "lg"))
-
-    def status_line(self) -> None:
-        self.status = html_widget("", f"{self.name}-status", classes="gl-status")
-
-    def ticket(self, request: gr.Request) -> str:
-        return f"{request.session_hash}/{self.name}"
-
-    def show_path(self, request: gr.Request, path: str | Path, show: Callable[..., list[Any]] | None = None) -> list[Any]:
-        """Values of `shown`; what the model would say of the last picture is not wanted any more."""
-        self.demo.tickets.call_off(self.ticket(request))
-        try:
-            return (show or self.show)(path)
-        except ImageError as problem:
-            values = self.show_nothing()
-            values[self.shown.index(self.status)] = error_html(str(problem))
-            return values
-
-    def say(self, message: str) -> list[Any]:
-        """Values of `shown` that change the message alone."""
-        return [message if part is self.status else gr.skip() for part in self.shown]
-
-    def wire_picture(self) -> Any:
-        """Uploads and examples; returns the event of an example, for what is to follow it."""
-        def upload(path: str | None, request: gr.Request) -> list[Any]:
-            return [gr.skip()] * (len(self.shown) + 1) if path is None else [*self.show_path(request, path), None]
-
-        def example(event: gr.EventData, request: gr.Request) -> list[Any]:
-            return self.show_path(request, self.found[int(event.index)].path)
-
-        self.drop.upload(upload, self.drop, [*self.shown, self.drop], **DIRECT)
-        return self.pick.click(example, None, self.shown, **DIRECT)
-
-    def wire_run(self, triggers: Iterable[Any], inputs: list[gr.components.Component]) -> None:
-        """Each trigger asks for a run of the model on `inputs`; `cancel`, a new picture or leaving calls it off."""
-        buttons = [self.status, self.start, self.cancel]
-        nothing = [gr.skip()] * len(self.answered)
-
-        def begin(request: gr.Request) -> list[Any]:
-            self.demo.tickets.ask(self.ticket(request))
-            return [progress_html(None, "Waiting for the model…"), gr.update(interactive=False), gr.update(visible=True)]
-
-        def idle(text: str) -> list[Any]:
-            return [text, gr.update(interactive=True), gr.update(visible=False)]
-
-        def call_off(request: gr.Request) -> list[Any]:
-            self.demo.tickets.call_off(self.ticket(request))
-            return idle(done_html("Cancelled"))
-
-        def run(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
-            untouched, percent = [gr.skip()] * (3 + len(nothing)), -1
-            job = self.demo.tickets.take(self.ticket(request))
-            if job is None:  # called off while it waited, which the page has said already
-                yield untouched
-                return
-            try:
-                for step in self.answer(job, *values):
-                    if not isinstance(step, float):
-                        yield [*idle(step[0]), *step[1]]
-                    elif round(100 * step) > percent:
-                        percent = round(100 * step)
-                        yield [progress_html(step, self.busy_text), gr.skip(), gr.skip(), *nothing]
-            except Cancelled:  # by the button or a new picture, either of which has said so
-                yield untouched
-            except HfGlandError as problem:
-                yield [*idle(error_html(str(problem))), *nothing]
-            finally:
-                self.demo.tickets.done(self.ticket(request), job)
-
-        for trigger in triggers:
-            running = trigger(begin, None, buttons, queue=False, **QUICK).then(
-                run, inputs, [*buttons, *self.answered], trigger_mode="multiple", concurrency_id=MODEL_QUEUE,
-                concurrency_limit=self.demo.limits.concurrency, **QUICK)
-            running.failure(lambda: idle(error_html(BUSY)), None, buttons, queue=False, **QUICK)
-        self.cancel.click(call_off, None, buttons, queue=False, **QUICK)

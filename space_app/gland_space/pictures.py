@@ -21,15 +21,15 @@ def safe_name(name: str) -> str:
 def read_picture(path: str | Path, limits: Limits, *, page: int = 1, max_side_px: int | None = None) -> Picture:
     """Read a picture for segmentation, reduced to `max_side_px` (default: the limit) if it is larger.
 
-    Of a pyramid the smallest level that is large enough is read; of a stack of pages, `page` (from 1). Raises
-    ImageError with a message for the user.
+    Of a pyramid the smallest level that is large enough is read; of a stack of pages, `page` (from 1). Pixels lie as the
+    file stores them, as for `predict` and QuPath. Raises ImageError with a message for the user.
     """
     path = Path(path)
     name = safe_name(path.name)
     if not path.is_file():
         raise ImageError(f"{name}: cannot be read any more; please upload it again")
     picture = read_file(path, name=name, max_pixels=limits.max_decoded_px, page=page,
-                        max_side_px=max_side_px or limits.max_side_px)
+                        max_side_px=max_side_px or limits.max_side_px, upright=False)
     if min(picture.full_hw) < limits.min_side_px:
         raise ImageError(f"{name}: {picture.full_hw[1]}×{picture.full_hw[0]} px is too small to show a gland; at least "
                          f"{limits.min_side_px} px each way are needed")

@@ -156,12 +156,13 @@ class Guard:
             await _refuse(scope, receive, send, 411, "a request must state its length")
             return
         size = int(headers.get("content-length", "0"))
-        upload = scope["type"] == "http" and scope["path"].rstrip("/").endswith("/upload")
+        path = scope["path"].rstrip("/")
+        upload = scope["type"] == "http" and path.endswith("/upload")
         limit = self.limits.max_file_mb + 1 if upload else self.limits.max_request_mb  # a form is a little longer
         if size > limit * 2**20:
             await _refuse(scope, receive, send, 413, f"the request is larger than {limit} MB")
             return
-        if not upload:
+        if not (upload or "/mcp" in path):  # tools are given pictures inside their requests, and gradio writes them to files
             await self.app(scope, receive, _with_policy(send))
             return
         if not make_room(self.folder, self._arriving + size, self.limits.quota_mb * 2**20):
@@ -170,7 +171,7 @@ class Guard:
             return
         self._arriving += size
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, send if upload else _with_policy(send))
         finally:
             self._arriving -= size
 

@@ -39,3 +39,70 @@ def visit(running, url, width=1280, height=900, **options):
         assert faults == []
     finally:
         context.close()
+
+
+SIZES = [pytest.param((1280, 800), id="desk"), pytest.param((390, 844), id="phone")]
+
+
+def upload(page, path, tab="segment"):
+    page.set_input_files(f"#{tab}-drop input[type=file]", str(path))
+
+
+def text_becomes(page, selector, part):
+    page.wait_for_function("([s, t]) => document.querySelector(s)?.textContent.includes(t)", arg=[selector, part])
+
+
+def segment(page, path, mpp="0.5"):
+    upload(page, path)
+    text_becomes(page, "#segment-stage .gl-name", path.name.replace(" ", "_"))
+    page.fill("#segment-mpp :is(input, textarea)", mpp)
+    page.wait_for_selector("#segment-start:not([disabled])")
+    page.click("#segment-start")
+    page.wait_for_selector("#segment-stage [data-state=result]")
+    page.wait_for_selector("#segment-status :text('Segmented in')")
+
+
+def annotate(page, path):
+    page.get_by_role("tab", name="Annotate").click()
+    upload(page, path, "annotate")
+    text_becomes(page, "#annotate-stage .gl-name", path.name.replace(" ", "_"))
+    text_becomes(page, "#annotate-status", "Ready: outline a gland")
+
+
+def settled(page, tab="segment"):
+    """What the stage shows, [left, top, right, bottom] in pixels of the file, once it has come to rest."""
+    return page.evaluate("""async (stage) => {
+      const seen = () => document.querySelector(stage).dataset.sight;
+      const wait = () => new Promise((done) => setTimeout(done, 80));
+      for (let before = null, same = 0; same < 3; same = before && before === seen() ? same + 1 : 0) {
+        before = seen();
+        await wait();
+      }
+      return seen().split(",").map(Number);
+    }""", f"#{tab}-stage .gl-stage")
+
+
+def on_screen(page, x, y, tab="segment"):
+    """Where the pixel (x, y) of the file lies on the screen."""
+    left, top, right, bottom = settled(page, tab)
+    box = page.locator(f"#{tab}-stage .gl-canvas").bounding_box()
+    return (box["x"] + (x - left) / (right - left) * box["width"], box["y"] + (y - top) / (bottom - top) * box["height"])
+
+
+def stroke(page, points):
+    """Draw through points (x, y) of the file on the Annotate tab."""
+    page.locator("#annotate-stage .gl-canvas").scroll_into_view_if_needed()
+    places = [on_screen(page, x, y, "annotate") for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=3)
+    page.mouse.up()
+
+
+def saved(page, button, folder):
+    with page.expect_download() as started:
+        page.click(button)
+    path = folder / started.value.suggested_filename
+    started.value.save_as(path)
+    return path

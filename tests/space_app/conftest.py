@@ -1,4 +1,5 @@
 import pytest
+from browser_tools import browser
 from PIL import Image
 from space_tools import Server, dark_demo
 
@@ -38,3 +39,9 @@ def server():
     running = Server()
     yield running
     running.close()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with browser() as running:
+        yield running

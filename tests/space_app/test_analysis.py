@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from gland_space.analysis import Choice, analyse, area_of, chosen_prediction, default_choice, kept_glands, uncertain_ids
+from gland_space.analysis import Choice, analyse, chosen_prediction, default_choice, kept_glands, reviewed_mask
 from gland_space.pictures import read_picture
 from space_tools import discs
 
@@ -54,26 +54,6 @@ def test_a_gland_keeps_its_id_whatever_is_filtered_and_what_is_taken_away_is_num
     assert np.array_equal(chosen.instances, np.maximum(analysis.prediction.instances - 1, 0))
 
 
-def test_glands_below_the_threshold_are_uncertain(make_demo):
-    pixels = np.minimum(discs(1), np.roll(discs(1, darkness=0.6), 120, axis=1))
-    analysis = analysed(make_demo(), pixels)
-    means = {gland.id: gland.mean_confidence for gland in analysis.prediction.glands}
-    assert sorted(means.values()) == pytest.approx([0.73, 0.99], abs=0.02)
-    assert uncertain_ids(analysis, Choice(uncertain_below=0.5)) == set()
-    assert uncertain_ids(analysis, Choice(uncertain_below=0.85)) == {min(means, key=means.get)}
-
-
-def test_one_pale_place_does_not_make_a_gland_uncertain(make_demo):
-    pixels = discs(2)
-    pixels[45:52, 20:28] = 255 * 0.4  # probability 0.73, in the first gland alone
-    analysis = analysed(make_demo(), pixels)
-    first, second = analysis.prediction.glands
-    assert (first.low_confidence_share, second.low_confidence_share) == (pytest.approx(56 / 1257), 0)
-    assert uncertain_ids(analysis, Choice(uncertain_below=0.95)) == set()
-    between = (first.mean_confidence + second.mean_confidence) / 2
-    assert uncertain_ids(analysis, Choice(uncertain_below=between)) == {first.id}
-
-
 def test_sizes_are_those_of_the_file_even_where_it_was_reduced(make_demo, picture_file):
     demo = make_demo(max_side_px=130)
     picture = read_picture(picture_file(discs(2)), demo.limits)
@@ -85,8 +65,6 @@ def test_sizes_are_those_of_the_file_even_where_it_was_reduced(make_demo, pictur
         assert gland.area_um2 == pytest.approx(expected * 0.25**2, rel=0.08)
         assert gland.centroid_y_px == pytest.approx(50.5, abs=1.5)
     assert analysis.prediction.mpp == 0.25
-    unknown = analyse(demo.model, picture, None, demo.limits)
-    assert [area_of(g) for g in unknown.prediction.glands] == [g.area_px for g in unknown.prediction.glands]
 
 
 @pytest.mark.parametrize("mpp", [-1, 0, 0.001, 1000, float("nan"), float("inf")])
@@ -120,17 +98,43 @@ def test_only_the_largest_regions_are_kept_and_the_user_is_told(make_demo):
     assert analysis.notes == ("Only the 3 largest of 5 glands are kept.",)
 
 
-def test_the_histogram_counts_every_pixel_once(make_demo):
-    analysis = analysed(make_demo(), discs(3))
-    inside = (analysis.prediction.instances > 0).mean()
-    assert analysis.histogram.sum() == pytest.approx(1)
-    assert analysis.histogram[1].sum() == pytest.approx(inside)
-
-
 def test_the_first_choice_drops_what_the_segmenter_drops_by_default(make_demo):
     assert default_choice(analysed(make_demo(), discs(1), mpp=0.5)).min_area == 200
     assert default_choice(analysed(make_demo(), discs(1))).min_area == 800
     assert default_choice(analysed(make_demo(mpp=None), discs(1))).min_area == 0
+
+
+def test_without_a_pixel_size_the_first_choice_goes_by_the_one_that_was_assumed(make_demo, picture_file):
+    demo = make_demo(max_side_px=130)
+    demo.model.segmenter.missing_mpp = 1.0  # of training's images; the model itself sees 0.5
+    reduced = read_picture(picture_file(discs(2)), demo.limits)
+    assert default_choice(analyse(demo.model, reduced, None, demo.limits)).min_area == 4 * 200
+    assert default_choice(analysed(demo, discs(2))).min_area == 200
+
+
+def test_the_bound_on_areas_rounds_as_the_segmenter_does(make_demo):
+    demo, pixels = make_demo(), discs(1)
+    pixels[120:140, 100:126] = 10  # 520 px of 0.62 µm are 199.9 µm², and 200 µm² are 520 px
+    analysis = analysed(demo, pixels, mpp=0.62)
+    assert len(demo.model.segmenter.predict(pixels, 0.62).glands) == 2
+    assert len(kept_glands(analysis, default_choice(analysis))) == 2
+
+
+def test_rejected_glands_are_left_out_and_the_review_becomes_labels(make_demo):
+    analysis = analysed(make_demo(), discs(3), mpp=0.5)
+    instances = analysis.prediction.instances
+    choice = Choice.of({"uncertain_below": 0.8, "min_area": 100, "accepted": [1], "rejected": [2]})
+    assert [gland.id for gland in kept_glands(analysis, choice)] == [1, 3]
+    expected = np.select([instances == 1, instances == 2], [1, 0], 255)
+    assert np.array_equal(reviewed_mask(analysis, choice, (200, 260)), expected)
+    assert np.array_equal(reviewed_mask(analysis, choice, (100, 130)), expected[1::2, 1::2])
+    assert np.array_equal(reviewed_mask(analysis, Choice(), (200, 260)), np.where(instances > 0, 1, 255))
+
+
+@pytest.mark.parametrize("value", [{}, {"uncertain_below": "x", "min_area": 1}, {"uncertain_below": 0.5, "min_area": None},
+                                   {"uncertain_below": 0.5, "min_area": 1, "accepted": ["a"]}])
+def test_what_the_browser_sends_amiss_counts_as_not_said(value):
+    assert Choice.of(value) == Choice()
 
 
 def test_little_is_kept_in_memory(make_demo):

@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import runpy
 import shlex
 import sys
@@ -15,6 +16,8 @@ from gland_space.annotation import (
     build_command,
     dataset_file,
     decode_mask,
+    encode_mask,
+    geojson_file,
     make_drawing,
     mask_file,
 )
@@ -65,6 +68,7 @@ def run_script(command, monkeypatch):
 
 
 def test_the_drawing_comes_through_exactly():
+    assert np.array_equal(decode_mask(encode_mask(drawn()), picture(), 2), drawn())
     assert np.array_equal(decode_mask(uri(drawn()), picture(), 2), drawn())
 
 
@@ -98,6 +102,14 @@ def test_the_mask_file_is_the_mask(tmp_path):
     path = mask_file(make_drawing(picture(), drawn(), "", "", None), tmp_path)
     assert path.name == "slide-1_sparse_mask.png"
     assert np.array_equal(np.asarray(Image.open(path)), drawn())
+
+
+def test_the_drawing_as_geojson_is_in_pixels_of_the_file(tmp_path):
+    drawing = make_drawing(picture(full_hw=(400, 520)), drawn(), "", "", None)
+    features = json.loads(geojson_file(drawing, ("background", "benign gland"), tmp_path).read_text())["features"]
+    found = [(f["properties"]["classification"]["name"], np.ptp(f["geometry"]["coordinates"][0], axis=0).tolist())
+             for f in features]
+    assert found == [("stroma", [300, 10]), ("benign gland", [70, 80]), ("benign gland", [80, 80])]
 
 
 def test_what_is_downloaded_is_what_build_dataset_takes(tmp_path):

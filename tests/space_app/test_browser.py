@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import re
 import time
@@ -9,29 +10,23 @@ import zipfile
 
 import numpy as np
 import pytest
-from browser_tools import browser, visit
+from browser_tools import SIZES, annotate, on_screen, saved, segment, settled, stroke, text_becomes, upload, visit
 from gland_space.demo import Demo
 from gland_space.page import build_page, launch_options
-from gland_space.pictures import safe_name
+from gland_space.page_parts import examples
 from hostile import hostile_demo
 from PIL import Image
-from space_tools import Server, discs, free_port
+from space_tools import Server, dark_demo, discs, free_port
 from test_pictures import bad_files
-
-from hf_gland.cli.main import run_command
-from hf_gland.data.build import load_local
 
 pytestmark = pytest.mark.browser
 
-ROWS = "#segment-viewer .gl-table tbody tr"
-SUMMARY = "#segment-viewer .gl-summary"
-READOUT = "#segment-viewer .gl-readout"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
+ROWS = "#segment-stage .gl-table tbody tr"
+SUMMARY = "#segment-stage .gl-summary"
+READOUT = "#segment-stage .gl-readout"
+SUM = "#segment-stage .gl-sum"
+STAGE = "#segment-stage .gl-stage"
+AROUND_THE_FIRST = [(5, 24), (47, 24), (47, 76), (5, 76)]  # pixels of the file
 
 
 @contextlib.contextmanager
@@ -47,36 +42,10 @@ def serving(demo):
         demo.runner.close()
 
 
-def upload(page, path, tab="segment"):
-    page.set_input_files(f"#{tab}-drop input[type=file]", str(path))
-
-
-def segment(page, path, mpp="0.5"):
-    upload(page, path)
-    text_becomes(page, "#segment-viewer .gl-name", safe_name(path.name))
-    page.fill("#segment-mpp :is(input, textarea)", mpp)
-    page.wait_for_selector("#segment-start:not([disabled])")
-    page.click("#segment-start")
-    page.wait_for_selector("#segment-viewer .gl-body[data-state=result]")
-    page.wait_for_selector("#segment-status :text('Segmented in')")
-
-
 def set_slider(page, elem_id, value):
     field = page.locator(f"#{elem_id} input[type=number]")
     field.fill(str(value))
     field.press("Enter")
-
-
-def text_becomes(page, selector, part):
-    page.wait_for_function("([s, t]) => document.querySelector(s)?.textContent.includes(t)", arg=[selector, part])
-
-
-def saved(page, button, folder):
-    with page.expect_download() as started:
-        page.click(button)
-    path = folder / started.value.suggested_filename
-    started.value.save_as(path)
-    return path
 
 
 def three_glands(picture_file):
@@ -96,29 +65,23 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
         page.click("#segment-start")
         page.wait_for_selector(ROWS)
         assert page.locator(ROWS).count() == 3
-        assert "case_1.png · 260 × 200 px" in page.inner_text("#segment-viewer .gl-name")
-        assert "Area (µm²)" in page.inner_text("#segment-viewer .gl-table thead")
-        assert "3 glands" in page.inner_text(SUMMARY)
+        assert "case_1.png · 260 × 200 px" in page.inner_text("#segment-stage .gl-name")
+        assert "Area (µm²)" in page.inner_text("#segment-stage .gl-table thead")
+        assert page.inner_text(SUMMARY).startswith("3 glands")
         assert "1 smaller gland left out" in page.inner_text(SUMMARY)
-        assert page.locator(".gl-panel[data-panel=contours] .gl-outlines g:not(.gl-hidden)").count() == 3
-        assert page.locator("#segment-viewer .gl-histogram").is_visible()
+        histogram = page.get_attribute("#segment-stage .gl-histogram", "aria-label")
+        assert re.search(r"[1-9]\d* % of them are below 75 %", histogram)
 
         runs = server.network.runs
         set_slider(page, "segment-uncertain", 85)
-        text_becomes(page, SUMMARY, "1 uncertain (below 85 %)")
-        assert page.locator(".gl-panel[data-panel=contours] .gl-outlines g.gl-uncertain:not(.gl-hidden)").count() == 1
+        text_becomes(page, SUMMARY, "1 uncertain (mean confidence below 85 %)")
         assert page.locator(f"{ROWS} .gl-badge:text('uncertain')").count() == 1
         set_slider(page, "segment-area", 0)
         text_becomes(page, SUMMARY, "4 glands")
-        set_slider(page, "segment-area", 100)
+        set_slider(page, "segment-area", 101)
         text_becomes(page, SUMMARY, "3 glands")
+        assert page.input_value("#segment-area input[type=range]") == page.input_value("#segment-area input[type=number]")
         assert server.network.runs == runs
-
-        page.click(f"{ROWS}:nth-child(2)")
-        assert page.get_attribute(f"{ROWS}:nth-child(2)", "aria-selected") == "true"
-        chosen = page.get_attribute(f"{ROWS}:nth-child(2)", "data-gland")
-        assert [g.get_attribute("data-gland") for g in page.locator(".gl-outlines g.gl-selected").all()] == [chosen] * 2
-        assert "Gland 2: gland" in page.inner_text(READOUT)  # the number in the table and in the downloads
 
         archive = saved(page, "#download-zip", tmp_path)
         singles = [saved(page, f"#download-{kind}", tmp_path) for kind in ("mask", "confidence", "geojson", "csv")]
@@ -137,238 +100,183 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
         assert json.loads(opened.read("settings.json"))["unsure_below"] == 0.85
 
 
-def test_an_example_runs_by_keyboard_and_the_pictures_are_read_by_keyboard_and_mouse(chromium, server):
+def in_window(page, x, y, size):
+    left, top = on_screen(page, x, y)
+    return 0 <= left <= size[0] and 0 <= top <= size[1]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_row_leads_to_its_gland_and_a_gland_to_its_row(chromium, server, picture_file, size):
+    pixels = np.concatenate([discs(10), np.full((1200, 260, 3), 240, np.uint8)])
+    pixels[1300:1340, 100:140] = 10  # far below: out of sight until it is looked for
+    with visit(chromium, server.url, *size) as page:
+        segment(page, picture_file(pixels, "tall.png"))
+        assert page.locator(ROWS).all_inner_texts()[10].split()[0] == "11"
+        page.locator(ROWS).nth(10).locator("td").nth(3).click()  # which scrolls the table, and the page
+        assert page.get_attribute(STAGE, "data-selected") == "11"
+        left, top, right, bottom = settled(page)
+        assert left < 100 < 140 < right
+        assert top < 1300 < 1340 < bottom < 1400  # near
+        assert in_window(page, 100, 1300, size)
+        assert in_window(page, 140, 1340, size)
+        assert page.inner_text(READOUT).startswith(
+            "Gland 11: gland, 400 µm², mean confidence 99 %, 0 % of its pixels below 75 %")
+        assert not page.locator("#segment-stage .gl-minimap").is_hidden()
+        zoomed = float(page.inner_text("#segment-stage .gl-zoom").removesuffix(" %"))
+        box = page.locator(STAGE).bounding_box()
+        assert zoomed == pytest.approx(100 * box["width"] / (right - left), rel=0.02)  # of the file's pixels
+
+        page.focus(f"{ROWS}:nth-child(11)")
+        page.keyboard.press("ArrowUp")
+        assert page.get_attribute(f"{ROWS}:nth-child(10)", "aria-selected") == "true"
+        page.hover(f"{ROWS}:nth-child(10) td:nth-child(4)")
+        assert page.get_attribute(STAGE, "data-hovered") == "10"
+        page.click("#segment-stage [data-zoom=fit]")
+        page.locator(STAGE).scroll_into_view_if_needed()
+        page.wait_for_timeout(300)
+        page.mouse.move(*on_screen(page, 78, 50))
+        text_becomes(page, READOUT, "gland 2")
+        assert page.get_attribute(f"{ROWS}:nth-child(2)", "class") == "gl-hovered"
+        assert re.search(r"x 7\d, y \d+ px: gland, confidence 9\d % · gland 2: 31\d µm²", page.inner_text(READOUT))
+        page.mouse.click(*on_screen(page, 78, 50))
+        assert page.get_attribute(f"{ROWS}:nth-child(2)", "aria-selected") == "true"
+        page.mouse.move(*on_screen(page, 200, 900))
+        assert "gland 2" not in page.inner_text(READOUT)  # the read-out goes with its gland
+        page.mouse.move(2, 2)
+        assert page.inner_text(READOUT).startswith("Gland 2: ")
+        page.focus(STAGE)
+        page.keyboard.press("Escape")
+        assert page.inner_text(READOUT).startswith(("Click a gland", "Tap a gland"))
+
+
+def test_the_table_sorts_filters_and_sums_what_is_selected(chromium, server, picture_file):
+    pixels = np.minimum(discs(2), np.roll(discs(1, radius=10, darkness=0.6), 120, axis=1))
+    with visit(chromium, server.url) as page:
+        segment(page, picture_file(pixels))
+        set_slider(page, "segment-area", 0)
+        assert page.locator(ROWS).count() == 3
+        page.click("#segment-stage [data-sort=area]")
+        areas = [float(cell) for cell in page.locator(f"{ROWS} td:nth-child(4)").all_inner_texts()]
+        assert areas == sorted(areas)
+        page.click("#segment-stage [data-sort=area]")
+        assert [float(cell) for cell in page.locator(f"{ROWS} td:nth-child(4)").all_inner_texts()] == areas[::-1]
+        for column, text, count in (("area", "100", 2), ("area", "< 100", 1), ("area", "50-100", 1), ("mean", "<80", 1),
+                                    ("class", "stroma", 0), ("remarks", "uncert", 1)):
+            page.fill(f"[data-filter={column}]", text)
+            assert page.locator(ROWS).count() == count
+            page.fill(f"[data-filter={column}]", "")
+        page.fill("[data-filter=area]", "many")
+        assert page.get_attribute("[data-filter=area]", "aria-invalid") == "true"
+        page.fill("[data-filter=area]", "100")
+        text_becomes(page, SUMMARY, "2 shown by the filters")
+        page.click("#segment-stage .gl-all")
+        assert page.inner_text(SUM).startswith("2 selected · 628 µm² · 89 % of the gland area")  # 2 · 1257 px of 0.5 µm
+        page.fill("[data-filter=area]", "")
+        page.click(f"{ROWS}:nth-child(1) td:nth-child(4)")
+        page.click(f"{ROWS}:nth-child(3) td:nth-child(4)", modifiers=["Control"])
+        assert page.inner_text(SUM).startswith("2 selected")
+        page.click(f"{ROWS}:nth-child(3) input")
+        assert page.inner_text(SUM).startswith("1 selected")
+
+
+def stage_pixels(page):
+    """What the stage shows, uint8 [H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(page.locator(STAGE).screenshot())).convert("RGB")).astype(int)
+
+
+def test_layers_switch_and_outlines_stay_thin_at_any_zoom(chromium, server, picture_file):
+    pixels = discs(3)
+    pixels[120:160, 100:140] = 122  # a guess
+    with visit(chromium, server.url) as page:
+        segment(page, picture_file(pixels))
+        page.mouse.move(2, 2)
+        settled(page)
+        whole = stage_pixels(page)
+        page.fill("#segment-stage .gl-opacity", "0")
+        settled(page)
+        bare = stage_pixels(page)
+        tinted = np.abs(whole - bare).sum(axis=2) > 30
+        x, y = (round(value - corner) for value, corner in zip(
+            on_screen(page, 120, 140), page.locator(STAGE).bounding_box().values(), strict=False))
+        assert tinted[y - 30:y - 15, x - 20:x + 20].all()  # above its number
+        page.select_option("#segment-stage .gl-layer", "map")
+        page.fill("#segment-stage .gl-opacity", "100")
+        text_becomes(page, "#segment-stage .gl-key", "100 % confidence, hatched below 75 %")
+        settled(page)
+        assert (np.abs(stage_pixels(page) - bare).sum(axis=2) > 30).mean() > 0.3
+        page.select_option("#segment-stage .gl-layer", "off")
+        page.uncheck("#segment-stage .gl-numbers")
+        page.uncheck("#segment-stage .gl-outlines")
+        settled(page)
+
+        def outline_width():
+            """Of the first disc's left rim, in pixels of the screen."""
+            x, y = (round(value - corner) for value, corner in zip(
+                on_screen(page, 6, 50), page.locator(STAGE).bounding_box().values(), strict=False))
+            seen = []
+            for switch in (page.check, page.uncheck):
+                switch("#segment-stage .gl-outlines")
+                page.mouse.move(2, 2)
+                page.wait_for_timeout(150)
+                seen.append(stage_pixels(page)[y, max(x - 15, 0):x + 15])
+            return (np.abs(seen[0] - seen[1]).sum(axis=1) > 60).sum()
+
+        assert 1 <= outline_width() <= 6
+        page.mouse.move(*on_screen(page, 6, 50))
+        page.keyboard.down("Control")
+        page.mouse.wheel(0, -480)
+        page.keyboard.up("Control")  # five times as large
+        assert 1 <= outline_width() <= 6
+        bar = page.locator("#segment-stage .gl-scale-bar").bounding_box()["width"]
+        length = float(page.inner_text("#segment-stage .gl-scale-text").removesuffix(" µm"))
+        left, _, right, _ = settled(page)
+        assert bar == pytest.approx(length / 0.5 / (right - left) * page.locator(STAGE).bounding_box()["width"], rel=0.05)
+        assert right - left < 150
+        page.click("#segment-stage [data-zoom=full]")
+        text_becomes(page, "#segment-stage .gl-zoom", "100 %")
+        page.focus(STAGE)
+        page.keyboard.press("0")
+        assert settled(page)[1] == 0
+
+
+def test_everything_works_by_keyboard(chromium, server):
     with visit(chromium, server.url) as page:
         page.focus("#segment-examples [data-example='0']")
         page.keyboard.press("Enter")
-        page.wait_for_selector("#segment-viewer .gl-body[data-state=result]")
+        page.wait_for_selector("#segment-stage [data-state=result]")
         assert page.input_value("#segment-mpp :is(input, textarea)") == "0.62"  # from the file
         text_becomes(page, "#segment-status", "Segmented in")
-        page.focus(".gl-panel[data-panel=contours] .gl-stage")
+        page.focus(STAGE)
         page.keyboard.press("ArrowRight")
-        assert re.search(r"x \d+, y \d+: (gland|background), confidence \d+ %", page.inner_text(READOUT))
-        assert page.locator(".gl-cross:visible").count() == 2
+        assert re.search(r"x \d+, y \d+ px: (gland|background), confidence \d+ %", page.inner_text(READOUT))
+        whole = settled(page)
         page.keyboard.press("+")
-        assert page.inner_text("#segment-viewer .gl-zoom") == "150 %"
+        closer = settled(page)
+        assert closer[2] - closer[0] == pytest.approx((whole[2] - whole[0]) / 1.5, rel=0.01)
         page.keyboard.press("0")
-        box = page.locator(".gl-panel[data-panel=confidence] .gl-stage").bounding_box()
-        page.mouse.move(box["x"] + 5, box["y"] + 5)
-        assert page.inner_text(READOUT).startswith("x 6, y ") or page.inner_text(READOUT).startswith("x ")
-        if page.locator(ROWS).count() > 1:
-            page.focus(f"{ROWS}:nth-child(1)")
-            page.keyboard.press("ArrowDown")
-            assert page.get_attribute(f"{ROWS}:nth-child(2)", "aria-selected") == "true"
-            page.keyboard.press("Escape")
-            assert page.locator(f"{ROWS}[aria-selected=true]").count() == 0
+        page.keyboard.press("n")
+        assert page.get_attribute(STAGE, "data-selected") == page.get_attribute(f"{ROWS}:nth-child(1)", "data-gland")
+        page.keyboard.press("a")
+        assert page.locator(f"{ROWS} .gl-badge:text('accepted')").count() == 1
+        page.keyboard.press("r")
+        assert "1 rejected" in page.inner_text(SUMMARY)
+        page.keyboard.press("r")
+        assert "rejected" not in page.inner_text(SUMMARY)
+        page.focus(f"{ROWS}:nth-child(1)")
+        page.keyboard.press("Escape")
+        assert page.locator(f"{ROWS}[aria-selected=true]").count() == 0
 
 
-def test_pointing_reads_the_class_and_confidence_of_that_very_pixel_and_clicking_selects(chromium, server, picture_file):
-    with visit(chromium, server.url) as page:
-        segment(page, three_glands(picture_file))
-        stage = page.locator(".gl-panel[data-panel=contours] .gl-stage")
-        stage.scroll_into_view_if_needed()
-        box = stage.bounding_box()
-
-        def point(x, y):
-            page.mouse.move(box["x"] + (x + 0.5) / 260 * box["width"], box["y"] + (y + 0.5) / 200 * box["height"])
-            return page.inner_text(READOUT)
-
-        assert re.fullmatch(r"x 2\d, y 5\d: gland, confidence 99 % · gland \d", point(26, 50))
-        assert re.fullmatch(r"x 13\d, y 12\d: background, confidence 99 %", point(130, 120))
-        assert re.fullmatch(r"x 14\d, y 5\d: gland, confidence 7\d % · gland \d", point(146, 50))
-        page.mouse.click(box["x"] + 26.5 / 260 * box["width"], box["y"] + 50.5 / 200 * box["height"])
-        assert page.locator(f"{ROWS}[aria-selected=true]").count() == 1
-        page.click("#segment-viewer [data-sort=area]")
-        areas = [float(cell.replace(",", "")) for cell in page.locator(f"{ROWS} td:nth-child(3)").all_inner_texts()]
-        assert areas == sorted(areas)
-        assert page.locator(f"{ROWS}[aria-selected=true]").count() == 1
-
-
-def stroke(page, points):
-    ink = page.locator("#annotator .gl-ink")
-    ink.scroll_into_view_if_needed()
-    box = ink.bounding_box()
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=3)
-    page.mouse.up()
-
-
-def test_annotating_ends_in_a_row_that_build_dataset_accepts(chromium, server, picture_file, tmp_path):
-    with visit(chromium, server.url) as page:
-        page.get_by_role("tab", name="Annotate").click()
-        upload(page, picture_file(discs(3), "biopsy.png"), "annotate")
-        page.wait_for_selector("#annotator .gl-stage", state="visible")
-        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
-        page.click("#annotate-save-rows")
-        text_becomes(page, "#annotate-status", "Nothing has been drawn yet")
-        stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
-        text_becomes(page, "#annotate-budget", "1 gland outlined")
-        page.keyboard.press("2")
-        page.keyboard.press("b")
-        stroke(page, [(0.1, 0.7), (0.6, 0.8)])
-        page.wait_for_function("!/ 0.00 % stroma/.test(document.querySelector('#annotate-budget').textContent)")
-        page.click("#annotator .gl-undo")
-        text_becomes(page, "#annotate-budget", " 0.00 % stroma")
-        stroke(page, [(0.1, 0.7), (0.6, 0.8)])
-        page.wait_for_function("!/ 0.00 % stroma/.test(document.querySelector('#annotate-budget').textContent)")
-
-        page.click("#annotate-start")
-        page.wait_for_selector("#annotator .gl-uncertainty-bar", state="visible")
-        text_becomes(page, "#annotate-budget", "1 gland outlined")  # the drawing is still there
-        page.fill("#annotate-mpp :is(input, textarea)", "0.5")
-        page.fill("#annotate-patient-id :is(input, textarea)", "P07")
-        page.fill("#annotate-image-id :is(input, textarea)", "../evil")
-        page.click("#annotate-save-mask")
-        text_becomes(page, "#annotate-status", "image id may hold letters")
-        page.fill("#annotate-image-id :is(input, textarea)", "biopsy-1")
-        mask = np.asarray(Image.open(saved(page, "#annotate-save-mask", tmp_path)))
-        archive = saved(page, "#annotate-save-rows", tmp_path)
-    with zipfile.ZipFile(archive) as opened:
-        opened.extractall(tmp_path / "row")
-    assert run_command("build_dataset", ["folder", "--root", str(tmp_path / "row" / "annotations"), "--style", "as-is",
-                                         "--out", str(tmp_path / "built")]) == 0
-    (row,) = load_local(tmp_path / "built")["train"]
-    sparse = np.asarray(row["sparse_mask"])
-    assert np.array_equal(sparse, mask)
-    assert set(np.unique(sparse)) == {0, 1, 255}
-    outlined = np.zeros(sparse.shape, bool)
-    outlined[24:76, 5:47] = True
-    assert ((sparse == 1) ^ outlined).sum() < 0.08 * outlined.sum()
-    assert (sparse == 0).sum() > 300
-    assert (row["image_id"], row["patient_id"], row["annotated_glands"], row["mpp"]) == ("biopsy-1", "P07", 1, 0.5)
-    assert np.array_equal(np.asarray(row["image"]), discs(3))
-
-
-def annotate(page, path):
-    page.get_by_role("tab", name="Annotate").click()
-    upload(page, path, "annotate")
-    page.wait_for_selector("#annotator .gl-stage", state="visible")
-    text_becomes(page, "#annotate-status", "Ready: outline a gland")
-
-
-def drawn_mask(page, folder):
-    return np.asarray(Image.open(saved(page, "#annotate-save-mask", folder)))
-
-
-AROUND_THE_FIRST = [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)]
-
-
-def test_a_drawing_outlives_a_reload_and_comes_back_with_its_picture(chromium, server, picture_file, tmp_path):
-    with visit(chromium, server.url) as page:
-        questions = []
-        page.on("dialog", lambda dialog: (questions.append(dialog.type), dialog.accept()))
-        annotate(page, picture_file(discs(3), "biopsy.png"))
-        stroke(page, AROUND_THE_FIRST)
-        text_becomes(page, "#annotate-budget", "1 gland outlined")
+def test_an_example_result_is_there_before_anything_is_uploaded(chromium, tmp_path):
+    demo = dark_demo(tmp_path / "space")
+    demo.prepare_example(examples()[0].path)
+    with serving(demo) as url, visit(chromium, url) as page:
+        page.wait_for_selector(ROWS)
+        text_becomes(page, "#segment-status", "An example result")
+        runs = demo.model.segmenter.model.runs
         page.reload()
-        page.wait_for_selector("#segment-examples [data-example='0']")
-        assert questions == ["beforeunload"]
-        page.get_by_role("tab", name="Annotate").click()
-        text_becomes(page, "#annotate-budget", "1 gland outlined")  # without loading anything
-        text_becomes(page, "#annotator .gl-readout", "still in this browser")
-        kept = drawn_mask(page, tmp_path)
-        assert (kept == 1).sum() > 1000
-        page.reload()  # downloaded, so nothing is asked
-        page.wait_for_selector("#segment-examples [data-example='0']")
-        assert questions == ["beforeunload"]
-
-        annotate(page, picture_file(discs(1), "other.png"))
-        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
-        upload(page, picture_file(discs(3), "under another name.png"), "annotate")
-        text_becomes(page, "#annotate-budget", "1 gland outlined")
-        assert np.array_equal(drawn_mask(page, tmp_path), kept)
-        server.demo.store._entries.clear()  # the server has forgotten it
-        page.reload()
-        page.wait_for_selector("#segment-examples [data-example='0']")
-        page.get_by_role("tab", name="Annotate").click()
-        text_becomes(page, "#annotate-status", "your drawing is still in this browser")
-
-
-def test_another_picture_is_asked_about_while_the_drawing_is_not_downloaded(chromium, server, picture_file, tmp_path):
-    with visit(chromium, server.url) as page:
-        answers, questions = [], []
-
-        def answer(dialog):
-            questions.append(dialog.message)
-            if answers.pop(0):
-                dialog.accept()
-            else:
-                dialog.dismiss()
-
-        page.on("dialog", answer)
-        annotate(page, picture_file(discs(3), "biopsy.png"))
-        page.click("#annotate-examples [data-example='0']")  # nothing drawn: not asked
-        page.wait_for_function("document.querySelector('#annotator .gl-image').alt.startsWith('1-benign')")
-        upload(page, picture_file(discs(3), "biopsy.png"), "annotate")
-        page.wait_for_function("document.querySelector('#annotator .gl-image').alt.startsWith('biopsy')")
-        assert questions == []
-        stroke(page, AROUND_THE_FIRST)
-        text_becomes(page, "#annotate-budget", "1 gland outlined")
-        answers += [False, False, False]
-        page.click("#annotate-examples [data-example='0']")
-        page.click("#annotate-reuse")
-        upload(page, picture_file(discs(1), "other.png"), "annotate")
-        assert len(questions) == 3
-        assert "Your drawing on biopsy.png has not been downloaded" in questions[0]
-        text_becomes(page, "#annotate-budget", "1 gland outlined")
-        assert page.get_attribute("#annotator .gl-image", "alt").startswith("biopsy")
-        answers.append(True)
-        upload(page, picture_file(discs(1), "other.png"), "annotate")
-        page.wait_for_function("document.querySelector('#annotator .gl-image').alt.startsWith('other')")
-        assert len(questions) == 4
-
-
-def test_a_saved_mask_loads_back_and_one_of_another_picture_does_not(chromium, server, picture_file, tmp_path):
-    mask = np.full((200, 260), 255, np.uint8)
-    mask[30:70, 6:46], mask[120:126, 30:200] = 1, 0
-    load = "#annotator .gl-load input"
-    with visit(chromium, server.url) as page:
-        annotate(page, picture_file(discs(3), "biopsy.png"))
-        for wrong, words in ((mask[:100], "has 260 × 100 px, the picture 260 × 200"),
-                             (np.where(mask == 1, 7, mask), "other values"), (discs(3), "other values")):
-            page.set_input_files(load, str(picture_file(wrong.astype(np.uint8), "wrong.png")))
-            text_becomes(page, "#annotator .gl-readout", words)
-        (tmp_path / "notes.png").write_text("no picture")
-        page.set_input_files(load, str(tmp_path / "notes.png"))
-        text_becomes(page, "#annotator .gl-readout", "no picture file")
-        page.set_input_files(load, str(picture_file(mask, "saved.png")))
-        text_becomes(page, "#annotate-budget", "1 gland outlined")
-        assert np.array_equal(drawn_mask(page, tmp_path), mask)
-        page.click("#annotator .gl-undo")
-        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
-
-
-def test_drawing_works_where_the_picture_is_zoomed_and_moved(chromium, server, picture_file, tmp_path):
-    with visit(chromium, server.url) as page:
-        annotate(page, picture_file(discs(3), "biopsy.png"))
-        stage = page.locator("#annotator .gl-stage")
-        stage.focus()
-        page.keyboard.press("+")
-        page.keyboard.press("+")
-        assert page.inner_text("#annotator .gl-zoom") == "225 %"
-        page.keyboard.press("m")
-        stage.scroll_into_view_if_needed()
-        box = stage.bounding_box()
-        page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
-        page.mouse.down()
-        page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.9 * box["height"], steps=5)  # to the top left corner
-        page.mouse.up()
-        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
-        page.keyboard.press("o")
-        places = [(box["x"] + 2.25 * x * box["width"], box["y"] + 2.25 * y * box["height"]) for x, y in AROUND_THE_FIRST]
-        page.mouse.move(*places[0])
-        page.mouse.down()
-        for place in places[1:]:
-            page.mouse.move(*place, steps=3)
-        page.mouse.up()
-        text_becomes(page, "#annotate-budget", "1 gland outlined")
-        drawn = drawn_mask(page, tmp_path) == 1
-    expected = np.zeros(drawn.shape, bool)
-    expected[24:76, 5:47] = True
-    assert (drawn ^ expected).sum() < 0.04 * expected.sum()
+        page.wait_for_selector(ROWS)
+        assert demo.model.segmenter.model.runs == runs
 
 
 def test_a_hostile_model_shows_its_words_and_nothing_else(chromium, tmp_path):
@@ -376,7 +284,7 @@ def test_a_hostile_model_shows_its_words_and_nothing_else(chromium, tmp_path):
     with serving(demo) as url, visit(chromium, url) as page:  # which fails on any request to elsewhere
         page.on("dialog", lambda dialog: pytest.fail(dialog.message))
         page.click("#segment-examples [data-example='0']")
-        page.wait_for_selector("#segment-viewer .gl-body[data-state=result]")
+        page.wait_for_selector("#segment-stage [data-state=result]")
         for tab in ("Annotate", "About"):
             page.get_by_role("tab", name=tab).click()
         page.wait_for_selector("text=/Classes: 0 background/")
@@ -391,25 +299,11 @@ def test_when_the_server_is_full_the_page_says_so(chromium, picture_file):
     try:
         with visit(chromium, running.url) as page:
             upload(page, picture_file(noise, "first.png"))
-            text_becomes(page, "#segment-viewer .gl-name", "first.png")
+            text_becomes(page, "#segment-stage .gl-name", "first.png")
             upload(page, picture_file(noise[::-1], "second.png"))
             page.wait_for_selector("text=/holds 1 MB of its visitors' pictures/")
     finally:
         running.close()
-
-
-def test_drawing_by_keyboard_alone(chromium, server, picture_file):
-    with visit(chromium, server.url) as page:
-        page.get_by_role("tab", name="Annotate").click()
-        upload(page, picture_file(discs(1)), "annotate")
-        page.wait_for_selector("#annotator .gl-stage", state="visible")
-        page.focus("#annotator .gl-stage")
-        page.keyboard.press("Enter")
-        for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):
-            for _ in range(3):
-                page.keyboard.press(f"Shift+{key}")
-        page.keyboard.press("Enter")
-        text_becomes(page, "#annotate-budget", "1 gland outlined")
 
 
 def test_bad_files_get_a_message_in_the_page_and_the_next_picture_works(chromium, server, picture_file, tmp_path):
@@ -429,7 +323,7 @@ def test_bad_files_get_a_message_in_the_page_and_the_next_picture_works(chromium
         page.fill("#segment-mpp :is(input, textarea)", "")
         page.click("#segment-start")
         text_becomes(page, "#segment-status", "No pixel size given")
-        text_becomes(page, "#segment-viewer .gl-table thead", "Area (px²)")
+        text_becomes(page, "#segment-stage .gl-table thead", "Area (px²)")
 
 
 def test_a_file_that_is_too_large_is_refused_with_the_limit(chromium, picture_file):
@@ -521,29 +415,27 @@ def test_a_new_picture_calls_off_the_run_of_the_last_one(chromium, own_server, p
         page.click("#segment-start")
         assert until(lambda: network.runs == 1)
         upload(page, picture_file(discs(3), "second.png"))
-        text_becomes(page, "#segment-viewer .gl-name", "second.png")
+        text_becomes(page, "#segment-stage .gl-name", "second.png")
         page.wait_for_selector("#segment-cancel", state="hidden")
         network.gate.set()
         own_server.demo.runner.start(lambda job: None, _job()).result(60)  # the first run is over
         page.click("#segment-start")
         text_becomes(page, SUMMARY, "3 glands")
-        assert "second.png" in page.inner_text("#segment-viewer .gl-name")
+        assert "second.png" in page.inner_text("#segment-stage .gl-name")
         assert until(lambda: not own_server.demo.tickets._running)
 
 
 def test_strokes_drawn_while_the_model_works_are_kept(chromium, own_server, picture_file, tmp_path):
     network = own_server.network
     with visit(chromium, own_server.url) as page:
-        page.get_by_role("tab", name="Annotate").click()
-        upload(page, picture_file(discs(3), "biopsy.png"), "annotate")
-        page.wait_for_selector("#annotator .gl-stage", state="visible")
+        annotate(page, picture_file(discs(3), "biopsy.png"))
         network.gate.clear()
         page.click("#annotate-start")
         assert until(lambda: network.runs == 1)
-        stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
+        stroke(page, AROUND_THE_FIRST)
         text_becomes(page, "#annotate-budget", "1 gland outlined")
         network.gate.set()
-        page.wait_for_selector("#annotator .gl-uncertainty-bar", state="visible")
+        page.wait_for_selector("#annotate-stage .gl-layers", state="visible")
         assert (np.asarray(Image.open(saved(page, "#annotate-save-mask", tmp_path))) == 1).sum() > 1000
 
 
@@ -568,7 +460,7 @@ def test_a_result_that_is_no_longer_kept_says_so(chromium, own_server, picture_f
     with visit(chromium, own_server.url) as page:
         segment(page, picture_file(discs(1)))
         own_server.demo.store._entries.clear()
-        set_slider(page, "segment-uncertain", 80)
+        page.click("#download-csv")
         text_becomes(page, "#segment-status", "no longer kept")
 
 
@@ -594,7 +486,7 @@ def test_nothing_lacks_a_name(chromium, server, picture_file):
     with visit(chromium, server.url) as page:
         segment(page, three_glands(picture_file))
         assert page.evaluate(nameless) == []
-        assert "outlines of 3 glands" in page.get_attribute("#segment-viewer .gl-image", "alt")
+        assert "outlines of 3 glands" in page.get_attribute(STAGE, "aria-label")
         assert page.evaluate("document.documentElement.lang") != ""
         for tab in ("Annotate", "About"):
             page.get_by_role("tab", name=tab).click()
@@ -609,12 +501,10 @@ def test_without_a_model_the_page_says_how_to_give_one_and_annotating_works(chro
         assert "HF_GLAND_MODEL=" in text
         assert "make demo" in text
         upload(page, picture_file(discs(1)))
-        page.wait_for_selector("#segment-viewer .gl-body[data-state=picture]")
+        page.wait_for_selector("#segment-stage [data-state=picture]")
         assert page.is_disabled("#segment-start")
-        page.get_by_role("tab", name="Annotate").click()
-        upload(page, picture_file(discs(1)), "annotate")
-        page.wait_for_selector("#annotator .gl-stage", state="visible")
-        stroke(page, [(0.02, 0.12), (0.18, 0.12), (0.18, 0.38), (0.02, 0.38)])
+        annotate(page, picture_file(discs(1)))
+        stroke(page, AROUND_THE_FIRST)
         text_becomes(page, "#annotate-budget", "1 gland outlined")
 
 

@@ -41,12 +41,13 @@ def test_a_jpeg_beyond_the_decoding_limit_is_decoded_at_a_fraction_of_its_size(p
     assert np.abs(picture.rgb.astype(int) - (200, 120, 160)).max() <= 3
 
 
-def test_a_jpeg_lying_on_its_side_is_turned_upright(tmp_path):
+def test_a_jpeg_lying_on_its_side_is_read_as_it_is_stored_as_predict_does(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(noise(64, 96)).save(tmp_path / "a.jpg", exif=exif)
     picture = read_picture(tmp_path / "a.jpg", Limits())
-    assert picture.rgb.shape[:2] == picture.full_hw == (96, 64)
+    assert picture.rgb.shape[:2] == picture.full_hw == (64, 96)
+    assert "as stored, without the camera's orientation tag (6)" in picture.notes[0]
 
 
 @pytest.mark.parametrize(("pixels", "mode", "words"), [

@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
-from gland_space.analysis import Choice, analyse
-from gland_space.view import choice_view, picture_view, result_view, svg_path
+from gland_space.analysis import analyse
+from gland_space.view import stage_view, svg_path
 from PIL import Image
 from space_tools import discs
 
@@ -31,7 +31,7 @@ def analysed(demo, pixels, mpp=0.5):
 def test_the_browser_gets_every_pixels_gland_and_confidence(make_demo):
     pixels = discs(10)
     analysis = analysed(make_demo(), pixels)
-    view = result_view(analysis)
+    view = stage_view(analysis.picture, analysis)
     kind, data = decoded(view["data"])
     assert kind == "png"
     ids = numbers(data)
@@ -40,7 +40,7 @@ def test_the_browser_gets_every_pixels_gland_and_confidence(make_demo):
     assert decoded(view["image"])[1].shape == pixels.shape
     assert [c["name"] for c in view["classes"]] == ["background", "gland"]
     assert view["classes"][1]["colour"] == "#" + bytes(class_colour(1)).hex()
-    assert (len(view["ramp"]), view["lowest"], view["unit"]) == (256, 0.5, "µm")
+    assert (len(view["ramp"]), view["lowest"], view["unit"], view["mpp"]) == (256, 0.5, "µm", 0.5)
     json.dumps(view, allow_nan=False)
 
 
@@ -74,11 +74,12 @@ def test_outlines_enclose_exactly_their_pixels():
 
 def test_each_gland_comes_with_its_outline_and_measures(make_demo):
     analysis = analysed(make_demo(), discs(3))
-    view = result_view(analysis)
+    view = stage_view(analysis.picture, analysis)
     for shown, gland in zip(view["glands"], analysis.prediction.glands, strict=True):
         assert np.array_equal(filled(shown["outline"], (200, 260)), analysis.prediction.instances == gland.id)
         assert shown["area"] == pytest.approx(gland.area_um2, abs=0.1)
-    in_px = result_view(analysed(make_demo(), discs(3), mpp=None))
+    unknown = analysed(make_demo(), discs(3), mpp=None)
+    in_px = stage_view(unknown.picture, unknown)
     assert in_px["unit"] == "px"
     assert in_px["glands"][0]["area"] == analysis.prediction.glands[0].area_px
 
@@ -86,33 +87,22 @@ def test_each_gland_comes_with_its_outline_and_measures(make_demo):
 def test_a_large_picture_is_shown_smaller_with_the_same_glands(make_demo):
     pixels = np.tile(discs(4), (1, 9, 1))
     analysis = analysed(make_demo(), pixels)
-    view = result_view(analysis)
+    view = stage_view(analysis.picture, analysis)
     assert (view["width"], view["full"]) == (2048, [2340, 200])
     assert set(np.unique(numbers(decoded(view["data"])[1]))) == {0, *(g["id"] for g in view["glands"])}
     assert all(gland["outline"] for gland in view["glands"])
 
 
 def test_a_picture_alone_has_no_glands_yet():
-    view = picture_view(Picture(discs(2), "a.png", (200, 260)))
-    assert (view["data"], view["glands"], view["width"], view["height"]) == (None, [], 260, 200)
+    view = stage_view(Picture(discs(2), "a.png", (200, 260), mpp=0.4))
+    assert (view["data"], view["glands"], view["width"], view["height"], view["mpp"]) == (None, [], 260, 200, 0.4)
 
 
-def test_the_sliders_change_what_is_kept_uncertain_and_said(make_demo):
-    pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.6), 120, axis=1))
-    analysis = analysed(make_demo(), pixels)
-    view = choice_view("key", analysis, Choice(uncertain_below=0.85, min_area=200))
-    assert view["view"] == "key"
-    assert len(view["kept"]) == 3
-    assert len(view["uncertain"]) == 1
-    assert "3 glands" in view["summary"]
-    assert "1 uncertain (below 85 %)" in view["summary"]
-    nothing = choice_view("key", analysis, Choice(min_area=1e6))
-    assert (nothing["kept"], nothing["uncertain"]) == ([], [])
-    assert "3 smaller glands left out" in nothing["summary"]
-    json.dumps(view, allow_nan=False)
-
-
-def test_an_empty_picture_says_so(make_demo):
-    analysis = analysed(make_demo(), discs(0))
-    assert choice_view("key", analysis, Choice())["summary"] == "No gland found in this picture."
-    assert result_view(analysis)["glands"] == []
+def test_no_pixels_number_is_lost_where_regions_are_more_than_two_bytes_count(make_demo):
+    pixels = np.full((700, 700, 3), 240, np.uint8)
+    pixels[::2, ::2] = 10  # 122,500 regions of one pixel; what is shown is numbered anew
+    demo = make_demo(smallest_gland_px=0, max_glands=50)
+    analysis = analyse(demo.model, Picture(pixels, "a.png", (700, 700)), None, demo.limits)
+    shown = numbers(decoded(stage_view(analysis.picture, analysis)["data"])[1])
+    assert np.array_equal(np.unique(shown), np.arange(51))
+    assert [gland.id for gland in analysis.prediction.glands] == list(range(1, 51))

@@ -1,141 +1,244 @@
-// What the result view and the drawing area share, put before the script of either: finding parts, reading pixels, and
-// stages: boxes of equal shape, each with a `.gl-layer` of pictures over each other, that zoom and pan as one.
+// The stage: one canvas with a picture and layers over it, and one way to zoom, pan and draw. Both tabs have one; the
+// parts that follow (glands.js, drawing.js) put layers on it, and start.js fills it. Places are [x, y] in pixels of the
+// picture as the server sent it, of which a file may have more (`view.full`). `element`, `props`, `server` and `trigger`
+// are gradio's.
 const find = (selector) => element.querySelector(selector);
 const all = (selector) => [...element.querySelectorAll(selector)];
+const mode = element.closest(".gl-annotate") ? "annotate" : "segment";
+const stage = find(".gl-stage"), screen = find(".gl-canvas"), minimap = find(".gl-minimap"), readout = find(".gl-readout");
+const TOUCH = matchMedia("(pointer: coarse)").matches, CALM = matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+let view = null, key = null, picture = null;  // what the server sent, under which key, and its decoded image
+let mpp = null;  // µm per pixel of the file
+let at = { scale: 1, x: 0, y: 0 };  // pixels of the screen per pixel of the picture; its place at the stage's top left corner
+let cursor = null;  // the place that the keyboard or the pointer reads
+const layers = [];  // functions (context, unit), drawn in this order in places of the picture; unit: one pixel of the screen
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 function make(name, properties = {}, ...children) {
   const node = Object.assign(document.createElement(name), properties);
   node.append(...children);
   return node;
 }
-
-function shape(name, attributes, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
+const blank = (width, height) => make("canvas", { width, height });
+const rgb = (colour) => [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
+const percent = (share) => `${(100 * share).toFixed(0)} %`;
+const number = (value) => value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 });
 
 // A picture's values as they are in its file: RGBA bytes, width and height.
 async function pixels(blob) {
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
-  const { width, height } = bitmap, canvas = make("canvas", { width, height });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const { width, height } = bitmap, context = blank(width, height).getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
   return { width, height, data: context.getImageData(0, 0, width, height).data };
 }
 const blobOf = async (uri) => (await fetch(uri)).blob();
-
-// size(): [width, height] of the picture, or null. Called with places in the picture's pixels: hover(place or null),
-// tap(place); zoomed() after every change of the zoom; key(event): true where it was understood. With `draw` (begin, move,
-// end, cancel), one pointer draws unless pans() says that it moves the picture; a second finger always zooms.
-function makeStages(stages, { size, hover = () => {}, tap = () => {}, zoomed = () => {}, key = () => false, draw = null,
-  pans = () => !draw }) {
-  let zoom = { scale: 1, x: 0, y: 0 };
-
-  function set(next) {
-    const scale = Math.min(Math.max(next.scale, 1), 16), bound = (value) => Math.min(Math.max(value, 1 - scale), 0);
-    zoom = { scale, x: bound(next.x), y: bound(next.y) };
-    for (const stage of stages) {
-      stage.querySelector(".gl-layer").style.transform = `translate(${100 * zoom.x}%, ${100 * zoom.y}%) scale(${scale})`;
-      stage.classList.toggle("gl-zoomed", scale > 1);
-    }
-    find(".gl-zoom").textContent = `${Math.round(100 * scale)} %`;
-    zoomed();
-  }
-  function at(factor, x = 0.5, y = 0.5) {
-    const scale = Math.min(Math.max(zoom.scale * factor, 1), 16), ratio = scale / zoom.scale;
-    set({ scale, x: x - (x - zoom.x) * ratio, y: y - (y - zoom.y) * ratio });
-  }
-  const fit = () => set({ scale: 1, x: 0, y: 0 });
-  function locate(event, stage) {
-    const box = stage.getBoundingClientRect(), [width, height] = size();
-    return [((event.clientX - box.left) / box.width - zoom.x) / zoom.scale * width,
-      ((event.clientY - box.top) / box.height - zoom.y) / zoom.scale * height];
-  }
-  // Where a place of the picture lies on a stage, in px of the screen.
-  function onStage([x, y], stage) {
-    const box = stage.getBoundingClientRect(), [width, height] = size();
-    return [(x / width * zoom.scale + zoom.x) * box.width, (y / height * zoom.scale + zoom.y) * box.height];
-  }
-  // The place that an arrow key leads to, or null for another key.
-  function arrow(event, from) {
-    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!step) return null;
-    const [width, height] = size(), start = from || [width / 2, height / 2];
-    const far = Math.max(width, height) * (event.shiftKey ? 0.05 : 0.01) / zoom.scale;
-    return [Math.min(Math.max(start[0] + step[0] * far, 0), width - 1), Math.min(Math.max(start[1] + step[1] * far, 0), height - 1)];
-  }
-
-  function listen(stage) {
-    const fingers = new Map();
-    let travelled = 0, drawing = null;
-    stage.addEventListener("pointerdown", (event) => {
-      if (!size()) return;
-      fingers.set(event.pointerId, event);
-      travelled = 0;
-      if (drawing !== null) { draw.cancel(); drawing = null; }
-      else if (draw && fingers.size === 1 && event.button === 0 && !pans()) {
-        drawing = event.pointerId;
-        stage.setPointerCapture(drawing);
-        draw.begin(locate(event, stage));
-        event.preventDefault();
-        stage.focus({ preventScroll: true });
-      }
-    });
-    stage.addEventListener("pointermove", (event) => {
-      if (!size()) return;
-      const before = fingers.get(event.pointerId);
-      if (event.pointerId === drawing) {
-        const moves = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
-        draw.move((moves.length ? moves : [event]).map((one) => locate(one, stage)));
-        return;
-      }
-      if (!before) { hover(locate(event, stage)); return; }
-      const box = stage.getBoundingClientRect(), dx = event.clientX - before.clientX, dy = event.clientY - before.clientY;
-      travelled += Math.abs(dx) + Math.abs(dy);
-      if (fingers.size === 2) {
-        const other = [...fingers.values()].find((one) => one.pointerId !== event.pointerId);
-        const distance = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY) || 1;
-        at(distance(event) / distance(before), (other.clientX - box.left) / box.width, (other.clientY - box.top) / box.height);
-      } else if (zoom.scale > 1) {
-        stage.setPointerCapture(event.pointerId);
-        set({ scale: zoom.scale, x: zoom.x + dx / box.width, y: zoom.y + dy / box.height });
-      }
-      fingers.set(event.pointerId, event);
-    });
-    const release = (event) => {
-      fingers.delete(event.pointerId);
-      if (event.pointerId !== drawing) return;
-      drawing = null;
-      if (event.type === "pointerup") draw.end(); else draw.cancel();
-    };
-    stage.addEventListener("pointerup", release);
-    stage.addEventListener("pointercancel", release);
-    stage.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") { release(event); hover(null); } });
-    stage.addEventListener("click", (event) => { if (size() && !draw && travelled <= 6) tap(locate(event, stage)); });
-    stage.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey && !event.metaKey) return;  // plain scrolling belongs to the page
-      event.preventDefault();
-      const box = stage.getBoundingClientRect();
-      at(Math.exp(-event.deltaY / 300), (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-    }, { passive: false });
-    stage.addEventListener("keydown", (event) => {
-      if (!size() || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === "+" || event.key === "=") at(1.5);
-      else if (event.key === "-") at(1 / 1.5);
-      else if (event.key === "0") fit();
-      else if (!key(event)) return;
-      event.preventDefault();
-    });
-  }
-
-  stages.forEach(listen);
-  for (const button of all("[data-zoom]")) button.addEventListener("click", () => {
-    if (button.dataset.zoom === "fit") fit(); else at(button.dataset.zoom === "in" ? 1.5 : 1 / 1.5);
-  });
-  return { fit, onStage, arrow };
+// A canvas of the picture's size whose pixels `colour(i)` gives as [red, green, blue, alpha], or nothing.
+function painted(colour, canvas = blank(view.width, view.height)) {
+  const image = new ImageData(view.width, view.height);
+  for (let i = 0; i < view.width * view.height; i++) { const found = colour(i); if (found) image.data.set(found, 4 * i); }
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
 }
 
-// The server forgets what nobody looks at.
-function stayAlive(key) { setInterval(() => { if (key()) server.alive(key()); }, 4 * 60 * 1000); }
+// ------------------------------------------------------------------------------------------------------ zoom and pan
+
+const fileScale = () => at.scale * view.width / view.full[0];  // pixels of the screen per pixel of the file
+const fitting = () => Math.min(stage.clientWidth / view.width, stage.clientHeight / view.height);
+
+function set(scale, x, y) {
+  const least = fitting();
+  scale = clamp(scale, least, Math.max(16 * view.full[0] / view.width, 4 * least));
+  const bound = (value, size, shown) => size <= shown ? (size - shown) / 2 : clamp(value, 0, size - shown);
+  at = { scale, x: bound(x, view.width, stage.clientWidth / scale), y: bound(y, view.height, stage.clientHeight / scale) };
+  stage.classList.toggle("gl-zoomed", scale > 1.001 * least);
+  draw();
+}
+// Zoom about a point of the stage, in pixels of the screen; its middle if none is given.
+function zoom(factor, left = stage.clientWidth / 2, top = stage.clientHeight / 2) {
+  const next = clamp(at.scale * factor, fitting(), Math.max(16 * view.full[0] / view.width, 4 * fitting()));
+  set(next, at.x + left / at.scale - left / next, at.y + top / at.scale - top / next);
+}
+const fit = () => set(0, 0, 0);
+const centre = ([x, y], scale = at.scale) => set(scale, x - stage.clientWidth / scale / 2, y - stage.clientHeight / scale / 2);
+
+// Move until `box` (left, top, right, bottom) lies in the middle and takes up about two fifths of the stage.
+let flight = 0;
+function flyTo([left, top, right, bottom]) {
+  const closest = Math.max(fitting(), 4 * view.full[0] / view.width);
+  const scale = Math.min(0.4 * Math.min(stage.clientWidth / (right - left), stage.clientHeight / (bottom - top)), closest);
+  const from = { ...at }, begun = performance.now(), target = [(left + right) / 2, (top + bottom) / 2];
+  const middle = [from.x + stage.clientWidth / from.scale / 2, from.y + stage.clientHeight / from.scale / 2];
+  cancelAnimationFrame(flight);
+  const step = (now) => {
+    const share = CALM ? 1 : clamp((now - begun) / 220, 0, 1), ease = share * (2 - share);
+    centre(target.map((value, i) => middle[i] + (value - middle[i]) * ease), from.scale * (scale / from.scale) ** ease);
+    if (share < 1) flight = requestAnimationFrame(step);
+  };
+  step(begun + (CALM ? 1000 : 0));
+}
+
+function locate(event) {
+  const box = screen.getBoundingClientRect();
+  return [at.x + (event.clientX - box.left) / at.scale, at.y + (event.clientY - box.top) / at.scale];
+}
+const pixelAt = ([x, y]) => clamp(Math.floor(y), 0, view.height - 1) * view.width + clamp(Math.floor(x), 0, view.width - 1);
+const within = ([x, y]) => x >= 0 && y >= 0 && x < view.width && y < view.height;
+
+// The place that an arrow key leads to, kept in sight; null for another key.
+function arrow(event, from) {
+  const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  if (!step) return null;
+  const size = [view.width, view.height], shown = [stage.clientWidth / at.scale, stage.clientHeight / at.scale];
+  const start = from || [at.x + shown[0] / 2, at.y + shown[1] / 2], far = (event.shiftKey ? 40 : 8) / at.scale;
+  const place = start.map((value, i) => clamp(value + step[i] * far, 0, size[i] - 0.01));
+  const seen = place.every((value, i) => value >= [at.x, at.y][i] && value <= [at.x, at.y][i] + shown[i]);
+  if (!seen) centre(place);
+  return place;
+}
+
+// ------------------------------------------------------------------------------------------------------------ drawing
+
+let asked = 0;
+function draw() {
+  cancelAnimationFrame(asked);
+  asked = requestAnimationFrame(() => { if (view && picture && stage.clientWidth) drawNow(); });
+}
+
+function drawNow() {
+  const ratio = devicePixelRatio || 1, width = Math.round(stage.clientWidth * ratio), height = Math.round(stage.clientHeight * ratio);
+  if (screen.width !== width || screen.height !== height) Object.assign(screen, { width, height });
+  const context = screen.getContext("2d"), scale = at.scale * ratio, unit = 1 / at.scale;
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.clearRect(0, 0, width, height);
+  context.setTransform(scale, 0, 0, scale, -at.x * scale, -at.y * scale);
+  context.imageSmoothingEnabled = at.scale < 3;
+  context.drawImage(picture, 0, 0, view.width, view.height);
+  for (const layer of layers) { context.save(); layer(context, unit); context.restore(); }
+  if (cursor) {
+    for (const [colour, wide] of [["#000", 4], ["#fff", 2]]) ring(context, cursor, 7 * unit, colour, wide * unit);
+  }
+  drawScale();
+  drawMinimap();
+  find(".gl-zoom").textContent = percent(fileScale());
+  const share = view.full[0] / view.width;  // for who looks from outside: what is in sight, in pixels of the file
+  stage.dataset.sight = [at.x, at.y, at.x + stage.clientWidth * unit, at.y + stage.clientHeight * unit].map((v) => (v * share).toFixed(1));
+}
+
+function ring(context, [x, y], radius, colour, width) {
+  Object.assign(context, { strokeStyle: colour, lineWidth: width });
+  context.beginPath();
+  context.arc(x, y, radius, 0, 7);
+  context.stroke();
+}
+// White on black, readable on any tissue; `size` in the picture's pixels.
+function write(context, text, [x, y], size) {
+  Object.assign(context, { font: `600 ${size}px system-ui, sans-serif`, textAlign: "center", textBaseline: "middle",
+    lineJoin: "round", lineWidth: size / 4, strokeStyle: "rgba(0, 0, 0, .8)", fillStyle: "#fff" });
+  context.strokeText(text, x, y);
+  context.fillText(text, x, y);
+}
+
+function drawScale() {
+  const per = mpp ? fileScale() / mpp : fileScale(), most = 110 / per;  // pixels of the screen per unit; the longest bar
+  const power = 10 ** Math.floor(Math.log10(most)), length = power * [5, 2, 1].find((n) => n * power <= most);
+  find(".gl-scale-bar").style.width = `${length * per}px`;
+  find(".gl-scale-text").textContent = mpp ? (length < 1000 ? `${+length.toPrecision(3)} µm` : `${length / 1000} mm`) : `${+length.toPrecision(3)} px`;
+}
+
+function drawMinimap() {
+  const zoomed = stage.classList.contains("gl-zoomed");
+  minimap.hidden = !zoomed;
+  if (!zoomed) return;
+  const small = Math.min(120 / view.width, 90 / view.height), context = minimap.getContext("2d");
+  Object.assign(minimap, { width: Math.max(view.width * small, 1), height: Math.max(view.height * small, 1) });
+  context.drawImage(picture, 0, 0, minimap.width, minimap.height);
+  Object.assign(context, { strokeStyle: "#f0e442", lineWidth: 2 });
+  context.strokeRect(at.x * small, at.y * small, stage.clientWidth / at.scale * small, stage.clientHeight / at.scale * small);
+}
+
+// -------------------------------------------------------------------------------------------------------------- events
+
+// What a part does with the pointer and the keys, for places on the picture. grab(place, event): true where a part wants
+// what follows, which then comes to drag(places), drop() or, where a second finger begins to zoom, to abandon().
+const hand = { grab: () => false, drag() {}, drop() {}, abandon() {}, hover() {}, tap() {}, press: () => false };
+
+const fingers = new Map();
+let travelled = 0, holding = null;
+stage.addEventListener("pointerdown", (event) => {
+  if (!view || event.target !== screen) return;
+  fingers.set(event.pointerId, event);
+  travelled = 0;
+  cancelAnimationFrame(flight);
+  if (holding !== null) { hand.abandon(); holding = null; }
+  else if (fingers.size === 1 && event.button === 0 && hand.grab(locate(event), event)) {
+    holding = event.pointerId;
+    stage.setPointerCapture(holding);
+    event.preventDefault();
+    stage.focus({ preventScroll: true });
+  }
+});
+stage.addEventListener("pointermove", (event) => {
+  if (!view) return;
+  const before = fingers.get(event.pointerId);
+  if (event.pointerId === holding) {
+    const moves = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
+    hand.drag((moves.length ? moves : [event]).map(locate));
+    return;
+  }
+  if (!before) { if (event.target === screen) hand.hover(locate(event)); return; }
+  const box = screen.getBoundingClientRect(), dx = event.clientX - before.clientX, dy = event.clientY - before.clientY;
+  travelled += Math.abs(dx) + Math.abs(dy);
+  if (fingers.size === 2) {
+    const other = [...fingers.values()].find((one) => one.pointerId !== event.pointerId);
+    const distance = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY) || 1;
+    zoom(distance(event) / distance(before), other.clientX - box.left, other.clientY - box.top);
+  } else if (stage.classList.contains("gl-zoomed")) {
+    if (travelled > 6) stage.setPointerCapture(event.pointerId);
+    set(at.scale, at.x - dx / at.scale, at.y - dy / at.scale);
+  }
+  fingers.set(event.pointerId, event);
+});
+for (const kind of ["pointerup", "pointercancel", "pointerleave"]) stage.addEventListener(kind, (event) => {
+  if (kind === "pointerleave" && event.pointerType !== "mouse") return;
+  fingers.delete(event.pointerId);
+  if (kind === "pointerleave") hand.hover(null);
+  if (event.pointerId !== holding) return;
+  holding = null;
+  if (kind === "pointerup") hand.drop(); else hand.abandon();
+});
+stage.addEventListener("click", (event) => {
+  if (view && event.target === screen && travelled <= 6) hand.tap(locate(event), event);
+});
+stage.addEventListener("wheel", (event) => {
+  // Plain scrolling belongs to the page until the stage has been clicked on.
+  if (!view || !(event.ctrlKey || event.metaKey || document.activeElement === stage)) return;
+  event.preventDefault();
+  const box = screen.getBoundingClientRect();
+  zoom(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
+}, { passive: false });
+stage.addEventListener("keydown", (event) => {
+  if (!view || event.target !== stage || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "+" || event.key === "=") zoom(1.5);
+  else if (event.key === "-") zoom(1 / 1.5);
+  else if (event.key === "0") fit();
+  else if (event.key === "f") zoom(1 / fileScale());
+  else if (!hand.press(event)) return;
+  event.preventDefault();
+});
+for (const button of all("[data-zoom]")) button.addEventListener("click", () => {
+  if (!view) return;
+  const kind = button.dataset.zoom;
+  if (kind === "fit") fit(); else zoom(kind === "full" ? 1 / fileScale() : kind === "in" ? 1.5 : 1 / 1.5);
+});
+for (const kind of ["pointerdown", "pointermove"]) minimap.addEventListener(kind, (event) => {
+  if (!(event.buttons & 1)) return;
+  const box = minimap.getBoundingClientRect();
+  centre([(event.clientX - box.left) / box.width * view.width, (event.clientY - box.top) / box.height * view.height]);
+});
+let shownSize = 0;  // a stage of another size shows the same place; one that was hidden or unused begins with the whole picture
+new ResizeObserver(() => {
+  if (!view || !stage.clientWidth) return;
+  if (!shownSize || !stage.classList.contains("gl-zoomed")) fit(); else set(at.scale, at.x, at.y);
+  shownSize = stage.clientWidth;
+}).observe(stage);

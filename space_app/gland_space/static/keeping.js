@@ -1,0 +1,101 @@
+// Drawings that stay in this browser, and drawings that come from elsewhere: files, and the Segment tab.
+const shelf = () => Object.keys(localStorage).filter((name) => name.startsWith(SHELF))
+  .map((name) => [JSON.parse(localStorage.getItem(name)).time, name]).sort((a, b) => a[0] - b[0]).map(([, name]) => name);
+
+// Under the picture's content, so that it is found again however the picture comes in; the oldest drawings give way.
+function keepDrawing() {
+  const name = SHELF + view.digest;
+  try {
+    localStorage.removeItem(name);
+    if (labels.every((value) => value === UNLABELLED)) return;
+    const entry = JSON.stringify({ labels: drawn, time: Date.now() });
+    for (let others = shelf(); ; others = others.slice(1)) {
+      if (others.length < MOST_DRAWINGS) {
+        try { localStorage.setItem(name, entry); return; } catch (full) { if (!others.length) throw full; }
+      }
+      localStorage.removeItem(others[0]);
+    }
+  } catch (refused) {  // private windows, or no room for a single drawing
+    readout.textContent = "This browser cannot keep the drawing: download the mask before you leave.";
+  }
+}
+
+async function bringBack() {
+  const digest = view.digest;
+  try {
+    const entry = JSON.parse(localStorage.getItem(SHELF + digest));
+    if (!entry) return;
+    const values = await maskOf(await blobOf(entry.labels));
+    if (!view || view.digest !== digest || history.length) return;  // something else came meanwhile
+    remember(values, false);
+    readout.textContent = "Your drawing of this picture was still in this browser. Undo removes it.";
+  } catch (unreadable) { localStorage.removeItem(SHELF + digest); }
+}
+
+// What the Segment tab hands over goes to where nothing is labelled yet.
+async function takeOver({ given, edit }) {
+  const values = await maskOf(await blobOf(given)), next = labels.slice();
+  let fresh = 0;
+  values.forEach((value, i) => { if (next[i] === UNLABELLED && value !== UNLABELLED) { next[i] = value; fresh++; } });
+  if (fresh) remember(next);
+  readout.textContent = "Taken over from the Segment tab: accepted glands are labelled, rejected ones are stroma. Undo removes them.";
+  if (!edit) return;
+  const place = [edit[0] * view.width, edit[1] * view.height];
+  find('[name="gl-tool"][value="points"]').click();
+  openShape(place);
+  if (shape) {
+    const xs = shape.points.map((p) => p[0]), ys = shape.points.map((p) => p[1]);
+    flyTo([Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)]);
+  }
+}
+
+// The labels in a PNG of class numbers; throws in words for the user.
+async function maskOf(blob) {
+  const found = await pixels(blob).catch(() => { throw new Error("This is neither a picture nor GeoJSON; load a mask that was saved here, or annotations of QuPath."); });
+  if (found.width !== view.width || found.height !== view.height) {
+    throw new Error(`The mask has ${found.width} × ${found.height} px, the picture ${view.width} × ${view.height}: it belongs to another picture.`);
+  }
+  const values = new Uint8Array(labels.length), known = new Set([UNLABELLED, ...view.classes.map((item) => item.id)]);
+  for (let i = 0; i < values.length; i++) {
+    values[i] = found.data[4 * i];
+    if (!known.has(values[i]) || found.data[4 * i + 1] !== values[i]) {
+      throw new Error("The mask holds other values than the class numbers and 255: load the sparse mask that was saved here.");
+    }
+  }
+  return values;
+}
+
+// The labels in annotations of QuPath's, laid over those that are there: [labels, message].
+function labelsOf(text) {
+  const file = JSON.parse(text), features = Array.isArray(file) ? file : file.features || [file], next = labels.slice();
+  const scale = [view.width / view.full[0], view.height / view.full[1]], unknown = new Set();
+  const toPicture = (points) => points.map((point) => scale.map((factor, i) => point[i] * factor));
+  const byName = new Map([...view.classes.map((item) => [item.name.toLowerCase(), item.id]), ["background", 0], ["stroma", 0]]);
+  const drawable = [];
+  for (const { geometry, properties } of features) {
+    const name = properties?.classification?.name ?? properties?.classification ?? null;
+    const value = name === null ? view.classes[1].id : /^ignore/i.test(name) ? UNLABELLED : byName.get(String(name).toLowerCase());
+    const parts = { Polygon: (c) => [c], MultiPolygon: (c) => c, LineString: (c) => [[c]], MultiLineString: (c) => c.map((line) => [line]) }[geometry?.type];
+    if (value === undefined) unknown.add(name);
+    else if (parts) drawable.push(...parts(geometry.coordinates).map((rings) => [value, rings.map(toPicture), /Line/.test(geometry.type)]));
+  }
+  // Stroma first: QuPath's users outline an area of it with the glands inside.
+  for (const [value, rings, line] of drawable.sort((a, b) => (a[0] !== 0) - (b[0] !== 0))) cover(rings, line ? penWidth() : 0, (i) => { next[i] = value; });
+  if (!drawable.length) throw new Error(unknown.size ? `No annotation has a class of this model; found ${[...unknown].join(", ")}.` : "The file holds no outline.");
+  return [next, `${drawable.length} outline${drawable.length > 1 ? "s" : ""} loaded${unknown.size ? `; left out, as the model has no such class: ${[...unknown].join(", ")}` : ""}. Undo brings back what was there before.`];
+}
+
+async function loadFile(file) {
+  try {
+    if (/json$/i.test(file.name)) {
+      let found;
+      try { found = labelsOf(await file.text()); } catch (problem) { throw problem instanceof SyntaxError || problem instanceof TypeError ? new Error(`${file.name} is no GeoJSON.`) : problem; }
+      remember(found[0]);
+      readout.textContent = found[1];
+    } else {
+      remember(await maskOf(file), false);
+      readout.textContent = `${file.name} is loaded. Undo brings back what was there before.`;
+    }
+    shape = null;
+  } catch (problem) { readout.textContent = problem.message; }
+}
