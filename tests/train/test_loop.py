@@ -96,7 +96,8 @@ class TestRefinedRun:
     def test_the_model_folder_loads_as_plain_transformers(self, refined):
         model = AutoModelForSemanticSegmentation.from_pretrained(refined.run / "model")
         processor = AutoImageProcessor.from_pretrained(refined.run / "model")
-        assert model.config.id2label == {0: "background", 1: "gland"}
+        assert model.config.id2label == {0: "background", 1: "gland", 2: "gland border"}
+        assert model.config.gland_border is True
         seen = processor(np.zeros((72, 90, 3), np.uint8), return_tensors="pt")["pixel_values"]
         assert seen.shape == (1, 3, 72, 90)  # a picture at its own size
 
@@ -115,7 +116,7 @@ class TestData:
         run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset_3, validation_split="validation"))
         assert all(len(r["thresholds"]) == 3 for r in run.records if "loss" in r)
         model = AutoModelForSemanticSegmentation.from_pretrained(run.run / "model")
-        assert model.config.id2label == {0: "background", 1: "gland", 2: "other gland"}
+        assert model.config.id2label == {0: "background", 1: "gland", 2: "other gland", 3: "gland border"}
         assert {c for p in run.pseudo for c in p.unique().tolist()} - {IGNORE_INDEX} <= {0, 1, 2}
         assert 0 <= run.records[-1]["validation_mIoU"] <= 100
 
@@ -301,7 +302,7 @@ class TestMachinery:
             assert same_weights(weights(run), weights(reference))
             banks = [(p / "bank.u8").stat().st_size for p in checkpoint_paths(run) if p.name > "step-000003"]
             assert len(banks) == keep_last
-            assert set(banks) == {2 * 80 * (64 + 72 + 80) * 2}
+            assert set(banks) == {3 * 80 * (64 + 72 + 80) * 2}  # two classes and the border
 
     def test_a_run_that_ended_before_its_first_checkpoint_can_be_started_again(self, refined, tiny_dataset, tmp_path):
         """Its records are of no use without one, and there is nothing that --resume could take up."""
