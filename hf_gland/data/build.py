@@ -178,9 +178,14 @@ def _write(folder: Path, splits: Mapping[str, Iterable[tuple[Sample, SparseAnnot
     provenance = {"class_names": list(names), **record, "splits": {s: c.summary() for s, c in counts.items()},
                   "shared_patients": shared_patients({s: c.patients for s, c in counts.items()}),
                   "data_sha256": combined_digest(digests)}
+    write_about(folder, provenance)
+    return provenance
+
+
+def write_about(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """provenance.json and README.md of a dataset folder."""
     (folder / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", "utf-8")
     (folder / "README.md").write_text(folder_card(provenance), "utf-8")
-    return provenance
 
 
 def encode(split: str, num_classes: int, pair: tuple[Sample, SparseAnnotation],

@@ -5,7 +5,6 @@ that is the whole dense mask (style `full`) is left out too. `data_sha256` of th
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -14,8 +13,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from hf_gland.data.build import PROVENANCE_FILE, About, build_dataset
-from hf_gland.data.card import folder_card
+from hf_gland.data.build import About, build_dataset, write_about
 from hf_gland.data.sample import Sample
 from hf_gland.data.schema import FEATURES, check_images
 from hf_gland.data.sources import source_of
@@ -58,8 +56,7 @@ def join_archive(masks: Mapping[str, datasets.Dataset], provenance: Mapping[str,
                                f"{made['data_sha256']}) than were annotated ({provenance['data_sha256']}); use the official "
                                "archive, unchanged")
         whole = {key: value for key, value in provenance.items() if key not in ("form", "configuration")}
-        (part / PROVENANCE_FILE).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        (part / "README.md").write_text(folder_card(whole), "utf-8")
+        write_about(part, whole)
         part.replace(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -8,6 +8,7 @@ import jinja2
 import jinja2.meta
 from huggingface_hub import CardData, DatasetCard, ModelCard, RepoCard, SpaceCard
 
+from hf_gland.data.sources import source_of
 from hf_gland.evaluation.records import UNUSUAL, ResultRecord
 from hf_gland.hub.errors import HubError
 from hf_gland.markdown import table
@@ -16,6 +17,12 @@ from hf_gland.metrics.keys import MEASURED, heading, with_interval
 CODE_LICENCE = "Apache-2.0"
 INTERVALS = "95 %"  # what the *_ci95 of a result record are
 CARDS: dict[str, type[RepoCard]] = {"model": ModelCard, "dataset": DatasetCard, "metric": SpaceCard, "space": SpaceCard}
+PAPER_BIBTEX = """\
+@article{khan2026gland,
+  title={Weakly Supervised Teacher-Student Framework with Progressive Pseudo-mask Refinement for Gland Segmentation},
+  author={Khan and Chen and Niazi},
+  journal={arXiv preprint arXiv:2603.08605}, year={2026}, url={https://arxiv.org/abs/2603.08605}
+}"""
 
 
 @dataclass(frozen=True)
@@ -60,3 +67,9 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def data_bibtex(source: str) -> str:
+    """The papers of a data source by the name its provenance gives it; "" where none is known."""
+    known = source_of(source)
+    return "" if known is None else known.bibtex

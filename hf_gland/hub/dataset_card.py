@@ -10,8 +10,7 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from hf_gland.data.card import HUB_LICENCES, split_note, statistics_table
-from hf_gland.hub.cards import render_card
-from hf_gland.hub.citations import PAPER_BIBTEX, data_bibtex
+from hf_gland.hub.cards import PAPER_BIBTEX, data_bibtex, render_card
 from hf_gland.hub.dataset_source import DEFAULT_CONFIG, Configuration
 from hf_gland.hub.metadata import TASK
 from hf_gland.hub.repository import OWN_TAG

@@ -7,8 +7,7 @@ from huggingface_hub import SpaceCardData
 
 import hf_gland
 from hf_gland.evaluation.records import ResultRecord
-from hf_gland.hub.cards import CODE_LICENCE, render_card, results_table
-from hf_gland.hub.citations import PAPER_BIBTEX, data_bibtex
+from hf_gland.hub.cards import CODE_LICENCE, PAPER_BIBTEX, data_bibtex, render_card, results_table
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.repository import METRIC_TAG, OWN_TAG
 from hf_gland.markdown import escaped

@@ -12,13 +12,14 @@ from hf_gland.evaluation.result_table import SETTINGS, markdown_table
 from hf_gland.hub.cards import (
     CODE_LICENCE,
     INTERVALS,
+    PAPER_BIBTEX,
     Links,
+    data_bibtex,
     duration,
     measurement_name,
     render_card,
     results_table,
 )
-from hf_gland.hub.citations import PAPER_BIBTEX, data_bibtex
 from hf_gland.hub.licences import Licence
 from hf_gland.hub.metadata import TASK
 from hf_gland.hub.model_source import ModelSource

@@ -13,17 +13,22 @@ import yaml
 from huggingface_hub import EvalResultEntry
 from huggingface_hub import eval_result_entries_to_yaml as entries_to_yaml
 
+from hf_gland.data.sources.synthetic.images import iter_synthetic
 from hf_gland.evaluation.records import UNUSUAL, ResultRecord
+from hf_gland.export.overlay import write_comparison
 from hf_gland.files import safe_name
 from hf_gland.hub.cards import Links
 from hf_gland.hub.licences import Licence, model_licence
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.model_card import model_card
 from hf_gland.hub.model_source import ModelSource, record_file_name
-from hf_gland.hub.picture import prediction_picture
 from hf_gland.hub.staging import place
+from hf_gland.inference.segmenter import GlandSegmenter
+from hf_gland.options import Tiling
 
 PICTURE = "media/predictions.png"
+PICTURE_SEED = 1_000_003  # an image of no dataset
+SYNTHETIC_CLASSES = 3  # most that the generator draws
 
 
 def stage_model(source: ModelSource, out: Path, repo: str, *, templates: Path, links: Links = Links(), licence: str = "",
@@ -66,3 +71,13 @@ def _write_eval_results(folder: Path, records: Sequence[ResultRecord], dataset_r
 
 def _licence_text(licence: Licence) -> str:
     return "# Licence of the weights\n\n" + "".join(f"- {term}\n" for term in licence.terms)
+
+
+def prediction_picture(model: Path, path: Path) -> None:
+    """PNG of truth, prediction and confidence on a synthetic image that no dataset holds; the same every time."""
+    segmenter = GlandSegmenter.from_pretrained(model, device="cpu")
+    sample = next(iter(iter_synthetic("test", seed=PICTURE_SEED, images=1,
+                                      num_classes=min(len(segmenter.id2label), SYNTHETIC_CLASSES))))
+    assert sample.mask is not None
+    prediction = segmenter.predict(sample.image, sample.mpp, Tiling(precision="float32"), name=sample.image_id)
+    write_comparison(path, sample.image, sample.mask, prediction)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_gland.evaluation.records import ResultError, ResultRecord, read_result
-from hf_gland.evaluation.split import EvaluationError, training_notes
+from hf_gland.evaluation.split import training_notes
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.metadata import is_repo_id
 from hf_gland.model.backbones import RANDOM_PREFIX
@@ -58,10 +58,7 @@ def read_model(path: Path, results: Sequence[Path] = (), shared_results: Path | 
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise HubError(f"{path}: not a trained model ({missing[0]} is missing); give a folder that scripts/train.py "
                        "finished (RUN, or RUN/model)")
-    try:
-        settings, notes = training_notes(folder)
-    except EvaluationError as error:
-        raise HubError(str(error)) from error
+    settings, notes = training_notes(folder)
     if results:
         files = [f for given in results for f in _records_in(given, must_exist=True)]
         records = [_read(file) for file in files]

@@ -8,8 +8,7 @@ from huggingface_hub import SpaceCard
 
 import hf_gland
 from hf_gland.evaluation.records import ResultRecord
-from hf_gland.hub.cards import render_card, results_table
-from hf_gland.hub.citations import PAPER_BIBTEX
+from hf_gland.hub.cards import PAPER_BIBTEX, render_card, results_table
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.metadata import check_card
 from hf_gland.hub.repository import OWN_TAG

@@ -13,7 +13,7 @@ from gland_space.model_source import ModelSource
 from gland_space.page_parts import html_widget
 from hf_gland.evaluation.records import ResultError, read_results
 from hf_gland.evaluation.result_table import markdown_table
-from hf_gland.hub.citations import PAPER_BIBTEX
+from hf_gland.hub.cards import PAPER_BIBTEX
 from hf_gland.markdown import code_block, escaped, table
 from hf_gland.metrics.keys import COMPARED
 
