@@ -21,6 +21,7 @@ from hf_gland.inference.slides.cohort import (
     summary_row,
     write_summary,
 )
+from hf_gland.inference.slides.contact_sheet import CONTACT_SHEET, write_contact_sheet
 from hf_gland.inference.slides.predict import Progress
 from hf_gland.inference.slides.tiles import TilePlan
 from hf_gland.options import ExportOptions, PostProcessing, Tiling
@@ -89,6 +90,7 @@ def predict_slides(segmenter: GlandSegmenter, requests: list[Request], settings:
     shares.wait()
     if shares.first:
         write_summary(arguments.out / SUMMARY, requests)
+        write_contact_sheet(arguments.out / CONTACT_SHEET, requests)
     records = [read_record(request) or {"error": "no record"} for request in todo]
     failed = sum("error" in record for record in records)
     return Outcome(len(todo) - failed, len(requests) - len(todo), failed,

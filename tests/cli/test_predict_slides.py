@@ -78,7 +78,8 @@ def test_slides_and_pictures_in_one_run(predict, slides, pixels, tmp_path):
     out = tmp_path / "out"
     status, stdout, stderr = predict(slides, "--out", out)
     assert status == 0, stderr
-    assert set(files(out)) == {*(name + ending for name in "ab" for ending in ENDINGS), "slides.csv", "predictions.json",
+    assert set(files(out)) == {*(name + ending for name in "ab" for ending in ENDINGS), "slides.csv", "slides.png",
+                               "predictions.json",
                                "glands.csv", "p.geojson", "p_glands.csv", "p_overlay.png", "p_mask.png", "p_confidence.png"}
     one, other = summary(out)
     assert [row["image"] for row in (one, other)] == [str(slides / "a.svs"), str(slides / "b.svs")]

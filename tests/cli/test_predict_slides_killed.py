@@ -71,7 +71,7 @@ def check_after_a_kill(words, out, expected):
 def test_killed_between_two_steps_it_ends_the_same(words, tmp_path):
     assert run_here("predict", [*words, "--out", tmp_path / "whole"])[0] == 0
     expected = files(tmp_path / "whole")
-    assert len(expected) == 15
+    assert len(expected) == 16
     # Of each slide: 4 stripes, the end, 6 files and the record renamed; and then the table of slides.
     for moment, finished in ((8, 0), (12, 1)):
         out = tmp_path / f"killed-{moment}"
