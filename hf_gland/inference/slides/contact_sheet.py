@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from hf_gland.export.formats import FORMATS
@@ -30,7 +31,8 @@ def write_contact_sheet(path: Path, requests: Iterable[Request]) -> None:
     line_px = 3 * LINE_PX if cell_px > 8 * LINE_PX else 0  # in smaller cells nothing could be read
     width, height = cell_px + GAP_PX, cell_px + line_px + GAP_PX
     sheet = Image.new("RGB", (columns * width + GAP_PX, math.ceil(len(records) / columns) * height + GAP_PX), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")  # Pillow's own font has no µ
+    draw, font = ImageDraw.Draw(sheet), ImageFont.truetype(fonts / "DejaVuSans.ttf", 11)
     for number, (request, record) in enumerate(records):
         left, top = GAP_PX + number % columns * width, GAP_PX + number // columns * height
         overlay = _overlay(request, record)
