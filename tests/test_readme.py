@@ -11,6 +11,8 @@ from PIL import Image
 from processes import run_script, start
 from tiny import NETWORK, picture
 
+from hf_gland.export.polygons import region_polygons
+
 README = Path(__file__).parents[1] / "README.md"
 # What stands in for the README's recipe and its pretrained encoder, which would take minutes and a download.
 SMALL = {"backbone": "random:segformer", "model_kwargs": json.dumps(NETWORK), "steps": 6, "batch_size": 2, "crop_px": 32,
@@ -64,3 +66,49 @@ def test_own_images_become_a_model_and_predictions_by_the_readmes_commands(thirt
     assert list(Path("runs/mine/evaluation").glob("*_seed0.json"))
     assert len(list(Path("predictions").rglob("*.geojson"))) == 30
     assert "segmented: 30" in predicted
+
+
+@pytest.fixture
+def slides_and_outlines(tmp_path, monkeypatch):
+    """slides/ with three pictures and drawn/ with their outlines as QuPath exports them: a gland, and a stroke of stroma."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("slides", "drawn", "corrected"):
+        (tmp_path / name).mkdir()
+    for index in range(3):
+        image, _, instances = (np.kron(array, np.ones((3, 3, 1)[:array.ndim], array.dtype)) for array in picture(index, 2))
+        Image.fromarray(image).save(tmp_path / "slides" / f"s{index}.png", dpi=(50_800, 50_800))  # 0.5 µm per pixel
+        outline = region_polygons(instances == 1)[0]
+        gland = {"type": "Polygon", "coordinates": [ring.tolist() for ring in outline]}
+        stroke = {"type": "LineString", "coordinates": [[2, 2], [image.shape[1] - 2, 2]]}
+        features = [{"type": "Feature", "geometry": geometry, "properties": {
+            "objectType": "annotation", "classification": {"name": name}}}
+            for name, geometry in (("Gland", gland), ("Stroma", stroke))]
+        (tmp_path / "drawn" / f"s{index}.geojson").write_text(json.dumps(features))
+    (tmp_path / "small.json").write_text(json.dumps(SMALL | {"mpp": 0.5, "crop_px": 64}))
+    return tmp_path
+
+
+def correct(folder):
+    """What a person does in QuPath: each suggestion gets a class, and all of an image is exported together."""
+    for path in (folder / "drawn").glob("*.geojson"):
+        suggested = json.loads((folder / "suggestions" / path.name).read_text())["features"]
+        for feature, name in zip(suggested, ("Gland", "Ignore*"), strict=False):
+            feature["properties"]["classification"]["name"] = name
+        (folder / "corrected" / path.name).write_text(json.dumps(json.loads(path.read_text()) + suggested))
+
+
+def test_the_loop_goes_round_by_the_readmes_commands(slides_and_outlines):
+    shown = []
+    for words in commands("the loop"):
+        if "corrected" in words:
+            correct(slides_and_outlines)
+        words = ["small.json" if word in ("bench", "round") else word for word in words]
+        status, stdout, stderr = run(words)
+        assert status == 0, f"{shlex.join(words)}\n{stderr}"
+        shown.append(stdout + stderr)
+    built, _, predicted, suggested, rebuilt, _ = shown
+    assert "3 / ?" in built
+    assert "segmented: 3" in predicted
+    assert "places on 3 of 3 images" in suggested
+    assert "6 / ?" in rebuilt
+    assert Path("runs/round-2/model/model.safetensors").exists()

@@ -28,7 +28,7 @@ from hf_gland.imaging.slides import SLIDE_SUFFIXES, Box, open_slide, slide_mpp
 from hf_gland.labels import IGNORE_INDEX, check_class_names
 
 MOST_TILE_PX = 4096
-ENDINGS = (".geojson", ".geojson.gz", ".json", ".json.gz")
+ENDINGS = (".geojson", ".geojson.gz")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def pair_files(paths: Sequence[Path], annotations: Path | None) -> tuple[dict[Pa
         raise DatasetError(f"{without[0]}: has no annotations ({without[0].stem}.geojson was looked for in "
                            f"{annotations or without[0].parent})")
     strays = [path for folder in {path.parent for path in pairs.values()} for path in sorted(folder.iterdir())
-              if annotations != path and path.name.endswith(ENDINGS[:2]) and path not in pairs.values()]
+              if annotations != path and path.name.endswith(ENDINGS) and path not in pairs.values()]
     return pairs, [f"left out, as {why}: {displayable(paths[0])}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
                    for why, paths in (("no annotations were found for it", without), ("it belongs to none of the images",
                                       strays if annotations not in pairs.values() else [])) if paths]

@@ -246,6 +246,6 @@ def test_files_are_paired_by_name_and_what_is_over_is_said(tmp_path, capsys):
     assert "no annotations were found for it: " in said
     assert "P3_c.png" in said
     assert "P9.geojson" in said
-    (notes / "P1_a.json").write_text("[]")
+    (notes / "P1_a.png.geojson").write_text("[]")
     assert run_command("build_dataset", [*command, "--overwrite"]) == 2
     assert "has two files of annotations" in capsys.readouterr().err
