@@ -5,8 +5,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -93,15 +91,26 @@ def assert_same(run, reference, killed_at):
     assert {"student.safetensors", "teacher.safetensors", "optimizer.safetensors", "bank.u8"} <= found.keys()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_dataset, tmp_path_factory):
+    return train_once(tmp_path_factory.mktemp("whole") / "run", tiny_settings(tiny_dataset, **EVENTFUL))
+
+
+@pytest.fixture(scope="module")
+def two_uninterrupted(tiny_dataset, tmp_path_factory):
+    return train_once(tmp_path_factory.mktemp("whole") / "run", tiny_settings(tiny_dataset, **EVENTFUL), processes=2)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_killed_run_ends_as_if_it_had_never_been_killed(tiny_dataset, tmp_path, processes):
+def test_a_killed_run_ends_as_if_it_had_never_been_killed(tiny_dataset, tmp_path, request, processes):
     """Without warning, at a random call of something that every run does: mid-epoch, mid-bank, mid-checkpoint."""
     threshold = "adaptive" if processes == 1 else "cosine"
     settings = tiny_settings(tiny_dataset, threshold=threshold, **EVENTFUL)
     seed = os.environ.get("HF_GLAND_TEST_SEED") or str(random.SystemRandom().randrange(10**6))
     print(f"to replay: HF_GLAND_TEST_SEED={seed}")
     run, random_call = tmp_path / "run", random.Random(f"{seed} {processes}")
-    reference = train_once(tmp_path / "reference", settings, processes=processes)
+    reference = (request.getfixturevalue("two_uninterrupted") if processes == 2 else
+                 train_once(tmp_path / "reference", settings))
     where = random_call.choice([
         ("hf_gland.train.callbacks", "append_metrics", random_call.randint(4, STEPS)),
         ("hf_gland.train.loop", "step_loss", random_call.randint(SAVE_EVERY + 1, STEPS)),
@@ -114,11 +123,6 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(tiny_dataset, tmp_path
     kill_somewhere(run, settings, ["--resume"], again, processes)
     train_once(run, settings, "--resume", processes=processes)
     assert_same(run, reference, where)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tiny_dataset, tmp_path_factory):
-    return train_once(tmp_path_factory.mktemp("whole") / "run", tiny_settings(tiny_dataset, **EVENTFUL))
 
 
 @pytest.mark.parametrize("where", [
@@ -137,11 +141,10 @@ def test_a_run_killed_while_it_writes_goes_on(tiny_dataset, uninterrupted, tmp_p
 
 
 @pytest.mark.parametrize("struck", [0, 1], ids=["the main process first", "the other first"])
-def test_two_processes_killed_while_they_refresh_the_bank(tiny_dataset, tmp_path, struck):
+def test_two_processes_killed_while_they_refresh_the_bank(tiny_dataset, two_uninterrupted, tmp_path, struck):
     """One dies half-way through its share; the other, at the latest when it waits for that share. The bank gets its name
     only once all shares are in it, so what they leave is no bank, and the run ends as if nothing had been."""
     settings, run = tiny_settings(tiny_dataset, **EVENTFUL), tmp_path / "run"
-    reference = train_once(tmp_path / "reference", settings, processes=2)
     where = ("hf_gland.method.pseudo_labels", "quantise", 5)  # of 3 images a refresh: in the second refresh
     together = start_together(2, run_until, run, settings, [], where, signal.SIGKILL, str(struck))
     assert together[struck].wait() == -signal.SIGKILL
@@ -149,7 +152,7 @@ def test_two_processes_killed_while_they_refresh_the_bank(tiny_dataset, tmp_path
     together[1 - struck].wait()
     assert [p.name for p in sorted((run / "bank").iterdir())] == ["step-000004.u8", "step-000005.part"]
     train_once(run, settings, "--resume", processes=2)
-    assert_same(run, reference, where)
+    assert_same(run, two_uninterrupted, where)
     assert not [name for name in tree(run) if ".part" in name or ".lock" in name]
 
 
@@ -208,24 +211,27 @@ def test_a_second_training_on_the_same_folder_is_refused_and_told_of_the_first(t
     assert not (run / ".lock").exists()
 
 
+def launch(words):
+    """What `accelerate launch` does: start a process, wait for it."""
+    if child := os.fork():
+        os.waitpid(child, 0)
+    else:
+        run_script("train.py", words)
+
+
 def test_a_run_whose_launcher_is_gone_saves_and_ends(tiny_dataset, tmp_path):
     """As after SIGTERM to `accelerate launch`, which dies and tells nobody."""
     settings, run = tiny_settings(tiny_dataset, steps=3000, save_every=0), tmp_path / "run"
-    training = [sys.executable, "-c", "import os, sys, subprocess; subprocess.Popen(sys.argv[1:]).wait()",
-                sys.executable, "scripts/train.py", *arguments(run, settings)]
-    environment = os.environ | {"ACCELERATE_MIXED_PRECISION": "no", "HF_GLAND_THREADS": "1"}
-    with open(tmp_path / "log", "w") as log:
-        launcher = subprocess.Popen(training, env=environment, stderr=log, cwd=Path(__file__).parents[2])
+    launcher = start(launch, arguments(run, settings), environment={"ACCELERATE_MIXED_PRECISION": "no"})
     while not (run / "metrics.jsonl").exists():
-        assert launcher.poll() is None, (tmp_path / "log").read_text()
+        assert launcher.process.exitcode is None, launcher.stderr
         time.sleep(0.1)
-    launcher.terminate()
+    launcher.process.kill()
     launcher.wait()
     while (run / ".lock").exists():  # the training itself is no child of ours
         time.sleep(0.1)
     (last,) = checkpoint_paths(run)
-    assert f"stopped at step {int(last.name[5:])}, as its launcher is gone; continue with --resume" in (
-        tmp_path / "log").read_text()
+    assert f"stopped at step {int(last.name[5:])}, as its launcher is gone; continue with --resume" in launcher.stderr
 
 
 def test_a_network_with_parameters_that_get_no_gradient_trains_in_two_processes(tiny_dataset, tmp_path):
