@@ -10,6 +10,9 @@ from hf_gland.errors import HfGlandError, PixelSizeError
 
 # Patch embeddings halve the side five times; below this a network's deepest map would be empty.
 MIN_SIDE_PX = 32
+# Most pictures are no larger and go through the network whole; a batch of such tiles takes 1.5 GiB with MiT-B0.
+PICTURE_TILE_PX = 1024
+SLIDE_TILE_PX = 512
 # A disc 16 µm across, the space of two or three epithelial cells: nothing smaller is a gland.
 SMALLEST_GLAND_UM2 = 200.0
 LOW_CONFIDENCE = 0.75  # a pixel below is of low confidence; a gland by its mean, unless the user says another bound
@@ -27,7 +30,7 @@ class Tiling:
     `precision`: see `model.precision.resolve_precision`. Raises HfGlandError for sizes that leave gaps.
     """
 
-    tile_px: int = 1024
+    tile_px: int = PICTURE_TILE_PX
     stride_px: int = None  # type: ignore[assignment]  # an int once made
     batch_size: int = 4
     flips: bool = False

@@ -25,7 +25,7 @@ from tqdm import tqdm
 import hf_gland
 from hf_gland.cli.outcome import Outcome, recorded
 from hf_gland.export.formats import DEFAULT_FORMATS, FORMATS, output_paths, write_outputs
-from hf_gland.options import SMALLEST_GLAND_UM2, ExportOptions, PostProcessing, Tiling
+from hf_gland.options import PICTURE_TILE_PX, SLIDE_TILE_PX, SMALLEST_GLAND_UM2, ExportOptions, PostProcessing, Tiling
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, so that --help comes without torch
     from hf_gland.inference.requests import Request
@@ -58,7 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
                        help="predict inside these outlines (of QuPath, in pixels of the slide) instead of all tissue")
     where.add_argument("--no-tissue-mask", action="store_true", help="predict the whole slide, glass included")
     tiling = parser.add_argument_group("prediction")
-    tiling.add_argument("--tile-px", type=int, default=512, help="side of a tile, at the model's pixel size [512]")
+    tiling.add_argument("--tile-px", type=int, help="side of a tile, at the model's pixel size "
+                        f"[{PICTURE_TILE_PX}; {SLIDE_TILE_PX} for slides]")
     tiling.add_argument("--stride-px", type=int, help="distance between tiles (default: three quarters of a tile)")
     tiling.add_argument("--batch-size", type=int, default=4, help="tiles at a time [4]")
     tiling.add_argument("--flips", action="store_true", help="average over four mirrored views (four times the work)")
@@ -95,7 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
     transformers_logging.disable_progress_bar()
     if arguments.mpp is not None:
         check_mpp(arguments.mpp, "--mpp")
-    tiling = Tiling(arguments.tile_px, arguments.stride_px, arguments.batch_size, arguments.flips, arguments.precision)
+    tiling, of_slides = (Tiling(usual_px if arguments.tile_px is None else arguments.tile_px, arguments.stride_px,
+                                arguments.batch_size, arguments.flips, arguments.precision)
+                         for usual_px in (PICTURE_TILE_PX, SLIDE_TILE_PX))
     post = PostProcessing(arguments.threshold, not arguments.keep_joined, min_gland_area_um2=arguments.min_gland_um2,
                           max_hole_area_um2=arguments.max_hole_um2)
     options = ExportOptions(arguments.simplify_px, arguments.unsure_below)
@@ -115,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
         if pictures and shares.first:
             outcome += predict_pictures(segmenter, pictures, there, settings, arguments)
         if slides:
-            outcome += predict_slides(segmenter, slides, slide_settings(arguments, tiling, post, options, settings),
+            outcome += predict_slides(segmenter, slides, slide_settings(arguments, of_slides, post, options, settings),
                                       shares, arguments)
     if shares.first:
         print(outcome.words(len(requests), arguments.out))

@@ -65,7 +65,7 @@ class Shares:
 def slide_settings(arguments: argparse.Namespace, tiling: Tiling, post: PostProcessing, options: ExportOptions,
                    settings: dict[str, Any]) -> SlideSettings:
     """How slides are predicted and written; of the pixel size their records say for each what was given."""
-    whole = recorded({name: value for name, value in settings.items() if name != "mpp"})
+    whole = recorded({name: value for name, value in settings.items() if name != "mpp"} | {"tiling": tiling})
     whole |= {"tissue_mask": not arguments.no_tissue_mask}
     return SlideSettings(arguments.formats, tiling, post, options, arguments.no_tissue_mask,
                          {"model": arguments.model, "revision": arguments.revision, "settings": whole})
