@@ -9,7 +9,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class PyramidWriter(SlideWriter):
     def __init__(self, file: BinaryIO, slide: SlideInfo, about: str, halve: Callable[[np.ndarray], np.ndarray]):
         self._file, self._slide, self._about = file, slide, about
         self._spool = tempfile.TemporaryFile(dir=Path(file.name).parent)  # noqa: SIM115 - closed by finish, or with its writer
-        self._base = _Level((slide.hw[0], slide.hw[1]), self._spool, halve)  # type: ignore[arg-type]
+        self._base = _Level((slide.hw[0], slide.hw[1]), self._spool, halve)
 
     def add_rows(self, rows: np.ndarray) -> None:
         """The next rows, uint8 [h, W]."""
@@ -77,12 +77,15 @@ class PyramidWriter(SlideWriter):
             levels.append(levels[-1].below)
         mpp = self._slide.mpp
         name = f"{self._slide.name}: {self._about}"
-        metadata = {"axes": "YX", "Name": name, "UUID": str(uuid.uuid5(_NAMESPACE, name))}  # the same bytes each time
+        # An id of its own making, so that the same map gives the same bytes.
+        metadata: dict[str, Any] = {"axes": "YX", "Name": name, "UUID": str(uuid.uuid5(_NAMESPACE, name))}
         if mpp is not None:
             metadata |= {"PhysicalSizeX": mpp, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": mpp, "PhysicalSizeYUnit": "µm"}
         with tifffile.TiffWriter(self._file, bigtiff=True, ome=True) as writer:
             for number, level in enumerate(levels):
-                size = {} if mpp is None else {"resolution": (1e4 / mpp / 2**number,) * 2, "resolutionunit": "CENTIMETER"}
+                size: dict[str, Any] = {}
+                if mpp is not None:
+                    size = {"resolution": (1e4 / mpp / 2**number,) * 2, "resolutionunit": "CENTIMETER"}
                 writer.write(level.tiles(), shape=level.hw, dtype=np.uint8, tile=(TILE_PX, TILE_PX),
                              compression="zlib", photometric="minisblack", subfiletype=int(number > 0),
                              metadata=None if number else metadata, subifds=0 if number else len(levels) - 1, **size)
