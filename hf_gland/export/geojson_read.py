@@ -231,7 +231,7 @@ def _shapes(geometry: Mapping[str, Any], where: str) -> tuple[Polygons, list[np.
             if kind == "GeometryCollection":
                 waiting.extend(part["geometries"])
                 continue
-            nested = part.get("coordinates") if isinstance(part, Mapping) else None
+            nested: Any = part.get("coordinates") if isinstance(part, Mapping) else None
             if kind in ("Polygon", "MultiPolygon"):
                 polygons += [[_points(ring, 3) for ring in rings] for rings in ([nested] if kind == "Polygon" else nested)]
             elif kind in ("LineString", "MultiLineString"):

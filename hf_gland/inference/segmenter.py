@@ -18,16 +18,18 @@ from torch import Tensor, nn
 from transformers import AutoModelForSemanticSegmentation
 
 from hf_gland.errors import HfGlandError, ModelError, PixelSizeError
+from hf_gland.imaging.appearance import Appearance, appearance_of
 from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.pictures import ImageSource, Picture, read_picture, read_rgb
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
+from hf_gland.imaging.resample import resample_image
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
 from hf_gland.inference.memory import out_of_memory
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.backbones import usual_preprocessing
 from hf_gland.model.border import output_maps
-from hf_gland.model.identity import has_border, model_facts
+from hf_gland.model.identity import APPEARANCE_KEY, has_border, model_facts
 from hf_gland.model.loading import check_location, load_config, load_network_weights
 from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.preprocessing import Preprocessing, read_preprocessing
@@ -48,7 +50,7 @@ class PixelSizeWarning(UserWarning):
 class FileResult:
     """One file of `predict_many`: either its `prediction`, and the `picture` as it was read, or what went wrong.
 
-    `seconds`: the work it took, a batch's share of the network's time evenly.
+    `seconds`: the work it took, a batch's share of the network's time evenly; `notes`: sentences for the user.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class FileResult:
     picture: Picture | None = None
     error: str | None = None
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 class GlandSegmenter:
@@ -67,7 +70,7 @@ class GlandSegmenter:
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, id2label: Mapping[int, str], *,
                  mpp: float | None = None, missing_mpp: float | None = None, temperature: float = 1.0,
-                 device: Device = None):
+                 device: Device = None, appearance: Appearance | None = None):
         self.device = torch.device(device) if device is not None else _default_device()
         self.model = model.to(self.device).eval()
         self.preprocessing = preprocessing
@@ -75,6 +78,7 @@ class GlandSegmenter:
         self.mpp = mpp
         self.missing_mpp = missing_mpp or mpp  # what is assumed of a picture that comes without a pixel size
         self.temperature = temperature
+        self.appearance = appearance  # of its training images
 
     @classmethod
     def from_pretrained(cls, path_or_repo: str | Path, revision: str | None = None,
@@ -95,7 +99,8 @@ class GlandSegmenter:
         use_cheaper_head(model)
         preprocessing = read_preprocessing(where, usual_preprocessing(config.model_type), **options)
         return cls(model, preprocessing, dict(enumerate(facts.class_names)), mpp=facts.mpp, missing_mpp=facts.missing_mpp,
-                   temperature=facts.temperature, device=device)
+                   temperature=facts.temperature, device=device,
+                   appearance=appearance_of(getattr(config, APPEARANCE_KEY, None)))
 
     @property
     def class_names(self) -> list[str]:
@@ -233,9 +238,10 @@ class GlandSegmenter:
             started = time.perf_counter()
             try:
                 prediction = clean_up(of_file, rgb=picture.rgb, name=displayable(file.path.name))
+                unlike = self.unlike_training(picture.rgb, mpp, name)
             except MemoryError as error:
                 return FileResult(file.path, error=said(error), seconds=file.seconds + each)
-            return FileResult(file.path, prediction, picture,
+            return FileResult(file.path, prediction, picture, notes=(unlike,) if unlike else (),
                               seconds=file.seconds + each + time.perf_counter() - started)
 
         return helper.submit(lambda: [finish(*of_one) for of_one in zip(batch, pictures, probabilities, strict=True)])
@@ -243,6 +249,16 @@ class GlandSegmenter:
     def working_hw(self, image_hw: tuple[int, int], mpp: float | None, name: str = "image") -> tuple[int, int]:
         """(height, width) at which the network sees a picture of `mpp` µm per pixel, None: what is assumed of it."""
         return working_hw(image_hw, self.missing_mpp if mpp is None else mpp, self.mpp, name)
+
+    def unlike_training(self, rgb: np.ndarray, mpp: float | None, name: str = "image") -> str | None:
+        """A sentence for the user where a picture, uint8 [H, W, 3], is stained otherwise than the training images were."""
+        if self.appearance is None:
+            return None
+        distance = self.appearance.distance(resample_image(rgb, self.working_hw(rgb.shape[:2], mpp, name)))
+        if distance is None or distance <= 1:
+            return None
+        return (f"Its stain is unlike that of the training images ({distance:.1f} times the usual limit): look at the "
+                "outlines before you use them, or adapt the model (train --config adapt).")
 
     def weights_sha256(self) -> str:
         """Checksum of all weights and buffers: equal for equal models, wherever they were loaded from."""

@@ -12,6 +12,7 @@ from hf_gland.imaging.pixel_size import check_mpp
 MPP_KEY = "mpp"  # µm per pixel it was trained at, null where that is unknown; a model from elsewhere lacks the key
 # True: after the logits of the classes comes that of a gland's border, see model.border; it is no class.
 BORDER_KEY = "gland_border"
+APPEARANCE_KEY = "training_appearance"  # what its training images look like, see imaging.appearance
 MISSING_MPP_KEY = "missing_mpp"  # µm per pixel that training assumed of images that state none
 # Not plain "temperature": transformers takes that for text generation and drops it from a config.
 TEMPERATURE_KEY = "confidence_temperature"

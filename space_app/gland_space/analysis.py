@@ -95,6 +95,8 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
     glands = tuple(_in_file_pixels(gland, picture.reduction) for gland in prediction.glands)
     if dropped:
         notes.append(f"Only the {limits.max_glands:,} largest of {limits.max_glands + dropped:,} glands are kept.")
+    if unlike := model.segmenter.unlike_training(picture.rgb, here, picture.name):
+        notes.append(unlike)
     empty = np.empty((len(prediction.id2label), 0, 0), np.float32)
     lean = dataclasses.replace(prediction, probabilities=empty, glands=glands, mpp=mpp)
     assumed = None if missing_mpp is None else missing_mpp / picture.reduction

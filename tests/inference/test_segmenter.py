@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSemanticSegmentation, SegformerConfig, SegformerModel
 
+from hf_gland.imaging.appearance import learn_appearance
 from hf_gland.inference import (
     GlandSegmenter,
     ImageError,
@@ -395,3 +396,18 @@ def edited(folder, to, **values):
     config = json.loads((to / "config.json").read_text())
     (to / "config.json").write_text(json.dumps({**config, **values}))
     return to
+
+
+def test_a_picture_stained_otherwise_than_the_training_images_is_told(dark_is_gland, tmp_path):
+    rng = np.random.default_rng(0)
+    drawn = [rng.normal((220, 150, 190), (12, 30, 14), (48, 64, 3)) + rng.normal(0, 5, 3) for _ in range(20)]
+    pictures = [pixels.clip(0, 255).astype(np.uint8) for pixels in drawn]
+    segmenter = dark_is_gland(mpp=0.5)
+    assert segmenter.unlike_training(255 - pictures[0], 0.5) is None  # a model of before knows nothing of it
+    segmenter.appearance = learn_appearance(pictures)
+    assert segmenter.unlike_training(pictures[3], 0.5) is None
+    for name, rgb in (("usual.png", pictures[3]), ("other.png", pictures[3][..., ::-1] // 2)):
+        Image.fromarray(rgb).save(tmp_path / name)
+    usual, other = segmenter.predict_many([tmp_path / "usual.png", tmp_path / "other.png"], 0.5)
+    assert usual.notes == ()
+    assert "unlike that of the training images" in other.notes[0]

@@ -1,0 +1,79 @@
+"""Whether a picture looks like those a model was trained on, by how strongly and in what colours its tissue is stained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+TISSUE_DENSITY = 0.15  # mean optical density above which a pixel is tissue
+LEAST_TISSUE = 0.02  # of the pixels
+LEAST_IMAGES = 10  # of fewer, nobody can tell what is unusual
+SHRINKAGE = 0.1  # of the covariance towards its diagonal
+USUAL_SHARE, MARGIN = 0.95, 1.25  # the limit: this quantile of held-out training images, times this
+
+
+def stain_features(rgb: np.ndarray) -> np.ndarray | None:
+    """float [6]: mean and logarithm of the standard deviation of the optical density of red, green and blue over the tissue
+    of uint8 [H, W, 3]; None where there is hardly any."""
+    density = -np.log((rgb.reshape(-1, 3).astype(np.float32) + 1) / 256)
+    tissue = density[density.mean(axis=1) > TISSUE_DENSITY]
+    if len(tissue) < LEAST_TISSUE * len(density):
+        return None
+    return np.concatenate([tissue.mean(axis=0), np.log(tissue.std(axis=0) + 0.01)]).astype(float)
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What training images look like: mean and inverse covariance of `stain_features`, and the distance (Mahalanobis) from
+    which a picture is unlike them."""
+
+    mean: Sequence[float]
+    inverse: Sequence[Sequence[float]]
+    limit: float
+
+    def distance(self, rgb: np.ndarray) -> float | None:
+        """Of a picture of the training pixel size, as a multiple of the limit; None where there is no tissue."""
+        features = stain_features(rgb)
+        return None if features is None else _distance(features, np.array(self.mean), np.array(self.inverse)) / self.limit
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept in a model's config.json; `Appearance(**…)` reads it."""
+        return asdict(self)
+
+
+def learn_appearance(images: Sequence[np.ndarray]) -> Appearance | None:
+    """From training images, uint8 [H, W, 3]; None of too few. The limit comes from images held out, a fifth at a time."""
+    found = [features for rgb in images if (features := stain_features(rgb)) is not None]
+    if len(found) < LEAST_IMAGES:
+        return None
+    table = np.array(found)
+    held = []
+    for part in range(5):
+        out = np.arange(len(table)) % 5 == part
+        mean, inverse = _spread(table[~out])
+        held += [_distance(features, mean, inverse) for features in table[out]]
+    mean, inverse = _spread(table)
+    limit = round(float(np.quantile(held, USUAL_SHARE)) * MARGIN, 4)
+    return Appearance(mean.round(6).tolist(), inverse.round(6).tolist(), limit)
+
+
+def appearance_of(config: Mapping[str, Any] | None) -> Appearance | None:
+    """What a model's config holds of it; None for a model of before, or for what is none."""
+    try:
+        found = Appearance(**(config or {}))
+        sound = len(found.mean) == 6 and np.shape(found.inverse) == (6, 6) and found.limit > 0
+        return found if sound and np.isfinite([*found.mean, *np.ravel(found.inverse)]).all() else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _spread(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    covariance = np.cov(table.T)
+    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.diag(np.diag(covariance)) + 1e-6 * np.eye(len(covariance))
+    return table.mean(axis=0), np.linalg.inv(covariance)
+
+
+def _distance(features: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> float:
+    away = features - mean
+    return float(np.sqrt(max(away @ inverse @ away, 0.0)))

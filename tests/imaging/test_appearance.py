@@ -1,0 +1,44 @@
+import json
+
+import numpy as np
+import pytest
+
+from hf_gland.data.stain import shift_stain
+from hf_gland.imaging.appearance import Appearance, appearance_of, learn_appearance, stain_features
+
+
+def tissue(seed, purple=1.0):
+    """H&E-like noise: pink with purple spots, a little different in each image."""
+    rng = np.random.default_rng(seed)
+    base = np.array([225, 150, 195]) + rng.normal(0, 6, 3)
+    spots = rng.random((60, 70, 1)) < rng.uniform(0.25, 0.35) * purple
+    image = np.where(spots, [110, 70, 150], base) + rng.normal(0, 8, (60, 70, 3))
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def test_images_like_those_of_training_pass_and_restained_ones_are_told():
+    learned = learn_appearance([tissue(seed) for seed in range(40)])
+    usual = [learned.distance(tissue(seed)) for seed in range(100, 160)]
+    assert np.mean(np.array(usual) > 1) <= 0.05
+    shifted = [learned.distance(shift_stain(tissue(seed), 3)) for seed in range(100, 160)]
+    assert np.mean(np.array(shifted) > 1) >= 0.8
+    assert learned.distance(np.full((60, 70, 3), 245, np.uint8)) is None
+
+
+def test_it_comes_back_from_json_and_nonsense_is_none():
+    learned = learn_appearance([tissue(seed) for seed in range(12)])
+    again = appearance_of(json.loads(json.dumps(learned.to_json())))
+    assert again == learned
+    assert again.distance(tissue(50)) == pytest.approx(learned.distance(tissue(50)))
+    for nonsense in (None, {}, {"mean": 3}, learned.to_json() | {"limit": 0}, learned.to_json() | {"mean": [1.0]},
+                     learned.to_json() | {"inverse": [[float("nan")] * 6] * 6}, {"mean": "a", "inverse": "b", "limit": "c"}):
+        assert appearance_of(nonsense) is None
+
+
+def test_too_few_images_say_nothing_and_density_is_that_of_the_tissue():
+    assert learn_appearance([tissue(seed) for seed in range(5)]) is None
+    half = np.full((40, 40, 3), 255, np.uint8)
+    half[:20] = (127, 63, 255)
+    features = stain_features(half)
+    assert features[:3] == pytest.approx([np.log(2), np.log(4), 0], abs=1e-5)
+    assert isinstance(Appearance([0.0] * 6, np.eye(6).tolist(), 1.0).distance(half), float)
