@@ -57,7 +57,7 @@ def by_hand(teacher, image, flips=True):
 
 def bank_of(folder, store, weights=(1.0, 1.0), **settings):
     """The pseudo-labels of a run in `folder`, without a veto unless `settings` say so."""
-    method = make_config(settings or {"veto": False}).method
+    method = make_config({"border_px": 0.0} | (settings or {"veto": False})).method
     return PseudoLabels(method, folder, store.sizes, np.array(weights), store.sparse)
 
 
@@ -70,6 +70,8 @@ def refresh(pseudo_labels, step, store, teacher, accelerator):
 
 class GlandAbove(nn.Module):
     """Calls the upper half of every image a gland, and is sure of it."""
+
+    config = SimpleNamespace(id2label={0: "background", 1: "gland"})
 
     def forward(self, pixel_values):
         logits = torch.zeros(len(pixel_values), 2, *pixel_values.shape[2:])
