@@ -23,10 +23,10 @@ if os.environ.get("SPACES_ZERO_GPU"):
     import spaces  # noqa: F401  must come before torch
 
 from gland_space.demo import Demo
-from gland_space.limits import Limits
 from gland_space.model_source import MODEL_VARIABLE, find_source, load_model
 from gland_space.page import build_page, launch_options
 from gland_space.page_parts import examples
+from gland_space.pictures import Limits
 from gland_space.server import TemporaryFolder
 
 from hf_gland.inference import ModelError

@@ -8,9 +8,9 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData, snapshot_download
 
 from gland_space.demo import Demo
-from gland_space.limits import MEGAPIXEL, Limits
 from gland_space.model_source import ModelSource
 from gland_space.page_parts import html_widget
+from gland_space.pictures import MEGAPIXEL, Limits
 from hf_gland.evaluation.records import ResultError, read_results
 from hf_gland.evaluation.result_table import markdown_table
 from hf_gland.hub.cards import PAPER_BIBTEX
@@ -112,7 +112,8 @@ Code: Apache-2.0. {model} Please cite
 
 
 def header_html(demo: Demo) -> str:
-    chip = f'<span class="gl-chip">model: {escape(demo.model_name)}</span>'
+    name = demo.model_name if demo.model is None else f"model: {demo.model_name}"
+    chip = f'<span class="gl-chip">{escape(name)}</span>'
     return ('<header class="gl-header"><h1>Gland segmentation</h1>'
             f'<p><span class="gl-warning">Research only, not for diagnosis.</span> {chip}</p></header>')
 
@@ -120,13 +121,14 @@ def header_html(demo: Demo) -> str:
 def no_model_html(problem: str | None) -> str:
     """What to do where there is no model."""
     why = f'<p class="gl-message gl-error" role="alert">{escape(problem)}</p>' if problem else ""
-    return f"""<section class="gl-message" id="no-model"><h2>There is no model to show yet</h2>{why}
-<p>Give one in any of these ways, then start the demo again:</p>
+    return f"""<section class="gl-message" id="no-model">
+<h2>No model is loaded: pictures can be annotated, but not segmented</h2>{why}
+<p>Give a model in one of these ways, then start the demo again:</p>
 <ol><li>Train the demo model, in a few minutes: <code>make demo</code>. It is found by itself.</li>
 <li>Name one: <code>HF_GLAND_MODEL=owner/name python space_app/app.py</code>, with <code>owner/name@revision</code> for a
 certain version, or a folder that training wrote, such as <code>runs/first/model</code>.</li>
-<li>On a Hugging Face Space: <em>Settings → Variables and secrets → New variable</em> <code>HF_GLAND_MODEL</code>.</li></ol>
-<p>Annotating pictures works without a model.</p></section>"""
+<li>On a Hugging Face Space:
+<em>Settings → Variables and secrets → New variable</em> <code>HF_GLAND_MODEL</code>.</li></ol></section>"""
 
 
 def model_figures(source: ModelSource) -> str:

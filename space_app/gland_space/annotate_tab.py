@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from gland_space.analysis import Analysis, Choice, reviewed_mask
+from gland_space.analysis import Analysis, Choice, hex_colour, reviewed_mask
 from gland_space.annotation import (
     SAVED,
     AnnotationError,
@@ -21,10 +21,20 @@ from gland_space.annotation import (
     make_drawing,
 )
 from gland_space.demo import Demo, ExpiredError, Loaded
-from gland_space.page_parts import DIRECT, QUICK, Example, done_html, error_html, html_widget, shown_mpp, typed_mpp
-from gland_space.picture_tab import PictureTab, Update, key_of
+from gland_space.page_parts import (
+    DIRECT,
+    QUICK,
+    Example,
+    PictureTab,
+    Update,
+    done_html,
+    error_html,
+    html_widget,
+    key_of,
+    shown_mpp,
+    typed_mpp,
+)
 from gland_space.segment_tab import SegmentTab
-from gland_space.view import hex_colour
 from hf_gland.errors import HfGlandError
 from hf_gland.inference.suggest import LEAST_SCORE, choose, places_of, uncertainty
 from hf_gland.labels import IGNORE_INDEX

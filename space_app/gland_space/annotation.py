@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gland_space.view import data_uri
+from gland_space.analysis import data_uri
 from hf_gland.data.build import About, build_dataset
 from hf_gland.data.metadata import COLUMNS
 from hf_gland.data.sample import Sample

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from gland_space.analysis import Analysis, analyse
-from gland_space.limits import Limits
 from gland_space.model_source import LoadedModel
-from gland_space.pictures import read_picture
+from gland_space.pictures import Limits, read_picture
 from gland_space.runner import Job, Runner, Tickets
 from gland_space.server import make_room, new_folder
 from hf_gland.errors import HfGlandError

@@ -1,17 +1,22 @@
-"""What the tabs are made of: messages, widgets and examples."""
+"""What the tabs are made of: messages, widgets, examples, and the tab that a picture comes into."""
 
 import base64
 import io
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 from PIL import Image
 
+from gland_space.analysis import Analysis, analyse, stage_view
+from gland_space.demo import Demo, ExpiredError, Loaded
+from gland_space.runner import Cancelled, Finished, Job
+from hf_gland.errors import HfGlandError
 from hf_gland.inference import PixelSizeError
 
 STATIC = Path(__file__).resolve().parent / "static"
@@ -162,3 +167,186 @@ def typed_mpp(text: str | None) -> float | None:
 def shown_mpp(mpp: float | None) -> str:
     """A pixel size as the field shows it."""
     return "" if mpp is None else f"{mpp:g}"
+
+
+# ------------------------------------------------------------------------------------------------------ a picture's tab
+
+BUSY = "Too many people are waiting, or the server had a problem. Please try again in a moment"
+# The stage shows lengths in the unit at hand, without asking the server.
+_MPP_JS = "(text) => document.dispatchEvent(new CustomEvent('gl-mpp', {{ detail: {{ tab: '{}', text }} }}))"
+Update = dict[gr.components.Component, Any]
+
+
+class PictureTab:
+    """Laid out and wired by its subclasses with the parts here. Handlers return what changes, by component.
+
+    The key of what is shown lives in the stage's value, in the visitor's browser, so that a session that the server forgets
+    loses nothing.
+    """
+
+    name: ClassVar[str]
+    busy_text: ClassVar[str]
+    max_side_px: int | None = None
+
+    def __init__(self, demo: Demo, found: list[Example]) -> None:
+        self.demo, self.found = demo, found
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=290):
+                self.drop = sent_file(f"1. Picture: PNG, JPEG or TIFF (pyramids too), up to {demo.limits.max_file_mb} MB",
+                                      height=130, elem_id=f"{self.name}-drop")
+                self.pick = gr.HTML(examples_html(found), elem_id=f"{self.name}-examples", js_on_load=EXAMPLE_JS,
+                                    apply_default_css=False, visible=bool(found))
+                # A text field: an empty one means unknown, which a number field cannot show.
+                self.mpp = gr.Textbox("", label="2. Pixel size (µm per pixel)", placeholder="unknown", max_length=20,
+                                      elem_id=f"{self.name}-mpp", max_lines=1,
+                                      info="Of the file; a 20× scan has about 0.5, a 40× scan about 0.25.")
+                self.lay_out_inputs()
+                self.status = html_widget("", f"{self.name}-status", classes="gl-status")
+            with gr.Column(scale=4, min_width=320):
+                self.stage = stage_widget(self.name, {"view": self.view, "alive": demo.alive, "suggest": self.suggest},
+                                          f"{self.name}-stage")
+                with self.stage, gr.Column(visible=False, elem_id=f"{self.name}-controls") as self.controls:
+                    self.lay_out_controls()
+        self.ready_file = gr.File(visible="hidden", elem_classes="gl-hidden", label="file to download")
+        self.shown = [self.stage, self.status, self.controls, self.mpp, self.start, self.cancel]
+        self.answered: list[gr.components.Component] = [self.stage, self.controls]
+
+    # What subclasses say.
+
+    def lay_out_inputs(self) -> None:
+        """Below the pixel size; `run_buttons` among it."""
+        raise NotImplementedError
+
+    def lay_out_controls(self) -> None:
+        """Below the stage, once there is a picture or a result."""
+        raise NotImplementedError
+
+    def show_loaded(self, key: str, loaded: Loaded) -> Update:
+        """What a new picture changes."""
+        raise NotImplementedError
+
+    def answer_view(self, key: str, analysis: Analysis, *values: Any) -> Update:
+        """What a result, kept under `key`, changes; `values` are those of the run's further inputs."""
+        raise NotImplementedError
+
+    def suggest(self, value: dict[str, Any]) -> list[dict[str, float]]:
+        """Where to outline next, for what is drawn."""
+        return []
+
+    # What they share.
+
+    def run_buttons(self, start_text: str, **start: Any) -> None:
+        with gr.Row():
+            self.start = gr.Button(start_text, elem_id=f"{self.name}-start", min_width=100, **start)
+            self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{self.name}-cancel", min_width=90)
+
+    def view(self, key: str) -> dict[str, Any] | None:
+        """What the stage shows, or None for a picture that is no longer kept."""
+        try:
+            loaded = self.demo.store.get(key)
+        except ExpiredError:
+            return None
+        return stage_view(loaded.picture, loaded.analysis)
+
+    def show(self, request: gr.Request, path: str | Path, page: int = 1) -> Update:
+        """What a picture's file changes; what the model would say of the last picture is not wanted any more."""
+        self.demo.tickets.call_off(self.ticket(request))
+        idle = {self.start: gr.update(interactive=self.demo.model is not None), self.cancel: gr.update(visible=False)}
+        try:
+            key, loaded = self.demo.load(path, page, self.max_side_px)
+        except HfGlandError as problem:
+            return idle | {self.stage: None, self.status: error_html(str(problem)), self.controls: gr.update(visible=False),
+                           self.start: gr.update(interactive=False)}
+        return idle | {self.mpp: shown_mpp(loaded.picture.mpp)} | self.show_loaded(key, loaded)
+
+    def ticket(self, request: gr.Request) -> str:
+        return f"{request.session_hash}/{self.name}"
+
+    def wire_picture(self) -> Any:
+        """Uploads, examples and the pixel size; returns the event of an example, for what is to follow it."""
+        def upload(path: str | None, request: gr.Request) -> Update:
+            return {self.drop: None} | ({} if path is None else self.show(request, path))
+
+        def example(event: gr.EventData, request: gr.Request) -> Update:
+            return self.show(request, self.found[int(event.index)].path)
+
+        self.drop.upload(upload, self.drop, [*self.shown, self.drop], **DIRECT)
+        self.mpp.change(None, self.mpp, None, js=_MPP_JS.format(self.name), **PRIVATE)
+        return self.pick.click(example, None, self.shown, **DIRECT)
+
+    def wire_run(self, triggers: Iterable[Any], further: list[gr.components.Component]) -> None:
+        """Each trigger asks for a run of the model, whose `answer_view` is given the values of `further`; `cancel`, a new
+        picture or leaving calls it off."""
+        buttons = [self.status, self.start, self.cancel]
+        untouched = {self.status: gr.skip()}
+
+        def begin(request: gr.Request) -> Update:
+            self.demo.tickets.ask(self.ticket(request))
+            return {self.status: progress_html(None, "Waiting for the model…"), self.start: gr.update(interactive=False),
+                    self.cancel: gr.update(visible=True)}
+
+        def idle(text: str) -> Update:
+            return {self.status: text, self.start: gr.update(interactive=True), self.cancel: gr.update(visible=False)}
+
+        def call_off(request: gr.Request) -> Update:
+            self.demo.tickets.call_off(self.ticket(request))
+            return idle(done_html("Cancelled"))
+
+        def run(request: gr.Request, *values: Any) -> Iterator[Update]:
+            percent = -1
+            job = self.demo.tickets.take(self.ticket(request))
+            if job is None:  # called off while it waited, which the page has said already
+                yield untouched
+                return
+            try:
+                for step in self.answer(job, *values):
+                    if not isinstance(step, float):
+                        yield idle(step[0]) | step[1]
+                    elif round(100 * step) > percent:
+                        percent = round(100 * step)
+                        yield {self.status: progress_html(step, self.busy_text)}
+            except Cancelled:  # by the button or a new picture, either of which has said so
+                yield untouched
+            except HfGlandError as problem:
+                yield idle(error_html(str(problem)))
+            finally:
+                self.demo.tickets.done(self.ticket(request), job)
+
+        for trigger in triggers:
+            running = trigger(begin, None, buttons, queue=False, **QUICK).then(
+                run, [self.stage, self.mpp, *further], [*buttons, *self.answered], trigger_mode="multiple",
+                concurrency_id=MODEL_QUEUE, concurrency_limit=self.demo.limits.concurrency, **QUICK)
+            running.failure(lambda: idle(error_html(BUSY)), None, buttons, queue=False, **QUICK)
+        self.cancel.click(call_off, None, buttons, queue=False, **QUICK)
+
+    def wire_download(self, button: gr.Button, make: Any, further: list[gr.components.Component]) -> None:
+        """The button has `make` write a file of the stage's value and of `further`, and the browser save it."""
+        def ready(*values: Any) -> Update:
+            try:
+                path: Path = make(*values)
+            except HfGlandError as problem:
+                return {self.ready_file: None, self.status: error_html(str(problem))}
+            return {self.ready_file: str(path), self.status: done_html(f"{path.name} is saved")}
+
+        button.click(ready, [self.stage, *further], [self.ready_file, self.status], **DIRECT).success(
+            None, self.ready_file, None, js=DOWNLOAD_JS, **PRIVATE)
+
+    def answer(self, job: Job, value: dict[str, Any] | None = None, given_mpp: str | None = None,
+               *further: Any) -> Iterator["float | tuple[str, Update]"]:
+        """Run the model on what is shown: shares of the work done, then what to say and what changes."""
+        demo, model, begun = self.demo, self.demo.model, time.perf_counter()
+        assert model is not None
+        mpp, loaded = typed_mpp(given_mpp), demo.store.get(key_of(value))
+        for step in demo.runner.follow(lambda job: analyse(model, loaded.picture, mpp, demo.limits, job.report), job):
+            if not isinstance(step, Finished):
+                yield step
+                continue
+            key = demo.keep(Loaded(loaded.picture, loaded.path, step.result))
+            device = "GPU" if model.segmenter.device.type == "cuda" else "CPU"
+            yield (done_html(f"Segmented in {time.perf_counter() - begun:.1f} s on the {device}", step.result.notes),
+                   self.answer_view(key, step.result, value, *further))
+
+
+def key_of(value: dict[str, Any] | None) -> str:
+    """The key in a stage's value; empty where it shows nothing."""
+    return str((value or {}).get("view") or "")

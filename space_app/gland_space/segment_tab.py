@@ -9,8 +9,7 @@ import gradio as gr
 from gland_space.analysis import Analysis, Choice, default_choice
 from gland_space.demo import Demo, ExpiredError, Loaded
 from gland_space.downloads import BUTTONS, write_download
-from gland_space.page_parts import DIRECT, PRIVATE, Example, done_html, error_html, shown_mpp
-from gland_space.picture_tab import PictureTab, Update, key_of
+from gland_space.page_parts import DIRECT, PRIVATE, Example, PictureTab, Update, done_html, error_html, key_of, shown_mpp
 
 # The stage takes the sliders' positions at once, and keeps them in its value for the downloads.
 _CHOICE_JS = """(percent, area) => document.dispatchEvent(
@@ -80,9 +79,9 @@ class SegmentTab(PictureTab):
         loaded = self.demo.example_result()
         if loaded is None or loaded.analysis is None:
             return {self.status: gr.skip()}
-        return self.answer_view(self.demo.store.put(loaded, 0), loaded.analysis, None, 75) | {
-            self.status: done_html(EXAMPLE_TEXT), self.mpp: shown_mpp(loaded.analysis.mpp),
-            self.start: gr.update(interactive=True)}
+        shown = self.answer_view(self.demo.store.put(loaded, 0), loaded.analysis, None, 75)
+        return shown | {self.stage: shown[self.stage] | {"example": True}, self.status: done_html(EXAMPLE_TEXT),
+                        self.mpp: shown_mpp(loaded.analysis.mpp), self.start: gr.update(interactive=True)}
 
     def make_file(self, kind: str, value: dict[str, Any] | None) -> Path:
         analysis = self.demo.store.get(key_of(value)).analysis

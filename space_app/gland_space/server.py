@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gland_space.limits import Limits
+from gland_space.pictures import Limits
 
 SWEEP_SECONDS = 60.0
 IN_USE_SECONDS = 60.0  # a file this young may be read at this moment

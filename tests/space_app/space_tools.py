@@ -16,8 +16,8 @@ SPACE_APP = Path(__file__).resolve().parents[2] / "space_app"
 sys.path.insert(0, str(SPACE_APP))  # as it is when `python space_app/app.py` runs
 
 from gland_space.demo import Demo  # noqa: E402
-from gland_space.limits import Limits  # noqa: E402
 from gland_space.model_source import LoadedModel, ModelSource  # noqa: E402
+from gland_space.pictures import Limits  # noqa: E402
 from gland_space.server import TemporaryFolder  # noqa: E402
 
 

@@ -5,10 +5,9 @@ from html import unescape
 
 import pytest
 from gland_space.demo import Demo
-from gland_space.limits import Limits
 from gland_space.page import build_page
 from gland_space.page_parts import STATIC, examples, examples_html
-from gland_space.pictures import read_picture
+from gland_space.pictures import Limits, read_picture
 from hostile import hostile_demo, without_records
 from huggingface_hub import SpaceCard
 from space_tools import SPACE_APP, dark_demo

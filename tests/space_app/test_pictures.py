@@ -3,8 +3,7 @@ import zipfile
 import numpy as np
 import pytest
 import tifffile
-from gland_space.limits import Limits
-from gland_space.pictures import read_picture, safe_name
+from gland_space.pictures import Limits, read_picture, safe_name
 from PIL import Image, PngImagePlugin
 
 from hf_gland.inference import ImageError

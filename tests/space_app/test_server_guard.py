@@ -8,7 +8,7 @@ import httpx
 import pytest
 from gland_space import server as guard
 from gland_space.demo import QuotaError
-from gland_space.limits import Limits
+from gland_space.pictures import Limits
 from gland_space.server import host_allowed, make_room
 from space_tools import Server
 
@@ -97,6 +97,24 @@ def test_all_uploads_together_keep_to_a_quota_and_the_visitor_is_told(small, mon
     assert upload(small, 3 * MIB // 2, "fourth.png").status_code == 200
     assert sorted(path.name for path in folder.rglob("*.png")) == ["fourth.png", "second.png"]
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 3 * MIB
+
+
+def test_pictures_inside_the_requests_of_tools_count_too(tmp_path, monkeypatch):
+    statuses = []
+
+    async def app(scope, receive, send):
+        statuses.append("served")
+
+    async def send(message):
+        statuses.extend([message["status"]] if message["type"] == "http.response.start" else [])
+
+    monkeypatch.setattr(guard, "IN_USE_SECONDS", 3600)
+    (tmp_path / "a.png").write_bytes(b"x" * 2 * MIB)
+    closed = guard.Guard(app, tmp_path, Limits(quota_mb=3, max_file_mb=2), ())
+    for path, size in (("/gradio_api/mcp/", 2 * MIB), ("/gradio_api/mcp/", MIB // 2), ("/gradio_api/queue/join", 2 * MIB)):
+        headers = [(b"host", b"127.0.0.1"), (b"content-length", str(size).encode())]
+        asyncio.run(closed({"type": "http", "method": "POST", "path": path, "headers": headers}, None, send))
+    assert statuses == [507, "served", "served"]
 
 
 def test_uploads_on_their_way_count_too(tmp_path):

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 import tifffile
-from gland_space.limits import Limits
 from gland_space.page_parts import shown_mpp, typed_mpp
-from gland_space.pictures import read_picture
+from gland_space.pictures import Limits, read_picture
 
 from hf_gland.inference import PixelSizeError
 

@@ -5,8 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from gland_space.analysis import analyse
-from gland_space.view import stage_view, svg_path
+from gland_space.analysis import analyse, stage_view, svg_path
 from PIL import Image
 from space_tools import discs
 

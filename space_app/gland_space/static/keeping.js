@@ -39,6 +39,7 @@ async function takeOver({ given, edit }) {
   values.forEach((value, i) => { if (next[i] === UNLABELLED && value !== UNLABELLED) { next[i] = value; fresh++; } });
   if (fresh) remember(next);
   readout.textContent = "Taken over from the Segment tab: accepted glands are labelled, rejected ones are stroma. Undo removes them.";
+  bringIntoView();
   if (!edit) return;
   const place = [edit[0] * view.width, edit[1] * view.height];
   find('[name="gl-tool"][value="points"]').click();

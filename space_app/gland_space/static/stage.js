@@ -150,7 +150,7 @@ function drawMinimap() {
   const zoomed = stage.classList.contains("gl-zoomed");
   minimap.hidden = !zoomed;
   if (!zoomed) return;
-  const small = Math.min(120 / view.width, 90 / view.height), context = minimap.getContext("2d");
+  const small = Math.min(120, stage.clientWidth / 5) / Math.max(view.width, 1.3 * view.height), context = minimap.getContext("2d");
   Object.assign(minimap, { width: Math.max(view.width * small, 1), height: Math.max(view.height * small, 1) });
   context.drawImage(picture, 0, 0, minimap.width, minimap.height);
   Object.assign(context, { strokeStyle: "#f0e442", lineWidth: 2 });

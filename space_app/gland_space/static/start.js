@@ -34,9 +34,13 @@ function showResult(value) {
   choice = { uncertain_below: value.uncertain_below ?? 0.75, min_area: value.min_area ?? 0, accepted: new Set(), rejected: new Set() };
   applyChoice();
   say();
-  // On a phone the picture lies below the controls.
+  if (ids && !value.example) bringIntoView();
+}
+
+// On a phone the picture lies below the controls.
+function bringIntoView() {
   const box = element.getBoundingClientRect();
-  if (ids && !value.example && (box.top > 0.6 * innerHeight || box.top < -0.5 * box.height)) element.scrollIntoView({ block: "start" });
+  if (box.width > 0.8 * innerWidth || box.top > 0.6 * innerHeight) element.scrollIntoView({ block: "start" });
 }
 
 async function showDrawing(same, value) {
