@@ -31,8 +31,9 @@ from hf_gland.imaging.pixel_size import working_hw
 from hf_gland.imaging.resample import resample_image
 from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.tiled import tile_starts
+from hf_gland.options import Tiling
 
-TILE_PX, STRIDE_PX, BATCH = 512, 384, 4  # what GlandSegmenter.predict uses by default
+TILING = Tiling()  # what GlandSegmenter.predict uses by default
 
 
 def timed(works, repeats):
@@ -52,9 +53,10 @@ def bare_model(segmenter, rgb, mpp):
     """The network alone on the tiles that the demo gives it, ready in memory."""
     hw = working_hw(rgb.shape[:2], mpp, segmenter.mpp)
     image = torch.from_numpy(resample_image(rgb, hw)).permute(2, 0, 1)
-    tiles = [image[:, y:y + TILE_PX, x:x + TILE_PX] for y in tile_starts(hw[0], TILE_PX, STRIDE_PX)
-             for x in tile_starts(hw[1], TILE_PX, STRIDE_PX)]
-    batches = [segmenter.preprocessing(torch.stack(tiles[i:i + BATCH])) for i in range(0, len(tiles), BATCH)]
+    side, stride, batch = TILING.tile_px, TILING.stride_px, TILING.batch_size
+    tiles = [image[:, y:y + side, x:x + side] for y in tile_starts(hw[0], side, stride)
+             for x in tile_starts(hw[1], side, stride)]
+    batches = [segmenter.preprocessing(torch.stack(tiles[i:i + batch])) for i in range(0, len(tiles), batch)]
 
     @torch.no_grad()
     def run():

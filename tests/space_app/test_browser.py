@@ -212,7 +212,7 @@ def test_layers_switch_and_outlines_stay_thin_at_any_zoom(chromium, server, pict
         def outline_width():
             """Of the first disc's left rim, in pixels of the screen."""
             x, y = (round(value - corner) for value, corner in zip(
-                on_screen(page, 6, 50), page.locator(STAGE).bounding_box().values(), strict=False))
+                on_screen(page, 6, 50.5), page.locator(STAGE).bounding_box().values(), strict=False))
             seen = []
             for switch in (page.check, page.uncheck):
                 switch("#segment-stage .gl-outlines")
@@ -376,7 +376,7 @@ def until(condition, seconds=60):
 
 def test_cancel_stops_the_model_and_so_does_leaving(chromium, own_server, picture_file):
     network = own_server.network
-    big = picture_file(np.tile(discs(10), (6, 6, 1)), "big.png")
+    big = picture_file(np.tile(discs(10), (10, 10, 1)), "big.png")
     with visit(chromium, own_server.url) as page:
         upload(page, big)
         page.wait_for_selector("#segment-start:not([disabled])")

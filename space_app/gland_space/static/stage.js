@@ -45,21 +45,24 @@ function painted(colour, canvas = blank(view.width, view.height)) {
 
 const fileScale = () => at.scale * view.width / view.full[0];  // pixels of the screen per pixel of the file
 const fitting = () => Math.min(stage.clientWidth / view.width, stage.clientHeight / view.height);
+const bounded = (scale) => {  // from the whole picture or 1:1 to 16:1, or closer in a picture of few pixels
+  const full = view.full[0] / view.width;
+  return clamp(scale, Math.min(fitting(), full), Math.max(16 * full, 4 * fitting()));
+};
 
-function set(scale, x, y) {
-  const least = fitting();
-  scale = clamp(scale, least, Math.max(16 * view.full[0] / view.width, 4 * least));
+function set(wanted, x, y) {
+  const scale = bounded(wanted);
   const bound = (value, size, shown) => size <= shown ? (size - shown) / 2 : clamp(value, 0, size - shown);
   at = { scale, x: bound(x, view.width, stage.clientWidth / scale), y: bound(y, view.height, stage.clientHeight / scale) };
-  stage.classList.toggle("gl-zoomed", scale > 1.001 * least);
+  stage.classList.toggle("gl-zoomed", scale > 1.001 * fitting());
   draw();
 }
 // Zoom about a point of the stage, in pixels of the screen; its middle if none is given.
 function zoom(factor, left = stage.clientWidth / 2, top = stage.clientHeight / 2) {
-  const next = clamp(at.scale * factor, fitting(), Math.max(16 * view.full[0] / view.width, 4 * fitting()));
+  const next = bounded(at.scale * factor);
   set(next, at.x + left / at.scale - left / next, at.y + top / at.scale - top / next);
 }
-const fit = () => set(0, 0, 0);
+const fit = () => set(fitting(), 0, 0);
 const centre = ([x, y], scale = at.scale) => set(scale, x - stage.clientWidth / scale / 2, y - stage.clientHeight / scale / 2);
 
 // Move until `box` (left, top, right, bottom) lies in the middle and takes up about two fifths of the stage.
