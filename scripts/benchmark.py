@@ -261,8 +261,8 @@ def slide_figures(arguments: argparse.Namespace) -> dict:
                     time_slide, path, Path(folder) / "out", arguments.model, arguments.precision).result())
             path.unlink()
     over_bare = spread([2 * run["tiles_per_s"] / sum(run["bare_tiles_per_s"]) for run in runs])
-    return {"benchmark": "whole slides against the bare network", "precision": f"{runs[0]['precision']} for both", "runs": runs,
-            "tile_rate_over_bare": over_bare["median"], "tile_rate_over_tiatoolbox": None,  # not measured
+    return {"benchmark": "whole slides against the bare network", "precision": f"{runs[0]['precision']} for both",
+            "runs": runs, "tile_rate_over_bare": over_bare["median"], "tile_rate_over_tiatoolbox": None,  # not measured
             "postprocessing_share": statistics.median(run["postprocessing_share"] for run in runs),
             "peak_memory_mib": {str(side): max(run["peak_memory_mib"] for run in runs if run["side_px"] == side)
                                 for side in arguments.sides},
@@ -286,8 +286,8 @@ def time_slide(path: Path, out: Path, model: str, precision: str) -> dict:
     record = json.loads((out / f"{path.stem}.json").read_text("utf-8"))
     took, whole = record["seconds"], record["seconds"]["prediction in all"]
     return {"tiles": record["tiles"], "precision": record["settings"]["precision"], "glands": record["figures"]["glands"],
-            "seconds": took, "tiles_per_s": record["tiles"] / whole, "peak_memory_mib": round(int(peak[1]) / 1024) if peak else None,
-            "bare_tiles_per_s": [BARE_BATCHES * tiling.batch_size / s for s in (before, after)],
+            "peak_memory_mib": round(int(peak[1]) / 1024) if peak else None, "seconds": took,
+            "tiles_per_s": record["tiles"] / whole, "bare_tiles_per_s": [BARE_BATCHES * tiling.batch_size / s for s in (before, after)],
             "postprocessing_share": (took["finding glands"] + took["writing"]) / whole}
 
 

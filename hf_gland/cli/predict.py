@@ -1,11 +1,14 @@
-"""Segment glands in images: outlines for QuPath, a table, overlays and maps.
+"""Segment glands in pictures and whole slides: outlines for QuPath, a table, overlays and maps.
 
   python scripts/predict.py biopsy.png --model runs/first/model --mpp 0.5 --out predictions
   python scripts/predict.py slides/ more/*.tif --model owner/name --mpp 0.25 --flips --out predictions --skip-existing
+  python scripts/predict.py slide.svs 'study/**/*.ndpi' cohort.csv --model owner/name --out predictions --skip-existing
 
+Slides, pyramids and TIFFs above the limit of pictures go through in stripes: their tissue, or what --roi outlines, at a pixel
+size that the file or --mpp must say. A .csv lists files: columns path, mpp, roi. OUT/slides.csv has a row for each slide.
 Folders are searched to any depth, hidden and linked ones apart; what is left out is listed. A file that cannot be read is
-reported and the rest goes on. OUT/glands.csv has the glands of all images, OUT/predictions.json the settings and what
-became of each image; both keep up with the run, the latter as lines of OUT/predictions.jsonl until the run ends. Pixels
+reported and the rest goes on. OUT/glands.csv has the glands of all pictures, OUT/predictions.json the settings and what
+became of each picture; both keep up with the run, the latter as lines of OUT/predictions.jsonl until the run ends. Pixels
 count as the files store them, without a camera's orientation tag, as in QuPath. Exit status: 0 if every image was
 segmented, 1 if some could not be, 2 for a mistake in the command or a full disk.
 """
