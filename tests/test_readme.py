@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import run_script, start
+from slide_files import aperio, texture, write_slide
 from tiny import NETWORK, picture
+from tiny_model import save_tiny_model
 
 from hf_gland.export.polygons import region_polygons
 
@@ -112,3 +114,26 @@ def test_the_loop_goes_round_by_the_readmes_commands(slides_and_outlines):
     assert "places on 3 of 3 images" in suggested
     assert "6 / ?" in rebuilt
     assert Path("runs/round-2/model/model.safetensors").exists()
+
+
+def test_slides_by_the_readmes_commands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_tiny_model(tmp_path / "runs" / "glas" / "model", mpp=1.24)
+    (tmp_path / "slides" / "deeper").mkdir(parents=True)
+    for name, seed in (("CMU-1-Small-Region", 0), ("slides/a", 1), ("slides/deeper/b", 2)):
+        write_slide(tmp_path / f"{name}.svs", texture((320, 400), seed), levels=2, description=aperio(1.0))
+    square = [[30, 30], [200, 30], [200, 200], [30, 200], [30, 30]]
+    (tmp_path / "regions.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [square]}))
+    (tmp_path / "cohort.csv").write_text("path,mpp,roi\nslides/a.svs,,\nCMU-1-Small-Region.svs,0.8,regions.geojson\n")
+    said = []
+    for words in commands("slides"):
+        status, stdout, stderr = run(words)
+        assert status == 0, f"{shlex.join(words)}\n{stderr}"
+        said.append(stdout)
+    assert "segmented: 1" in said[0]
+    assert "segmented: 2" in said[1]
+    assert "segmented: 1, skipped: 1" in said[2]
+    assert "the outlined regions" in said[3]
+    assert "segmented: 1, skipped: 1" in said[4]  # deeper/b.svs goes by another name there
+    assert len(Path("study/slides.csv").read_text().splitlines()) == 4
+    assert Path("slides_out/CMU-1-Small-Region.geojson").exists()
