@@ -3,7 +3,6 @@
   python scripts/benchmark.py step --config bench --dataset DATASET --out refined_step.json
   python scripts/benchmark.py training --config bench --dataset DATASET --out training.json
   python scripts/benchmark.py inference --model RUN/model --images FOLDER --mpp 0.62 --out inference.json
-  python scripts/benchmark.py slides --model RUN/model --sides 20000 40000 --out slides.json
 
 step: a refined training step (fusion with the bank of pseudo-labels, teacher update) against a supervised step of the same
 loop: alone, with the recipe's bank refreshes shared out over the refined steps, and over a whole run, warm-up included.
@@ -11,26 +10,21 @@ training: a supervised step of this project's loop, its data included, against t
 semantic segmentation (run_semantic_segmentation_no_trainer.py) on the same crops' size, network and precision.
 inference: a folder of images, all at the model's pixel size, through GlandSegmenter.predict_many (glands found and measured,
 confidence and all) against transformers' pipeline("image-segmentation"), from files to class maps at full size; and how far
-the class maps agree. slides: synthetic slides with one and two pieces of tissue, each predicted in a process of its own,
-against the bare network on tiles in memory at the same batch, timed before and after; and the peak memory.
-Both sides always compute in the same precision, which is written down.
+the class maps agree. Both sides always compute in the same precision, which is written down.
 Blocks of both alternate; each ratio is the median over pairs of blocks, with the lowest and the highest beside it.
 """
 
 import argparse
 import json
 import os
-import re
 import shlex
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
 
@@ -40,15 +34,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
-from tifffile import TiffWriter
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import get_scheduler, pipeline
 
-from hf_gland.cli.main import run_command
 from hf_gland.config import Parser, TrainConfig, add_settings, config_from_arguments
-from hf_gland.data.sources.synthetic.images import draw_sample
-from hf_gland.data.sources.synthetic.layout import MPP
 from hf_gland.data.training_data import open_training_data
 from hf_gland.environment import git_commit, hardware, versions
 from hf_gland.files import write_text_atomically
@@ -69,7 +59,6 @@ from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.loop import take_step
 from hf_gland.train.setup import set_up
 
-AREA_MM2, SLIDE_TILE_PX, BARE_BATCHES = 8.0, 512, 3
 BLOCKS, BLOCK_STEPS, REFRESH_REPEATS, STAGE_REPEATS = 8, 5, 3, 20
 INFERENCE_STAGES = {"decoding files": read_picture, "resampling to the model's pixel size": resample_image,
                     "network": predicted_maps, "resampling probabilities": resample_probabilities,
@@ -96,12 +85,6 @@ def main() -> int:
     inference.add_argument("--precision", default="auto", choices=("auto", *PRECISION), help="of both sides [%(default)s]")
     inference.add_argument("--out", type=Path, required=True, help="JSON to write")
     inference.set_defaults(measure=inference_ratio)
-    slides = commands.add_parser("slides", help="whole slides against the bare network, and their peak memory")
-    slides.add_argument("--model", required=True, help="model folder or Hub id")
-    slides.add_argument("--sides", type=int, nargs="+", default=[20_000, 40_000], help="of the slides, in px [%(default)s]")
-    slides.add_argument("--precision", default="auto", choices=("auto", *PRECISION), help="of both sides [%(default)s]")
-    slides.add_argument("--out", type=Path, required=True, help="JSON to write")
-    slides.set_defaults(measure=slide_figures)
     arguments = parser.parse_args()
     make_fast()
     try:
@@ -248,70 +231,6 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
             "ratios": {"a folder of images, images per second / those of transformers' pipeline": spread(
                 [a / b for a, b in zip(rates["ours"], rates["pipeline"], strict=True)])},
             "pixels_that_agree": spread(agreement)}
-
-
-def slide_figures(arguments: argparse.Namespace) -> dict:
-    """Tile rate over the bare network's, share of post-processing, time per tile by area of tissue, and peak memory."""
-    runs = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, (side, areas) in enumerate((side, areas) for side in arguments.sides for areas in (1, 2)):
-            path = write_synthetic_slide(Path(folder) / f"{number}.svs", side, areas)
-            with ProcessPoolExecutor(1, get_context("spawn")) as alone:
-                runs.append({"side_px": side, "tissue_mm2": areas * AREA_MM2} | alone.submit(
-                    time_slide, path, Path(folder) / "out", arguments.model, arguments.precision).result())
-            path.unlink()
-    over_bare = spread([2 * run["tiles_per_s"] / sum(run["bare_tiles_per_s"]) for run in runs])
-    return {"benchmark": "whole slides against the bare network", "precision": f"{runs[0]['precision']} for both",
-            "runs": runs, "tile_rate_over_bare": over_bare["median"], "tile_rate_over_tiatoolbox": None,  # not measured
-            "postprocessing_share": statistics.median(run["postprocessing_share"] for run in runs),
-            "peak_memory_mib": {str(side): max(run["peak_memory_mib"] for run in runs if run["side_px"] == side)
-                                for side in arguments.sides},
-            "ratios": {"tiles per second of a slide, files written / of the bare network": over_bare}}
-
-
-def time_slide(path: Path, out: Path, model: str, precision: str) -> dict:
-    """`predict` of one slide with the bare network before and after, in a process that does nothing else."""
-    keep_freed_memory()
-    use_all_cores()
-    tiling = Tiling(precision=precision)
-    forward = GlandSegmenter.from_pretrained(model).network(tiling)
-    tiles = torch.randint(0, 256, (tiling.batch_size, 3, tiling.tile_px, tiling.tile_px), dtype=torch.uint8)
-    with torch.no_grad():
-        forward(tiles)  # warms up
-        before = seconds(lambda: [forward(tiles) for _ in range(BARE_BATCHES)])
-        if run_command("predict", [str(path), "--model", model, "--precision", precision, "--out", str(out)]):
-            raise ValueError(f"{path} failed")
-        after = seconds(lambda: [forward(tiles) for _ in range(BARE_BATCHES)])
-    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    record = json.loads((out / f"{path.stem}.json").read_text("utf-8"))
-    took, whole = record["seconds"], record["seconds"]["prediction in all"]
-    return {"tiles": record["tiles"], "precision": record["settings"]["precision"], "glands": record["figures"]["glands"],
-            "peak_memory_mib": round(int(peak[1]) / 1024) if peak else None, "seconds": took,
-            "tiles_per_s": record["tiles"] / whole, "bare_tiles_per_s": [BARE_BATCHES * tiling.batch_size / s for s in (before, after)],
-            "postprocessing_share": (took["finding glands"] + took["writing"]) / whole}
-
-
-def write_synthetic_slide(path: Path, side_px: int, areas: int) -> Path:
-    """A pyramid of four levels as an SVS: `areas` × AREA_MM2 of synthetic tissue, the rest glass."""
-    tissue = draw_sample("test", 0, 0, (SLIDE_TILE_PX * 2, SLIDE_TILE_PX * 2), 2).image
-    height, top, left = round(AREA_MM2 / MPP**2 * 1e6 / (0.5 * side_px)), side_px // 4, side_px // 4
-
-    def tiles(level: int) -> Iterator[np.ndarray]:
-        small = tissue[::2**level, ::2**level]
-        span = range(0, side_px >> level, SLIDE_TILE_PX)
-        for y, x in ((y, x) for y in span for x in span):
-            rows, columns = ((np.arange(start, start + SLIDE_TILE_PX) << level) for start in (y, x))
-            inside = ((rows >= top) & (rows < top + areas * height))[:, None] & ((columns >= left) & (columns < 3 * left))
-            tile = np.full((SLIDE_TILE_PX, SLIDE_TILE_PX, 3), 243, np.uint8)
-            if inside.any():
-                tile[inside] = small[(rows[:, None] >> level) % len(small), (columns >> level) % len(small)][inside]
-            yield tile
-    with TiffWriter(path, bigtiff=True) as writer:
-        for level in range(4):
-            writer.write(tiles(level), shape=(side_px >> level, side_px >> level, 3), dtype=np.uint8, photometric="rgb",
-                         tile=(SLIDE_TILE_PX, SLIDE_TILE_PX), compression="deflate", metadata=None,
-                         description=f"Aperio Image Library v1|MPP = {MPP}" if level == 0 else None)
-    return path
 
 
 def at_the_models_size(images: Path, mpp: float | None, model_mpp: float | None, out: Path) -> list[Path]:

@@ -1,0 +1,144 @@
+"""Whole slides against the bare network: synthetic slides, their tile rate, share of post-processing and peak memory.
+
+  python scripts/benchmark_slides.py --model RUN/model --sides 20000 40000 --out hub_cards/benchmarks/slides.json
+
+Each slide, with one and with two areas of tissue, is predicted in a process of its own, as `predict` does it, with the
+network alone on tiles in memory at the same batch before and after. Wall-clock times count, and processor times beside them,
+as the former say little on a machine that others use.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
+
+import numpy as np
+import torch
+from tifffile import TiffWriter
+
+from hf_gland.cli.main import run_command
+from hf_gland.data.sources.synthetic.images import draw_sample
+from hf_gland.data.sources.synthetic.layout import MPP
+from hf_gland.environment import git_commit, hardware, versions
+from hf_gland.files import write_atomically
+from hf_gland.inference.segmenter import GlandSegmenter
+from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+from hf_gland.options import Tiling
+
+TILE_PX, LEVELS, BARE_BATCHES = 512, 4, 3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="model folder or Hub id")
+    parser.add_argument("--sides", type=int, nargs="+", default=[20_000, 40_000], help="of the slides, in px [%(default)s]")
+    parser.add_argument("--area-mm2", type=float, default=8.0, help="an area of tissue [%(default)s]")
+    parser.add_argument("--precision", default="auto", help="of both sides [%(default)s]")
+    parser.add_argument("--out", type=Path, required=True, help="JSON to write")
+    parser.add_argument("--slide", type=Path, help=argparse.SUPPRESS)  # one slide, in a process of its own
+    arguments = parser.parse_args()
+    figures = (one_slide(arguments.slide, arguments.model, arguments.precision, arguments.out.parent) if arguments.slide else
+               all_slides(arguments))
+    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
+    write_atomically(arguments.out, lambda file: file.write(text.encode()))
+    return 0
+
+
+def all_slides(arguments: argparse.Namespace) -> dict:
+    """The figures of every slide, and what they come to."""
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (side, areas) in enumerate((side, areas) for side in arguments.sides for areas in (1, 2)):
+            path, out = Path(folder) / f"{number}.svs", Path(folder) / f"out{number}" / "figures.json"
+            write_slide(path, side, areas * arguments.area_mm2)
+            subprocess.run([sys.executable, __file__, "--slide", path, "--model", arguments.model, "--precision",
+                            arguments.precision, "--out", out], check=True)
+            runs.append({"side_px": side, "tissue_mm2": areas * arguments.area_mm2} | json.loads(out.read_text("utf-8")))
+            print(json.dumps(runs[-1], indent=2), flush=True)
+            path.unlink()
+    over_bare = [run["tiles_per_s"] / statistics.mean(run["bare_tiles_per_s"]) for run in runs]
+    spread = {"median": statistics.median(over_bare), "lowest": min(over_bare), "highest": max(over_bare)}
+    return {"benchmark": "whole slides against the bare network", "precision": f"{runs[0]['precision']} for both",
+            "runs": runs, "tile_rate_over_bare": spread["median"], "tile_rate_over_tiatoolbox": None,  # not measured
+            "postprocessing_share": statistics.median(run["postprocessing_share"] for run in runs),
+            "peak_memory_mib": {str(side): max(run["peak_memory_mib"] for run in runs if run["side_px"] == side)
+                                for side in arguments.sides},
+            "ratios": {"tiles per second of a slide, files written / of the bare network": spread},
+            "command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "hardware": hardware(),
+            "versions": versions(), "threads": use_all_cores(), "load_average": os.getloadavg()}
+
+
+def one_slide(path: Path, model: str, precision: str, out: Path) -> dict:
+    """`predict` of one slide, with the bare network before and after; the peak is this process's."""
+    keep_freed_memory()
+    use_all_cores()
+    tiling = Tiling(precision=precision)
+    forward = GlandSegmenter.from_pretrained(model).network(tiling)
+    tiles = torch.randint(0, 256, (tiling.batch_size, 3, tiling.tile_px, tiling.tile_px), dtype=torch.uint8)
+
+    @torch.no_grad()
+    def bare() -> None:
+        for _ in range(BARE_BATCHES):
+            forward(tiles)
+
+    words = [str(path), "--model", model, "--precision", precision, "--out", str(out)]
+    bare()  # warms up
+    before, cpu_before = timed(bare)
+    _, cpu = timed(lambda: run_command("predict", words))
+    after, cpu_after = timed(bare)
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    record = json.loads((out / f"{path.stem}.json").read_text("utf-8"))
+    took, count, bare_tiles = record["seconds"], record["tiles"], BARE_BATCHES * tiling.batch_size
+    whole = took["prediction in all"]
+    return {"tiles": count, "precision": record["settings"]["precision"], "glands": record["figures"]["glands"],
+            "peak_memory_mib": round(int(peak[1]) / 1024) if peak else None, "seconds": took, "tiles_per_s": count / whole,
+            "bare_tiles_per_s": [bare_tiles / before, bare_tiles / after], "cpu_s_per_tile": cpu / count,
+            "bare_cpu_s_per_tile": [cpu_before / bare_tiles, cpu_after / bare_tiles],
+            "postprocessing_share": (took["finding glands"] + took["writing"]) / whole}
+
+
+def timed(action: Callable[[], object]) -> tuple[float, float]:
+    """Seconds by the clock, and of this process's processors."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    action()
+    return time.perf_counter() - clock, time.process_time() - cpu
+
+
+def write_slide(path: Path, side_px: int, tissue_mm2: float) -> None:
+    """A pyramid as an SVS: one piece of synthetic tissue, half as wide as the slide; the rest is glass."""
+    tissue = draw_sample("test", 0, 0, (2 * TILE_PX, 2 * TILE_PX), 2).image
+    height, top, left = round(tissue_mm2 / MPP**2 * 1e6 / (side_px / 2)), side_px // 4, side_px // 4
+    glass = zlib.compress(bytes([243]) * (TILE_PX * TILE_PX * 3))
+
+    def tiles(level: int) -> Iterator[bytes]:
+        small, span = tissue[::2**level, ::2**level], range(0, side_px >> level, TILE_PX)
+        for y, x in ((y, x) for y in span for x in span):
+            rows, columns = (np.arange(start, start + TILE_PX) << level for start in (y, x))
+            inside = ((rows >= top) & (rows < top + height))[:, None] & ((columns >= left) & (columns < 3 * left))
+            if inside.any():
+                tile = np.full((TILE_PX, TILE_PX, 3), 243, np.uint8)
+                tile[inside] = small[(rows[:, None] >> level) % len(small), (columns >> level) % len(small)][inside]
+                yield zlib.compress(tile.tobytes(), 1)
+            else:
+                yield glass
+
+    with TiffWriter(path, bigtiff=True) as writer:
+        for level in range(LEVELS):
+            writer.write(tiles(level), shape=(side_px >> level, side_px >> level, 3), dtype=np.uint8, photometric="rgb",
+                         tile=(TILE_PX, TILE_PX), compression="zlib", metadata=None,
+                         description=f"Aperio Image Library v1|MPP = {MPP}" if level == 0 else None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
