@@ -303,7 +303,7 @@ class TestTwoProcesses:
 
     def test_the_bank_is_the_same_within_its_quantisation(self, runs):
         banks = [np.fromfile(checkpoint_paths(run)[-1] / "bank.u8", np.uint8).astype(int) for run in runs]
-        assert len(banks[0]) == 2 * sum(h * w for h, w in [(64, 80), (72, 80), (80, 80)] * 2)
+        assert len(banks[0]) == 3 * sum(h * w for h, w in [(64, 80), (72, 80), (80, 80)] * 2)  # two classes, the border
         assert np.abs(banks[0] - banks[1]).max() <= 1
         assert banks[0].std() > 1
 

@@ -44,7 +44,7 @@ def images_in_the_bank(gland_everywhere, tmp_path_factory):
     def measure(name, **settings):
         run = run_training(folder / name, tiny_settings(
             dataset, backbone=str(gland_everywhere), model_kwargs="", steps=1, warmup_fraction=0.0, refreshes=1,
-            learning_rate=1e-9, ema_start=1.0, ema_end=1.0, **settings))
+            learning_rate=1e-9, ema_start=1.0, ema_end=1.0, border_px=0.0, **settings))
         bank = FlatArrays(checkpoint_paths(run)[-1] / "bank.u8", 2, SIZES)
         return [bool(bank[i].any()) for i in range(len(SIZES))]
 
