@@ -53,7 +53,7 @@ from hf_gland.method.schedules import planned_refreshes, warmup_steps
 from hf_gland.model.backbones import backbone_preprocessing, load_network
 from hf_gland.model.cpu import make_fast
 from hf_gland.model.precision import PRECISION, autocast, precision_name, resolve_precision
-from hf_gland.model.student import predicted_maps
+from hf_gland.model.student import full_size_logits
 from hf_gland.options import PostProcessing, Tiling
 from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.loop import take_step
@@ -61,7 +61,7 @@ from hf_gland.train.setup import set_up
 
 BLOCKS, BLOCK_STEPS, REFRESH_REPEATS, STAGE_REPEATS = 8, 5, 3, 20
 INFERENCE_STAGES = {"decoding files": read_picture, "resampling to the model's pixel size": resample_image,
-                    "network": predicted_maps, "resampling probabilities": resample_probabilities,
+                    "network": full_size_logits, "resampling probabilities": resample_probabilities,
                     "finding and measuring glands": glands_from_probabilities}
 
 
