@@ -117,10 +117,10 @@ def train_and_measure(arguments: argparse.Namespace, drawn: Any, rows: Any, cell
 
         def annotated() -> Any:
             for row in rows:
-                pixels = [np.asarray(row[key]) for key in ("mask", "instances")]
-                sample = Sample(np.asarray(row["image"].convert("RGB")), *pixels, row["image_id"], row["patient_id"],
+                mask, instances = np.asarray(row["mask"]), np.asarray(row["instances"])
+                sample = Sample(np.asarray(row["image"].convert("RGB")), mask, instances, row["image_id"], row["patient_id"],
                                 row["source"], row["grade"], row["mpp"])
-                yield sample, annotation_of(drawn, row["image_id"], *pixels, SparsifyConfig(), seed)
+                yield sample, annotation_of(drawn, row["image_id"], mask, instances, SparsifyConfig(), seed)
 
         build_dataset({"train": annotated()}, data, About(about["class_names"], about["source"], about["licence"],
                                                           {"style": "as-is"}, seed))
