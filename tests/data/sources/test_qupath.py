@@ -12,7 +12,6 @@ from hf_gland.cli.main import run_command
 from hf_gland.data.build import load_local
 from hf_gland.export.geojson import glands_to_geojson
 from hf_gland.inference.glands import glands_from_probabilities
-from hf_gland.instances import gland_instances
 from hf_gland.options import PostProcessing
 
 
@@ -199,7 +198,7 @@ def test_what_is_predicted_and_read_back_is_the_same_glands(tmp_path):
     _, rows = build(tmp_path, glands_to_geojson(prediction), hw=(300, 400))
     mask, ids = labels(rows[0])
     assert ((mask == 1) == (truth == 1)).all()
-    assert np.array_equal(ids, gland_instances(truth))
+    assert np.array_equal(ids, prediction.instances)
     assert rows[0]["annotated_glands"] == len(prediction.glands)
 
 
