@@ -90,7 +90,7 @@ class TestFinishedRun:
     def test_the_plain_classes_and_the_plain_pipeline_load_it(self, finished):
         run, _, _ = finished
         model = AutoModelForSemanticSegmentation.from_pretrained(run / "model")
-        assert model.config.id2label == {0: "background", 1: "gland"}
+        assert model.config.id2label == {0: "background", 1: "gland", 2: "gland border"}
         assert AutoImageProcessor.from_pretrained(run / "model").do_resize is False
         image = picture(20, 2)[0]
         segments = pipeline("image-segmentation", model=str(run / "model"))(Image.fromarray(image))
@@ -192,7 +192,7 @@ def test_pickled_weights_are_refused(tiny_dataset, tmp_path):
     model = load_student("random:segformer", ("background", "gland"), None, NETWORK)
     model.config.save_pretrained(tmp_path / "weights")
     torch.save(model.state_dict(), tmp_path / "weights" / "pytorch_model.bin")
-    settings = tiny_settings(tiny_dataset, backbone=str(tmp_path / "weights"), model_kwargs="")
+    settings = tiny_settings(tiny_dataset, backbone=str(tmp_path / "weights"), model_kwargs="", border_px=0.0)
     assert "safetensors" in refused("--out", tmp_path / "run", *settings_as_arguments(settings))
 
 
