@@ -132,7 +132,7 @@ class PictureLevels:
 
     def __init__(self, rgb: np.ndarray, mpp: float | None, mpp_source: str):
         self._rgb = rgb
-        self.level_hw = (rgb.shape[:2],)
+        self.level_hw: tuple[tuple[int, int], ...] = ((rgb.shape[0], rgb.shape[1]),)
         self.mpp_xy: tuple[float, float] | None = None if mpp is None else (mpp, mpp)
         self.mpp_source = mpp_source
         self.reader = "Pillow"

@@ -162,7 +162,7 @@ def slide_mpp(slide: Slide, given: float | None) -> tuple[tuple[float, float], s
     if given is not None:
         if not low <= given <= high:
             raise PixelSizeError(f"{slide.name}: {given:g} µm per pixel was given; {plausible}")
-        notes = ()
+        notes: tuple[str, ...] = ()
         if stated is not None and any(abs(mpp / given - 1) > 0.1 for mpp in stated):
             notes = (f"The file states {stated[0]:g} µm per pixel ({slide.mpp_source}), not {given:g}.",)
         return (given, given), "given by the user", notes

@@ -186,7 +186,7 @@ def _pretrained_network(where: str, labels: Mapping[str, Any], changes: dict[str
         config = load_config(where, **labels, **changes)
         model, absent = load_network_weights(AutoModelForSemanticSegmentation, where, config, fresh_head=True)
         held = {name for name, _ in model.named_parameters()} - head_parameter_names(model)
-    if border and not (has_border(before) and len(before.id2label) == len(labels["id2label"])):
+    if border and not (has_border(before) and len(before.id2label or ()) == len(labels["id2label"])):
         start_below_classes(model)
     if len(held & set(absent)) > len(held) / 2:
         raise ModelError(f"{where}: most weights of the encoder are missing ({min(held & set(absent))}, …)")
@@ -198,7 +198,7 @@ def _check_outputs(before: PretrainedConfig, outputs: list[str], border: bool, w
     size starts anew."""
     if len(class_names_of(before)) == len(outputs) - border:
         check_class_names(class_names_of(before), outputs[:len(outputs) - border], where)
-    elif len(before.id2label) != len(outputs):
+    elif len(before.id2label or ()) != len(outputs):
         return
     if has_border(before) != border:
         raise ClassNamesError(f"{where}: was trained {'without' if border else 'with'} an output for the border of glands; "

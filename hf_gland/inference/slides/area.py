@@ -19,9 +19,12 @@ from hf_gland.inference.slides.plan import SlideGrid
 
 
 class Area(Protocol):
-    """A part of a grid; `about`: which, in words."""
+    """A part of a grid."""
 
-    about: str
+    @property
+    def about(self) -> str:
+        """Which part, in words."""
+        ...
 
     def rows(self, top_px: int, bottom_px: int) -> np.ndarray:
         """Which pixels of these rows belong to it, bool [bottom − top, W]."""
@@ -59,7 +62,7 @@ class Tissue:
 
     def columns(self, top_px: int, bottom_px: int) -> np.ndarray:
         rows = np.unique(_nearest(top_px, bottom_px, self.grid.height_px, self.mask.shape[0]))
-        return self.mask[rows].any(0)[self._columns()]
+        return np.asarray(self.mask[rows].any(0))[self._columns()]
 
     def _columns(self) -> np.ndarray:
         return _nearest(0, self.grid.width_px, self.grid.width_px, self.mask.shape[1])
@@ -85,7 +88,7 @@ class Outlined:
         return inside
 
     def columns(self, top_px: int, bottom_px: int) -> np.ndarray:
-        return self.rows(top_px, bottom_px).any(0)
+        return np.asarray(self.rows(top_px, bottom_px).any(0))
 
 
 def find_area(slide: Slide, grid: SlideGrid, mpp_xy: tuple[float, float], roi: Path | None,
