@@ -260,6 +260,6 @@ def cividis() -> np.ndarray:
 def data_uri(pixels: np.ndarray, kind: str) -> str:
     """A `data:` address of uint8 [H, W] or [H, W, 3], as PNG (exact) or JPEG."""
     buffer = io.BytesIO()
-    options = {"compress_level": 3} if kind == "PNG" else {"quality": 92, "subsampling": 0}
+    options = {"compress_level": 1} if kind == "PNG" else {"quality": 92, "subsampling": 0}
     Image.fromarray(pixels).save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -7,7 +7,7 @@ const HINTS = {
   outline: "Outline: draw around a gland, it is filled when you let go. Keys: 1, 2, … label; O, B, E, P, T, M tools; Ctrl+Z undo. By "
     + "keyboard: move with the arrow keys, Enter puts the pen down and lifts it.",
   brush: "Brush: paint the label.", erase: "Erase: what you paint over becomes unlabelled.",
-  points: "Points: click a labelled or predicted gland, then drag its points; drag the small ones to add a point, Delete removes the chosen one.",
+  points: "Points: click a labelled or predicted gland, then drag its points; drag the small ones to add a point; a double click or Delete removes one.",
   take: "Take: click a predicted gland to label its pixels; click again to take the label away.", move: "Move: drag the picture." };
 
 let labels = null, history = [];
@@ -39,7 +39,8 @@ function freshDrawing() {
 // ------------------------------------------------------------------------------------------------------------- layers
 
 function repaint() {
-  const colours = view.classes.map((item) => [...rgb(item.colour), 120]);
+  const colours = new Uint32Array(256);
+  for (const item of view.classes) colours[item.id] = word([...rgb(item.colour), 120]);
   coloured = painted((i) => colours[labels[i]], coloured?.width === view.width && coloured.height === view.height ? coloured : undefined);
   find(".gl-undo").disabled = history.length === 0;
   find(".gl-clear").disabled = labels.every((value) => value === UNLABELLED);
@@ -131,7 +132,7 @@ function remember(next, own = true) {
 
 function changed() {
   repaint();
-  const grey = painted((i) => [labels[i], labels[i], labels[i], 255]);
+  const grey = painted((i) => (0xff000000 | (labels[i] * 0x010101)) >>> 0);
   drawn = grey.toDataURL("image/png");
   keepDrawing();
   props.value = { ...props.value, labels: drawn };
@@ -174,7 +175,7 @@ function openShape(place) {
   const base = labels.slice(), holes = new Uint8Array(labels.length);
   cover([outline], 0, (i) => { if (!region[i]) holes[i] = 1; });
   if (labelled) region.forEach((inside, i) => { if (inside) base[i] = UNLABELLED; });
-  shape = { points: simplified(outline, Math.max(1.5, view.width / 600)), chosen: -1, dragged: -1, base, holes,
+  shape = { points: simplified(outline, Math.max(1.5, (TOUCH ? 2 : 1) / at.scale)), chosen: -1, dragged: -1, base, holes,
     classId: labelled ? value : glands.get(value)?.class ?? classId };
   draw();
 }
@@ -291,7 +292,13 @@ if (mode === "annotate") {
     },
     drop: () => {
       if (stroke) commit();
-      else if (shape) { const moved = shape.moved; shape.dragged = -1; if (moved) redrawShape(); else draw(); }
+      else if (shape) {
+        const { moved, chosen, tapped, when } = shape;
+        Object.assign(shape, { dragged: -1, tapped: moved ? -1 : chosen, when: performance.now() });
+        if (moved) redrawShape();
+        else if (chosen === tapped && performance.now() - when < 500) removePoint();
+        else draw();
+      }
     },
     abandon: () => { stroke = null; if (shape) shape.dragged = -1; draw(); },
     hover: (place) => { cursor = place && (tool === "brush" || tool === "erase") ? place : null; draw(); },

@@ -91,11 +91,11 @@ function tinted() {
   if (kind === "off") return null;
   const gap = Math.max(6, Math.round(view.width / 110)), colour = new Array(256);
   for (let i = 0; i < 256; i++) {
-    colour[i] = kind === "map" ? [...view.ramp[clamp(Math.round(255 * (i / 255 - low) / (1 - low)), 0, 255)], 255]
-      : i < below ? [213, 94, 0, 110 + 145 * clamp((below - i) / (below - 255 * low), 0, 1)] : null;
+    colour[i] = kind === "map" ? word(view.ramp[clamp(Math.round(255 * (i / 255 - low) / (1 - low)), 0, 255)])
+      : i < below ? word([213, 94, 0, 110 + 145 * clamp((below - i) / (below - 255 * low), 0, 1)]) : 0;
   }
   const hatched = (i) => kind === "map" && confidence[i] < below && (i % view.width + Math.floor(i / view.width)) % gap < gap / 4;
-  return painted((i) => hatched(i) ? [255, 255, 255, 255] : colour[confidence[i]]);
+  return painted((i) => hatched(i) ? 0xffffffff : colour[confidence[i]]);
 }
 
 layers.push((context) => {

@@ -33,10 +33,11 @@ async function pixels(blob) {
   return { width, height, data: context.getImageData(0, 0, width, height).data };
 }
 const blobOf = async (uri) => (await fetch(uri)).blob();
-// A canvas of the picture's size whose pixels `colour(i)` gives as [red, green, blue, alpha], or nothing.
+const word = ([red, green, blue, alpha = 255]) => ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+// A canvas of the picture's size whose pixels `colour(i)` gives as words, or 0.
 function painted(colour, canvas = blank(view.width, view.height)) {
-  const image = new ImageData(view.width, view.height);
-  for (let i = 0; i < view.width * view.height; i++) { const found = colour(i); if (found) image.data.set(found, 4 * i); }
+  const image = new ImageData(view.width, view.height), words = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < words.length; i++) words[i] = colour(i);
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }
