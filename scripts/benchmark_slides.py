@@ -34,9 +34,9 @@ from hf_gland.environment import git_commit, hardware, versions
 from hf_gland.files import write_atomically
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
-from hf_gland.options import Tiling
+from hf_gland.options import SLIDE_TILE_PX, Tiling
 
-TILE_PX, LEVELS, BARE_BATCHES = 512, 4, 3
+TILE_PX, LEVELS, BARE_BATCHES = 512, 4, 3  # TILE_PX: of the file
 
 
 def main() -> int:
@@ -83,7 +83,7 @@ def one_slide(path: Path, model: str, precision: str, out: Path) -> dict:
     """`predict` of one slide, with the bare network before and after; the peak is this process's."""
     keep_freed_memory()
     use_all_cores()
-    tiling = Tiling(precision=precision)
+    tiling = Tiling(SLIDE_TILE_PX, precision=precision)
     forward = GlandSegmenter.from_pretrained(model).network(tiling)
     tiles = torch.randint(0, 256, (tiling.batch_size, 3, tiling.tile_px, tiling.tile_px), dtype=torch.uint8)
 
