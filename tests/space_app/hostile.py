@@ -6,7 +6,7 @@ import yaml
 from gland_space.demo import Demo
 from gland_space.model_source import LoadedModel, ModelSource
 from space_tools import dark_segmenter
-from test_figures import METRICS, RECORD
+from test_demo_figures import METRICS, RECORD
 
 HOSTILE = ("![x](http://tracker.invalid/p.png) <img src=http://tracker.invalid/q onerror=alert(1)> | `code` "
            "<form action=//evil.invalid><input type=password></form>\n\n# Log in\n[here](http://evil.invalid) ${alert(1)} "
