@@ -10,7 +10,7 @@ from hf_gland.options import ExportOptions, PostProcessing, Tiling
 
 
 def test_tiles_overlap_by_a_quarter_whatever_their_size():
-    assert (Tiling().tile_px, Tiling().stride_px) == (512, 384)
+    assert (Tiling().tile_px, Tiling().stride_px) == (1024, 768)
     assert Tiling(tile_px=256).stride_px == 192
     assert Tiling(tile_px=130).stride_px == 97
     assert Tiling(tile_px=256, stride_px=256).stride_px == 256

@@ -18,7 +18,7 @@ def test_the_public_names_are_found():
     from hf_gland.inference.segmenter import GlandSegmenter as Original
 
     assert GlandSegmenter is Original
-    assert (Tiling().tile_px, PostProcessing().split_touching) == (512, True)
+    assert (Tiling().tile_px, PostProcessing().split_touching) == (1024, True)
     assert all(hasattr(hf_gland, name) for name in hf_gland.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         hf_gland.nothing  # noqa: B018
