@@ -52,7 +52,6 @@ def by_gland(ending: str, about: str, writer: Callable[[BinaryIO, SlideInfo, Exp
 
 FORMATS = {
     "geojson": by_gland(".geojson", "outlines for QuPath", GeojsonWriter),
-    "geojson.gz": by_gland(".geojson.gz", "the same, compressed", GzippedGeojsonWriter),
     "csv": by_gland("_glands.csv", "one row per gland", TableWriter),
     "overlay": Format("_overlay.png", "the image with the glands outlined", write_overlay,
                       SlideFormat("_overlay.png", "a thumbnail with the glands outlined", OverlayWriter)),
@@ -63,6 +62,7 @@ FORMATS = {
                          SlideFormat("_confidence.ome.tif", "probability of the predicted class in percent, a pyramid",
                                      ConfidenceWriter)),
     "heatmap": Format("_heatmap.png", "confidence as colours, with a colour bar", write_heatmap),
+    "geojson.gz": by_gland(".geojson.gz", "the GeoJSON, compressed", GzippedGeojsonWriter),
 }
 DEFAULT_FORMATS = ("geojson", "csv", "overlay", "mask", "confidence")
 

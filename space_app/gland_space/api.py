@@ -64,8 +64,8 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
 
         Returns:
             A summary (with the settings and every note), the table of glands, and the files: GeoJSON for QuPath, table
-            (CSV), overlay, class mask, gland ids (16 bit), confidence (16 bit) and confidence in colours (all PNG), and
-            all of them as a zip.
+            (CSV), overlay, class mask, gland ids (16 bit), confidence (16 bit) and confidence in colours (all PNG), the
+            GeoJSON compressed, and all of them as a zip.
         """
         assert demo.model is not None
         model = demo.model

@@ -133,8 +133,12 @@ def test_a_row_leads_to_its_gland_and_a_gland_to_its_row(chromium, server, pictu
         assert page.get_attribute(STAGE, "data-hovered") == "10"
         page.click("#segment-stage [data-zoom=fit]")
         page.locator(STAGE).scroll_into_view_if_needed()
-        page.wait_for_timeout(300)
-        page.mouse.move(*on_screen(page, 78, 50))
+        for _ in range(50):  # the page may still be scrolling, and the stage zooming
+            page.mouse.move(*on_screen(page, 77, 50))
+            page.mouse.move(*on_screen(page, 78, 50))
+            if "gland 2" in page.inner_text(READOUT):
+                break
+            page.wait_for_timeout(200)
         text_becomes(page, READOUT, "gland 2")
         assert page.get_attribute(f"{ROWS}:nth-child(2)", "class") == "gl-hovered"
         assert re.search(r"x 7\d, y \d+ px: gland, confidence 9\d % · gland 2: 31\d µm²", page.inner_text(READOUT))

@@ -84,6 +84,8 @@ def test_a_drawing_outlives_a_reload_and_comes_back_with_its_picture(chromium, s
         page.reload()  # downloaded, so nothing is asked
         page.wait_for_selector("#segment-examples [data-example='0']")
         assert questions == ["beforeunload"]
+        page.get_by_role("tab", name="Annotate").click()
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
 
         annotate(page, picture_file(discs(1), "other.png"))
         text_becomes(page, "#annotate-budget", "Nothing labelled yet")

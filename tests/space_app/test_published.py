@@ -5,7 +5,7 @@ import sys
 
 import httpx
 import pytest
-from browser_tools import browser, visit
+from browser_tools import visit
 from space_tools import SPACE_APP, free_port
 from test_pictures import bad_files
 
@@ -13,12 +13,6 @@ from hf_gland.hub.space_repo import stage_space
 
 ROOT = SPACE_APP.parent
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
 
 
 def tiny_model(folder):
@@ -63,7 +57,7 @@ def test_the_published_folder_starts_on_its_own_and_cleans_up_after_itself(chrom
         with visit(chromium, f"http://127.0.0.1:{port}") as page:
             assert "model: demo/run/model" in page.inner_text("#header")
             page.click("#segment-examples [data-example='0']")
-            page.wait_for_selector("#segment-viewer .gl-body[data-state=result]")
+            page.wait_for_selector("#segment-stage [data-state=result]")
             (tmp_path / "bad").mkdir()
             for path, words in itertools.islice(bad_files(tmp_path / "bad"), 4):
                 page.set_input_files("#segment-drop input[type=file]", str(path))
