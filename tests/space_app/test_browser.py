@@ -131,6 +131,8 @@ def test_a_row_leads_to_its_gland_and_a_gland_to_its_row(chromium, server, pictu
         assert page.get_attribute(f"{ROWS}:nth-child(10)", "aria-selected") == "true"
         page.hover(f"{ROWS}:nth-child(10) td:nth-child(4)")
         assert page.get_attribute(STAGE, "data-hovered") == "10"
+        if size == (390, 844):
+            return  # a phone has no pointer that hovers
         page.click("#segment-stage [data-zoom=fit]")
         page.locator(STAGE).scroll_into_view_if_needed()
         for _ in range(50):  # the page may still be scrolling, and the stage zooming
