@@ -25,7 +25,7 @@ def test_every_format_has_a_name_of_its_own_and_leaves_its_file(tmp_path, two_gl
 
 
 def test_an_unknown_format_is_named():
-    with pytest.raises(HfGlandError, match=r"no format 'pdf'; there are geojson, geojson\.gz, csv"):
+    with pytest.raises(HfGlandError, match=r"no format 'pdf'; there are geojson, csv, overlay"):
         output_paths("a", ["pdf"])
 
 
