@@ -86,7 +86,7 @@ def read_annotations(source: Source) -> tuple[list[Annotation], Counter[str]]:
 def _features(source: Source, name: str) -> Iterator[Any]:
     """The features one by one; of a file, each is parsed when it is asked for."""
     if isinstance(source, str | Path):
-        yield from _parsed(_text(Path(source), name), name)
+        yield from _parsed(read_text(Path(source), name), name)
         return
     if isinstance(source, Mapping):
         source = _as_list(source, name)
@@ -106,7 +106,8 @@ def _as_list(whole: Mapping[str, Any], name: str) -> list[Any]:
     return features
 
 
-def _text(path: Path, name: str) -> str:
+def read_text(path: Path, name: str) -> str:
+    """A file's text, plain or gzipped, with or without a BOM; GeoJsonError above MAX_BYTES and for a damaged file."""
     try:
         with path.open("rb") as file:
             packed = file.peek(2)[:2] == b"\x1f\x8b"

@@ -1,6 +1,5 @@
 """Which part of a slide is predicted: its tissue, outlined regions, or all of it."""
 
-import gzip
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import shapely
 from shapely.geometry import shape
 
 from hf_gland.errors import HfGlandError
+from hf_gland.export.geojson_read import read_text
 from hf_gland.export.polygons import fill_polygon
 from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.slides import Slide
@@ -142,12 +142,11 @@ def read_roi(path: Path, slide_hw: tuple[int, int]) -> tuple[list[shapely.Polygo
 
 
 def _features(path: Path, name: str) -> list[Any]:
+    if not path.exists():
+        raise HfGlandError(f"{name}: no such file")
     try:
-        data = path.read_bytes()
-        content = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except FileNotFoundError as error:
-        raise HfGlandError(f"{name}: no such file") from error
-    except (OSError, ValueError, EOFError, RecursionError) as error:
+        content = json.loads(read_text(path, name))
+    except (ValueError, RecursionError) as error:
         raise HfGlandError(f"{name}: not a GeoJSON file ({error})") from error
     if isinstance(content, dict):
         content = content.get("features", [content])
