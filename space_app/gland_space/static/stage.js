@@ -167,13 +167,15 @@ function drawMinimap() {
 // what follows, which then comes to drag(places), drop() or, where a second finger begins to zoom, to abandon().
 const hand = { grab: () => false, drag() {}, drop() {}, abandon() {}, hover() {}, tap() {}, press: () => false };
 
+// What somebody does next takes the place of a move that is still under way.
+for (const kind of ["pointerdown", "keydown"]) element.addEventListener(kind, () => cancelAnimationFrame(flight), true);
+
 const fingers = new Map();
 let travelled = 0, holding = null;
 stage.addEventListener("pointerdown", (event) => {
   if (!view || event.target !== screen) return;
   fingers.set(event.pointerId, event);
   travelled = 0;
-  cancelAnimationFrame(flight);
   if (holding !== null) { hand.abandon(); holding = null; }
   else if (fingers.size === 1 && event.button === 0 && hand.grab(locate(event), event)) {
     holding = event.pointerId;
@@ -218,6 +220,7 @@ stage.addEventListener("wheel", (event) => {
   // Plain scrolling belongs to the page until the stage has been clicked on.
   if (!view || !(event.ctrlKey || event.metaKey || document.activeElement === stage)) return;
   event.preventDefault();
+  cancelAnimationFrame(flight);
   const box = screen.getBoundingClientRect();
   zoom(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
 }, { passive: false });
