@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from hf_gland.data.sparsify import SparseAnnotation
 from hf_gland.data.windows import Window
 from hf_gland.export.geojson_masks import Region, class_of, paint, without_unclassified
 from hf_gland.export.geojson_read import Annotation, Polygons, read_annotations
+from hf_gland.export.polygons import stroke_rings
 from hf_gland.imaging.opening import displayable
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX
 
@@ -112,20 +113,15 @@ def label_window(outlines: Outlines, own: Sequence[int], window: Window, out_hw:
 def _region(annotation: Annotation, class_id: int, stroke_px: float) -> Region:
     if annotation.polygons:
         return Region(annotation.number, class_id, annotation.polygons)
-    import shapely  # only for strokes
-
-    shapes = [shapely.LineString(line) if len(line) > 1 else shapely.Point(line[0]) for line in annotation.lines]
-    drawn = shapely.unary_union([shape.buffer(stroke_px / 2) for shape in shapes])
-    parts = shapely.get_parts(drawn)
-    polygons: Polygons = [[np.array(ring.coords) for ring in (part.exterior, *part.interiors)] for part in parts]
-    return Region(annotation.number, class_id, polygons, outlined=False)
+    rings = [ring for line in annotation.lines for ring in stroke_rings(line, stroke_px)]
+    return Region(annotation.number, class_id, [rings], outlined=False, stroke=True)
 
 
 def _box(polygons: Polygons) -> tuple[float, float, float, float]:
-    points = np.concatenate([rings[0] for rings in polygons])
+    points = np.concatenate([ring for rings in polygons for ring in rings])
     return (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
 
 
 def _moved(region: Region, corner: tuple[int, int], scale: np.ndarray) -> Region:
     polygons = [[(ring - corner) / scale for ring in rings] for rings in region.polygons]
-    return Region(region.number, region.class_id, polygons, region.outlined, region.below)
+    return replace(region, polygons=polygons)

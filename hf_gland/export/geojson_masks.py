@@ -23,8 +23,8 @@ Box = tuple[slice, slice]
 class Region:
     """What is to be painted: number of the feature, class id, and polygons in pixels of the image.
 
-    `outlined`: they are the outline of one thing, which gets an id if it is a gland, and not a stroke. `below`: whatever
-    else is drawn lies above it, however small it is.
+    `outlined`: they are the outline of one thing, which gets an id if it is a gland. `below`: whatever else is drawn lies
+    above it, however small it is. `stroke`: the rings of a polygon, all turned one way, are parts of a stroke, which add up.
     """
 
     number: int
@@ -32,6 +32,7 @@ class Region:
     polygons: Polygons
     outlined: bool = True
     below: bool = False
+    stroke: bool = False
 
 
 def masks_from_geojson(source: Source, hw: tuple[int, int],
@@ -111,12 +112,7 @@ def paint(regions: Iterable[Region], hw: tuple[int, int], name: str,
     patches: list[tuple[tuple[bool, int], Region, Box, np.ndarray]] = []
     in_all = 0
     for region in regions:
-        where = f"{name}: feature {region.number}"
-        box, inside = _patch(region.polygons, hw, where)
-        in_all += inside.size
-        if in_all > MAX_DRAWN_PX:
-            raise GeoJsonError(f"{where}: up to here annotations cover the image of {hw[1]}×{hw[0]} px "
-                               f"{in_all // (hw[0] * hw[1])} times over; nobody drew that")
+        box, inside, in_all = _patch(region, hw, f"{name}: feature {region.number}", in_all)
         if area := int(inside.sum()):
             patches.append(((not region.below, -area), region, box, np.packbits(inside)))
 
@@ -134,15 +130,27 @@ def paint(regions: Iterable[Region], hw: tuple[int, int], name: str,
     return ids, class_map, np.unique([region.number for _, region, _, _ in patches])
 
 
-def _patch(polygons: Polygons, hw: tuple[int, int], where: str) -> tuple[Box, np.ndarray]:
-    """The pixels inside any of the polygons, within the box that holds them all."""
-    points = np.concatenate([ring for rings in polygons for ring in rings] or [np.zeros((1, 2))])
-    left, top = np.clip(np.floor(points.min(axis=0)), 0, hw[::-1]).astype(int)
-    right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, hw[::-1]).astype(int)
+def _patch(region: Region, hw: tuple[int, int], where: str, in_all: int) -> tuple[Box, np.ndarray, int]:
+    """The pixels inside any of a region's polygons, within the box that holds them all; and `in_all`, the pixels of the
+    boxes that were filled before these, with these. Raises GeoJsonError."""
+    (left, top), (right, bottom) = _corners([ring for rings in region.polygons for ring in rings], hw)
     inside = np.zeros((bottom - top, right - left), bool)
-    try:
-        for rings in polygons:
-            inside |= fill_polygon([ring - (left, top) for ring in rings], inside.shape)
-    except ValueError as error:
-        raise GeoJsonError(f"{where}: {error}") from error
-    return (slice(top, bottom), slice(left, right)), inside
+    for rings in region.polygons:
+        (x, y), (x_end, y_end) = _corners(rings, hw)
+        part = inside[y - top:y_end - top, x - left:x_end - left]
+        in_all += part.size
+        if in_all > MAX_DRAWN_PX:
+            raise GeoJsonError(f"{where}: up to here annotations cover the image of {hw[1]}×{hw[0]} px "
+                               f"{in_all // (hw[0] * hw[1])} times over; nobody drew that")
+        try:
+            part |= fill_polygon([ring - (x, y) for ring in rings], part.shape, nonzero=region.stroke)
+        except ValueError as error:
+            raise GeoJsonError(f"{where}: {error}") from error
+    return (slice(top, bottom), slice(left, right)), inside, in_all
+
+
+def _corners(rings: list[np.ndarray], hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Top left and bottom right corner of the pixels inside the image that rings reach, int [2] of (x, y) each."""
+    points = np.concatenate(rings or [np.zeros((1, 2))])
+    return tuple(np.clip(edge, 0, hw[::-1]).astype(int)  # type: ignore[return-value]
+                 for edge in (np.floor(points.min(axis=0)), np.ceil(points.max(axis=0))))

@@ -21,6 +21,7 @@ from hf_gland.imaging.opening import displayable
 
 MAX_BYTES = 2**27  # of text, unpacked
 MAX_COORDINATE_PX = 1e9  # a slide has some 100,000 px a side
+MAX_EFFORT = 300_000_000  # crossings of outlines with rows of pixels in a file; each takes some 50 ns
 # Objects of QuPath that are no drawn outlines of tissue.
 NO_ANNOTATION = {"cell": "cells", "tile": "tiles", "tmaCore": "TMA cores", "root": "the image itself"}
 REMEDY = "export it from QuPath with File > Object data > Export as GeoJSON"
@@ -59,6 +60,7 @@ def read_annotations(source: Source) -> tuple[list[Annotation], Counter[str]]:
     name = displayable(source) if isinstance(source, str | Path) else "GeoJSON"
     left_out: Counter[str] = Counter()
     found: list[tuple[Annotation, tuple[int, int]]] = []
+    effort = 0
     for number, feature in enumerate(_features(source, name), start=1):
         where = f"{name}: feature {number}"
         if not isinstance(feature, Mapping):
@@ -69,6 +71,7 @@ def read_annotations(source: Source) -> tuple[list[Annotation], Counter[str]]:
             left_out[NO_ANNOTATION[kind]] += 1
             continue
         polygons, lines = _shapes(geometry, where)
+        effort = _check_outlines(polygons, where, effort)
         plane = _mapping(geometry, "plane", where)
         z, t = (plane.get(axis) or 0 for axis in "zt")
         if not isinstance(z, int) or not isinstance(t, int):
@@ -242,11 +245,25 @@ def _shapes(geometry: Mapping[str, Any], where: str) -> tuple[Polygons, list[np.
         except (TypeError, ValueError, LookupError, OverflowError) as error:
             raise GeoJsonError(f"{where}: the coordinates of its {kind} are malformed; each ring must be a list "
                                f"of at least three [x, y] of finite numbers of pixels ({error})") from error
+    return polygons, lines
+
+
+def _check_outlines(polygons: Polygons, where: str, effort: int) -> int:
+    """`effort`, what the outlines before these took to check, and what these took. Raises GeoJsonError for one that crosses
+    itself, and above MAX_EFFORT."""
     for rings in polygons:
-        if place := crosses_itself(rings):
+        try:
+            place, crossings = crosses_itself(rings)
+        except ValueError as error:
+            raise GeoJsonError(f"{where}: {error}") from error
+        if place:
             raise GeoJsonError(f"{where}: its outline crosses itself near x {place[0]:.0f}, y {place[1]:.0f}, so what it "
                                "encloses is open to doubt; draw it again")
-    return polygons, lines
+        effort += crossings
+        if effort > MAX_EFFORT:
+            raise GeoJsonError(f"{where}: up to here the outlines cross {effort / 1e6:.1f} million rows of pixels; "
+                               "nobody drew that")
+    return effort
 
 
 def _points(points: Any, least: int) -> np.ndarray:

@@ -4,7 +4,7 @@ Vertices lie on pixel corners (pixel (row, column) covers x from column to colum
 1), so a traced polygon has the area of its region to the pixel, and filling it gives the same region back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -13,7 +13,11 @@ Ring = np.ndarray  # [n + 1, 2] of (x, y), the last vertex repeating the first
 Polygon = list[Ring]  # the outer ring, then the holes
 
 CHECKED_SIDE_PX = 1024  # of the grid on which a crossing has to show
-MAX_CROSSINGS, CROSSINGS_AT_ONCE = 100_000_000, 2**20  # of outlines with rows of pixels, when a polygon is filled
+# Outlines that are checked exactly, with at most this many points: that takes the square of their number, at worst.
+EXACT_POINTS = 64
+# The grid lies askew of the whole and half pixels on which outlines have their corners, so that no centre lies on an edge.
+CHECKED_SHIFT_PX = (0.2360679775, 0.4142135624)
+MAX_CROSSINGS, CROSSINGS_AT_ONCE = 10_000_000, 2**19  # of an outline with rows of pixels
 
 
 def region_polygons(region: np.ndarray) -> list[Polygon]:
@@ -38,20 +42,44 @@ def ring_area(ring: np.ndarray) -> float:
     return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
 
 
-def fill_polygon(rings: Sequence[np.ndarray], hw: tuple[int, int]) -> np.ndarray:
+def fill_polygon(rings: Sequence[np.ndarray], hw: tuple[int, int], *, nonzero: bool = False) -> np.ndarray:
     """The pixels whose centre lies inside, bool [H, W].
 
     `rings`: float [n, 2] of (x, y) in pixels from the top left corner, closed or not, in any direction.
-    Inside is by the even-odd rule over all rings, so holes are left out. What lies beyond the image is cut
-    off. Raises ValueError for outlines that cross rows of pixels more than MAX_CROSSINGS times.
+    Inside is by the even-odd rule over all rings, so holes are left out; `nonzero`: rings turned one way add
+    up. What lies beyond the image is cut off. Raises ValueError for outlines that cross rows of pixels more
+    than MAX_CROSSINGS times.
     """
-    return (_windings(rings, hw) % 2).astype(bool)
+    flips = np.zeros((hw[0], hw[1] + 1), np.int32)
+    for _, row, column, direction in _crossings(rings, hw):
+        np.add.at(flips, (row, column), direction)
+    windings = np.cumsum(flips[:, :hw[1]], axis=1, dtype=np.int32)
+    return windings != 0 if nonzero else (windings % 2).astype(bool)
 
 
-def _windings(rings: Sequence[np.ndarray], hw: tuple[int, int]) -> np.ndarray:
-    """How often the rings go round the centre of each pixel, int32 [H, W], one way counted against the other."""
+def stroke_rings(line: np.ndarray, width_px: float) -> list[np.ndarray]:
+    """A line, float [n, 2], or a point, [1, 2], drawn with a round pen: a ring around each of its edges, all turned one way,
+    for `fill_polygon(nonzero=True)`."""
+    start, end = (line[:-1], line[1:]) if len(line) > 1 else (line, line)
+    along = end - start
+    facing = np.arctan2(along[:, 1], along[:, 0])[:, None]
+    half = np.linspace(-np.pi / 2, np.pi / 2, 9)
+
+    def around(centre: np.ndarray, angle: np.ndarray) -> np.ndarray:
+        return centre[:, None] + width_px / 2 * np.stack([np.cos(angle), np.sin(angle)], axis=2)
+
+    return list(np.concatenate([around(end, facing + half), around(start, facing + half + np.pi)], axis=1))
+
+
+def _crossings(rings: Sequence[np.ndarray],
+               hw: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Where edges cross the lines through the centres of rows of pixels, at most CROSSINGS_AT_ONCE or those of one edge at
+    a time: number of the ring, row, first column whose centre lies to the right (0-W), direction (1 down, -1 up).
+
+    Raises ValueError of more than MAX_CROSSINGS.
+    """
     height, width = hw
-    flips = np.zeros((height, width + 1), np.int32)
+    of = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
     start = np.concatenate([np.asarray(ring, np.float64) for ring in rings])
     end = np.concatenate([np.roll(np.asarray(ring, np.float64), -1, axis=0) for ring in rings])
     # rows whose centre y + ½ lies in [y0, y1) of an edge, whichever way it runs
@@ -68,41 +96,54 @@ def _windings(rings: Sequence[np.ndarray], hw: tuple[int, int]) -> np.ndarray:
         share = (row + 0.5 - start[edge, 1]) / (end[edge, 1] - start[edge, 1])
         x = start[edge, 0] + share * (end[edge, 0] - start[edge, 0])
         column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-        np.add.at(flips, (row, column), direction[edge])
-    return np.cumsum(flips[:, :width], axis=1, dtype=np.int32)
+        yield of[edge], row, column, direction[edge]
 
 
-def crosses_itself(rings: Polygon) -> tuple[float, float] | None:
-    """(x, y) near which the outline of a polygon crosses itself, else None. `rings`: float [n, 2], outer one first.
+def crosses_itself(rings: Polygon) -> tuple[tuple[float, float] | None, int]:
+    """(x, y) near which the outline of a polygon crosses itself, else None; and how many crossings with rows that took to
+    find. `rings`: float [n, 2], outer one first.
 
     Rings may touch, and what is less than a pixel (of CHECKED_SIDE_PX to the longer side) is passed over: QuPath rounds
-    coordinates to a hundredth of a pixel, which can make two edges that met cross.
+    coordinates to a hundredth of a pixel, which can make two edges that met cross. Time grows with the number of points
+    and of crossings with rows, never with that of pairs of edges. Raises ValueError of more than MAX_CROSSINGS.
     """
-    import shapely  # only here: exact outlines need no geometry library
+    points = np.concatenate(rings)
+    if len(points) <= EXACT_POINTS:
+        import shapely  # only here: exact outlines need no geometry library
 
-    shape = shapely.Polygon(rings[0], rings[1:])
-    if shapely.is_valid(shape):
-        return None
-    corner, far = np.concatenate(rings).min(axis=0), np.concatenate(rings).max(axis=0)
+        if shapely.is_valid(shapely.Polygon(rings[0], rings[1:])):
+            return None, 0
+    corner, far = points.min(axis=0), points.max(axis=0)
     scale = max((far - corner).max() / CHECKED_SIDE_PX, 1.0)
+    corner = corner - np.array(CHECKED_SHIFT_PX) * scale
     width, height = np.ceil((far - corner) / scale).astype(int) + 1
-    try:
-        outer, *holes = (_windings([(ring - corner) / scale], (height, width)) for ring in rings)
-        doubtful = _wound_otherwise(outer)
-        for hole in holes:
-            doubtful |= _wound_otherwise(hole) | ((hole != 0) & (outer == 0))
-    except ValueError:
-        doubtful = np.ones((1, 1), bool)
-    if not doubtful.any():
-        return None
-    y, x = np.argwhere(doubtful)[0]
-    return float(corner[0] + (x + 0.5) * scale), float(corner[1] + (y + 0.5) * scale)
+    # All rings are turned one way round; then the outer one goes round each pixel once or not at all, the holes together
+    # likewise, and only where the outer one does. Along a row that number changes at crossings alone.
+    turned = [(ring - corner) / scale if _area(ring) >= 0 else (ring[::-1] - corner) / scale for ring in rings]
+    keys, counts = [], []
+    for ring, row, column, direction in _crossings(turned, (height, width)):
+        found, times = np.unique((((row * (width + 1) + column) * 2 + (ring > 0)) * 2 + (direction > 0)).astype(np.int32),
+                                 return_counts=True)
+        keys.append(found)
+        counts.append(times.astype(np.int32))
+    key, times = np.concatenate(keys), np.concatenate(counts)
+    order = np.argsort(key)
+    key, times = key[order], times[order]
+    step, is_hole, place = np.where(key & 1, -times, times), (key & 2) > 0, key >> 2
+    # with y downwards, a ring of positive area runs up on its left side, so the way up counts as 1
+    outer, holes = (np.cumsum(np.where(these, step, 0), dtype=np.int32) for these in (~is_hole, is_hole))
+    doubtful = (outer >> 1 != 0) | (holes >> 1 != 0) | (holes != 0) & (outer == 0)
+    over_centres = np.flatnonzero(doubtful[:-1] & (place[1:] > place[:-1]))
+    if not len(over_centres):
+        return None, int(times.sum())
+    y, x = divmod(int(place[over_centres[0]]), width + 1)
+    return (float(corner[0] + (x + 0.5) * scale), float(corner[1] + (y + 0.5) * scale)), int(times.sum())
 
 
-def _wound_otherwise(windings: np.ndarray) -> np.ndarray:
-    """bool [H, W]: pixels that a ring goes round more than once, or in another direction than it goes round most."""
-    usual = 1 if windings.sum() >= 0 else -1
-    return (windings != 0) & (windings != usual)
+def _area(ring: np.ndarray) -> float:
+    """Signed area of a ring [n, 2], closed or not."""
+    x, y = (ring - ring[0]).T
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
 
 
 def _rings(part: np.ndarray) -> list[Ring]:

@@ -1,6 +1,7 @@
 import dataclasses
 import gzip
 import json
+import time
 import tracemalloc
 import uuid
 
@@ -274,11 +275,51 @@ def test_memory_stays_bounded_whatever_is_drawn(monkeypatch):
     assert tracemalloc.get_traced_memory()[1] < 100e6  # at once it would be 5 million crossings of some 50 bytes
     tracemalloc.stop()
     monkeypatch.setattr(polygons, "MAX_CROSSINGS", 1_000_000)
-    with pytest.raises(GeoJsonError, match="feature 1: its outline crosses 5 million rows"):
+    with pytest.raises(GeoJsonError, match="feature 1: its outline crosses 8 million rows"):
         masks_from_geojson(collection(feature), (600, 160))
     monkeypatch.setattr(geojson_masks, "MAX_DRAWN_PX", 10_000)
     with pytest.raises(GeoJsonError, match="feature 7: up to here annotations cover the image of 40×40 px 7 times over"):
         masks_from_geojson(collection(*[square(-1, -1, 50)] * 9), (40, 40))
+
+
+@pytest.mark.parametrize("kind", ["spikes", "zigzag", "scattered"])
+def test_hostile_outlines_take_no_longer_than_their_size(kind):
+    rng, side = np.random.default_rng(1), np.arange(40_000) % 2
+    spikes = np.stack([np.arange(40_000) / 20 + 3_000 * side, 3_000.0 * side], axis=1)  # side by side: none crosses another
+    outlines = {"spikes": [np.concatenate([spikes, [[6_000, 3_010], [-10, 3_010], [-10, -10]]])],
+                "zigzag": [rng.uniform(0, 3_000, (5_000, 2))],
+                "scattered": list(np.add(rng.uniform(0, 2_990, (2_000, 1, 2)), [[0, 0], [9, 0], [9, 9]]))}[kind]
+    feature = {"geometry": {"type": "MultiPolygon", "coordinates": [[ring.tolist()] for ring in outlines]}}
+    begun = time.process_time()  # at the square of the size these take minutes
+    if kind == "scattered":
+        _, classes = masks_from_geojson([feature], (3_000, 3_000))
+        assert 60_000 < (classes == 1).sum() < 2_000 * 45
+    else:
+        with pytest.raises(GeoJsonError, match="its outline crosses " + {"spikes": "20 million", "zigzag": "itself"}[kind]):
+            masks_from_geojson([feature], (3_000, 3_000))
+    assert time.process_time() - begun < 10
+
+
+@pytest.mark.slow
+def test_a_million_points_take_seconds(tmp_path):
+    turns = np.linspace(0, 2 * np.pi, 1_000, endpoint=False)
+    disc = 100 + 90 * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    features = [{"geometry": {"type": "Polygon", "coordinates": [np.add(disc, (200 * i, 0)).round(2).tolist()]}}
+                for i in range(1_000)]
+    (tmp_path / "a.geojson").write_text(json.dumps(collection(*features)))
+    begun = time.process_time()
+    instances, _ = masks_from_geojson(tmp_path / "a.geojson", (200, 20_000))
+    assert time.process_time() - begun < 10
+    assert len(np.unique(instances)) == 1 + 100
+
+
+def test_outlines_that_take_long_to_check_together_are_refused(monkeypatch):
+    monkeypatch.setattr(geojson_read, "MAX_EFFORT", 100_000)
+    turns = np.linspace(0, 2 * np.pi, 100)
+    disc = {"geometry": {"type": "Polygon",
+                         "coordinates": [(500 + 450 * np.stack([np.cos(turns), np.sin(turns)], axis=1)).tolist()]}}
+    with pytest.raises(GeoJsonError, match=r"feature 56: up to here the outlines cross 0\.1 million rows"):
+        masks_from_geojson([disc] * 60, (1_000, 1_000))
 
 
 def test_an_unclassified_annotation_needs_a_single_gland_class():

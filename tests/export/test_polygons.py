@@ -1,12 +1,15 @@
+import time
+
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from hf_gland.export.polygons import fill_polygon, region_polygons, ring_area
+from hf_gland.export import polygons as polygons_module
+from hf_gland.export.polygons import crosses_itself, fill_polygon, region_polygons, ring_area, stroke_rings
 
 REGIONS = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -81,3 +84,58 @@ def test_direction_and_closing_do_not_matter(closed):
     ring = np.array([[1, 1], [6, 2], [4, 7]] + [[1, 1]] * closed, float)
     assert np.array_equal(fill_polygon([ring], (9, 9)), fill_polygon([ring[::-1]], (9, 9)))
     assert fill_polygon([ring], (9, 9)).any()
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(region=REGIONS, seed=st.integers(0, 10**6), turned=st.booleans())
+def test_outlines_that_do_not_cross_are_never_doubted(monkeypatch, region, seed, turned):
+    monkeypatch.setattr(polygons_module, "EXACT_POINTS", 0)
+    for rings in region_polygons(region):
+        assert crosses_itself([ring[::-1] if turned else ring for ring in rings])[0] is None
+    rng = np.random.default_rng(seed)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, 12))
+    star = rng.uniform(10, 60, (12, 1)) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    hole = star[::-1] * 0.5
+    if shapely.is_valid(shapely.Polygon(star, [hole])):
+        assert crosses_itself([star, hole])[0] is None
+        assert crosses_itself([hole, star])[0] is not None  # a hole around its outline
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+@pytest.mark.parametrize(("rings", "place"), [
+    ([[[0, 0], [40, 40], [40, 0], [0, 40]]], None),
+    ([[[0, 0], [40, 0], [40, 40], [0, 40]], [[30, 12], [60, 12], [60, 17], [30, 17]]], (40, 12)),
+    ([[[0, 0], [90, 0], [90, 40], [0, 40]], [[10, 5], [50, 5], [50, 9], [10, 9]], [[45, 8], [60, 8], [60, 30], [45, 30]]],
+     (45, 8)),
+    ([[[0, 0], [40, 0], [40, 40], [0, 40], [0, 0], [40, 0], [40, 40], [0, 40]]], (0, 0)),  # twice round
+])
+def test_crossings_are_found_whatever_the_number_of_points(monkeypatch, rings, place, scale):
+    monkeypatch.setattr(polygons_module, "EXACT_POINTS", 0)
+    found, crossings = crosses_itself([np.array(ring, float) * scale for ring in rings])
+    assert crossings > 10
+    assert found is not None
+    if place:
+        assert found == pytest.approx(np.multiply(place, scale), abs=12 * max(scale / 10, 0.1))
+    monkeypatch.setattr(polygons_module, "MAX_CROSSINGS", 20)
+    with pytest.raises(ValueError, match="million rows of pixels"):
+        crosses_itself([np.array(ring, float) * scale for ring in rings])
+
+
+@settings(deadline=None, max_examples=40)
+@given(points=hnp.arrays(np.float64, st.tuples(st.integers(1, 6), st.just(2)), elements=st.floats(-5, 45)),
+       width=st.floats(1, 12))
+def test_a_stroke_covers_what_is_within_half_its_width(points, width):
+    drawn = fill_polygon(stroke_rings(points, width), (40, 44), nonzero=True)
+    line = shapely.LineString(points) if len(np.unique(points, axis=0)) > 1 else shapely.Point(points[0])
+    x, y = np.meshgrid(np.arange(44) + 0.5, np.arange(40) + 0.5)
+    away = shapely.distance(line, shapely.points(x, y))
+    assert drawn[away < 0.97 * width / 2].all()
+    assert not drawn[away > width / 2 + 1e-9].any()
+
+
+def test_a_long_stroke_takes_no_longer_than_its_length():
+    begun = time.process_time()  # as the union of buffers this takes minutes
+    line = np.random.default_rng(0).uniform(0, 1_000, (2_000, 2))
+    drawn = fill_polygon(stroke_rings(line, 6), (1_000, 1_000), nonzero=True)
+    assert time.process_time() - begun < 10
+    assert drawn.mean() > 0.9
