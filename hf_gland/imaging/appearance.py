@@ -37,6 +37,15 @@ class Appearance:
         features = stain_features(rgb)
         return None if features is None else _distance(features, np.array(self.mean), np.array(self.inverse)) / self.limit
 
+    def unlike(self, parts: Sequence[np.ndarray]) -> str | None:
+        """A sentence for the user where a picture or slide is unlike the training images. `parts` of it, uint8 [h, w, 3]
+        each at the training pixel size: the middle one by its distance counts, of those with tissue."""
+        distances = [distance for part in parts if (distance := self.distance(part)) is not None]
+        if not distances or (middle := float(np.median(distances))) <= 1:
+            return None
+        return (f"Its stain is unlike that of the training images ({middle:.1f} times the usual limit): look at the "
+                "outlines before you use them, or adapt the model (train --config adapt).")
+
     def to_json(self) -> dict[str, Any]:
         """As it is kept in a model's config.json; `Appearance(**…)` reads it."""
         return asdict(self)

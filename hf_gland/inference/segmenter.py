@@ -254,11 +254,7 @@ class GlandSegmenter:
         """A sentence for the user where a picture, uint8 [H, W, 3], is stained otherwise than the training images were."""
         if self.appearance is None:
             return None
-        distance = self.appearance.distance(resample_image(rgb, self.working_hw(rgb.shape[:2], mpp, name)))
-        if distance is None or distance <= 1:
-            return None
-        return (f"Its stain is unlike that of the training images ({distance:.1f} times the usual limit): look at the "
-                "outlines before you use them, or adapt the model (train --config adapt).")
+        return self.appearance.unlike([resample_image(rgb, self.working_hw(rgb.shape[:2], mpp, name))])
 
     def weights_sha256(self) -> str:
         """Checksum of all weights and buffers: equal for equal models, wherever they were loaded from."""

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from slide_files import aperio, texture, write_slide
 from tiny_model import save_tiny_model
 
 from hf_gland.cli.main import run_command
+from hf_gland.imaging.appearance import learn_appearance
 from hf_gland.inference.segmenter import GlandSegmenter
 
 ENDINGS = (".geojson", ".json", "_glands.csv", "_mask.ome.tif", "_confidence.ome.tif", "_overlay.png")
@@ -46,7 +48,7 @@ def predict(model, monkeypatch, capsys):
     monkeypatch.setenv("HF_GLAND_THREADS", "1")
 
     def run(*arguments):
-        words = [*map(str, arguments), "--model", str(model), "--tile-px", "128", "--min-gland-um2", "0"]
+        words = ["--model", str(model), *map(str, arguments), "--tile-px", "128", "--min-gland-um2", "0"]
         try:
             status = run_command("predict", words)
         except SystemExit as stop:  # argparse
@@ -93,6 +95,29 @@ def test_slides_and_pictures_in_one_run(predict, slides, pixels, tmp_path):
                                           else [feature["geometry"]["coordinates"]]) for ring in part])
     assert 340 < points[:, 0].max() <= 420  # pixels of the slide, not of the prediction, which is 672 wide
     assert f"glands: {one['glands']}" in stdout
+
+
+def test_a_slide_stained_otherwise_than_the_training_images_is_told(predict, model, pixels, tmp_path):
+    rng = np.random.default_rng(0)
+    tiles = [pixels[y:y + 128, x:x + 128] for x, y in rng.integers((20, 10), (280, 130), (40, 2))]
+    usual = [(tile * rng.normal(1, 0.03, 3)).clip(0, 255).astype(np.uint8) for tile in tiles]
+    config = json.loads((model / "config.json").read_text())
+    config["training_appearance"] = learn_appearance(usual).to_json()
+    told = shutil.copytree(model, tmp_path / "told")
+    (told / "config.json").write_text(json.dumps(config))
+    restained = np.where(pixels == 245, pixels, pixels[..., ::-1] // 2)
+    for name, rgb in (("usual", pixels), ("other", restained)):
+        write_slide(tmp_path / f"{name}.svs", rgb, levels=2, description=aperio(0.5))
+    status, stdout, stderr = predict(tmp_path / "usual.svs", tmp_path / "other.svs", "--out", tmp_path / "out",
+                                     "--model", told)
+    assert status == 0, stderr
+    notes = {name: json.loads((tmp_path / "out" / f"{name}.json").read_text())["notes"] for name in ("usual", "other")}
+    assert [note for note in notes["usual"] if "stain" in note] == []
+    (note,) = notes["other"]
+    assert "Its stain is unlike that of the training images (" in note
+    assert stdout.count(note) == 1
+    assert {row["image"].split("/")[-1]: note in row["warnings"] for row in summary(tmp_path / "out")} == {
+        "usual.svs": False, "other.svs": True}
 
 
 def test_a_table_says_pixel_size_and_region_of_each(predict, slides, pixels, tmp_path):

@@ -25,6 +25,16 @@ def test_images_like_those_of_training_pass_and_restained_ones_are_told():
     assert learned.distance(np.full((60, 70, 3), 245, np.uint8)) is None
 
 
+def test_of_the_parts_of_a_slide_the_middle_one_counts_and_bare_glass_does_not():
+    learned = learn_appearance([tissue(seed) for seed in range(40)])
+    usual, other, glass = tissue(100), shift_stain(tissue(101), 3), np.full((60, 70, 3), 245, np.uint8)
+    assert learned.unlike([usual]) is None
+    assert learned.unlike([usual, other, usual, glass]) is None
+    assert f"({learned.distance(other):.1f} times the usual limit)" in learned.unlike([other])
+    assert learned.unlike([other, usual, other, glass]) is not None
+    assert learned.unlike([glass, glass]) is None
+
+
 def test_it_comes_back_from_json_and_nonsense_is_none():
     learned = learn_appearance([tissue(seed) for seed in range(12)])
     again = appearance_of(json.loads(json.dumps(learned.to_json())))

@@ -25,11 +25,12 @@ from hf_gland.inference.slides.area import find_area
 from hf_gland.inference.slides.outputs import RECORD_ENDING, SlideOutputs
 from hf_gland.inference.slides.plan import slide_grid
 from hf_gland.inference.slides.predict import Progress, predict_slide
-from hf_gland.inference.slides.tiles import TilePlan, plan_tiles
+from hf_gland.inference.slides.tiles import TilePlan, plan_tiles, sample_tiles
 from hf_gland.options import ExportOptions, PostProcessing, Tiling
 
 SUMMARY = "slides.csv"
 THUMBNAIL_PX = 2048
+STAIN_TILES = 24  # of a slide, by which its stain is compared with that of the training images
 COLUMNS = ("image", "error", "glands", "unsure_glands", "gland_area_share", "predicted_mm2", "mean_confidence", "width_px",
            "height_px", "mpp", "mpp_source", "tiles", "seconds", "warnings")
 
@@ -119,6 +120,8 @@ def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: S
         plan = plan_tiles(grid, area, settings.tiling)
         if not plan.tiles:
             raise HfGlandError(f"{name}: the outlined regions hold no pixel at the model's pixel size")
+        if segmenter.appearance and (unlike := segmenter.appearance.unlike([*sample_tiles(slide, plan, STAIN_TILES)])):
+            more.append(unlike)
         rules = GlandRules(segmenter.id2label, settings.post, grid.mpp, temperature=segmenter.temperature)
         with SlideOutputs(request.stem, settings.formats, rules, grid, slide.whole(THUMBNAIL_PX).rgb,
                           displayable(request.path.name), settings.export) as outputs:

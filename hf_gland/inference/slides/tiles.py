@@ -77,6 +77,13 @@ def read_run(slide: Slide, plan: TilePlan, run: Run) -> Region:
     return slide.region(Box(float(x), float(y), float(width), float(tall)), (height, right - left))
 
 
+def sample_tiles(slide: Slide, plan: TilePlan, most: int) -> Iterator[np.ndarray]:
+    """Up to `most` of the wanted tiles, uint8 [h, w, 3], evenly spread over them from top to bottom."""
+    wanted = np.argwhere(plan.wanted)
+    for row, column in wanted[np.unique(np.linspace(0, len(wanted) - 1, most).round().astype(int))].tolist():
+        yield read_run(slide, plan, Run(row, column, column)).rgb
+
+
 def read_runs(helpers: Executor, slide: Slide, plan: TilePlan, ahead: int) -> Iterator[tuple[Run, Future[Region]]]:
     """Every run in its order, being read by the helpers up to `ahead` of them before they are asked for."""
     waiting: deque[tuple[Run, Future[Region]]] = deque()
