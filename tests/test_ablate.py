@@ -40,6 +40,15 @@ def test_a_cell_is_a_dataset_a_training_and_an_evaluation():
     assert len(set(runs)) == 4
 
 
+def test_the_main_table_on_a_gpu_is_one_command():
+    commands = dry_run("--config", "gpu", "--seeds", "0", "1", "2")
+    trainings = [c for c in commands if script(c) == "train.py"]
+    told = [tuple(c[c.index(f"--{name}") + 1] for name in ("config", "variant", "seed")) for c in trainings]
+    assert told == [("gpu", name, seed) for name in ("ours", "sparse-only", "full") for seed in "012"]
+    assert all("--backbone" not in c for c in trainings)  # the recipe's
+    assert {c[c.index("--results") + 1] for c in commands if script(c) == "evaluate.py"} == {"runs/grid/results"}
+
+
 def test_a_training_is_that_of_the_variant_it_is_named_for():
     for name in ("ours", "naive", "no-ema", "cam"):
         training = next(c for c in dry_run("--variants", name) if script(c) == "train.py")

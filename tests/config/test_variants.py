@@ -38,7 +38,7 @@ def test_published_figures_that_variants_name_are_there():
     assert all_variants()["no-ema"].paper.endswith("no EMA")
 
 
-@pytest.mark.parametrize("recipe", ["bench", "demo", "full"])
+@pytest.mark.parametrize("recipe", ["bench", "demo", "full", "gpu"])
 @pytest.mark.parametrize("name", [n for n, v in all_variants().items() if not v.weights_of and not v.needs])
 def test_every_variant_applies_to_every_recipe_and_names_the_run(name, recipe):
     config = started("--variant", name, "--dataset", "data", "--seed", 3, "--num_workers", 2, config=recipe)
