@@ -69,9 +69,9 @@ class CropDataset(Dataset):
     the student has to name what it sees without the surroundings that made the annotator or the teacher sure. Blank pixels
     of such a crop carry no label: whether white is the lumen of a gland or bare glass, only its surroundings tell.
 
-    An item holds `strong` (the augmented image, uint8 [3, S, S]), `sparse`, `truth` and `border` (uint8 [S, S]), `index` (of
-    the image in the store) and `annotated`; with a bank, `bank` (what the teacher says, uint8 [outputs, S, S]); with `weak`,
-    the image before photometric changes.
+    An item holds `strong` (the augmented image, uint8 [3, S, S]), `sparse`, `truth` and, if the run learns it, `border`
+    (uint8 [S, S]), `index` (of the image in the store) and `annotated`; with a bank, `bank` (what the teacher says, uint8
+    [outputs, S, S]); with `weak`, the image before photometric changes.
     """
 
     def __init__(self, store: TrainingStore, augment: Augment, seed: int, *, bank: FlatArrays | None = None,
@@ -103,7 +103,8 @@ class CropDataset(Dataset):
                 crop[name] = planes.clone()
                 crop[name][window] = other[name][window]
             blank = is_blank(crop["image"])
-            crop["sparse"][blank] = crop["border"][blank] = IGNORE_INDEX
+            for name in {"sparse", "border"} & crop.keys():
+                crop[name][blank] = IGNORE_INDEX
             if "bank" in crop:
                 crop["bank"][:, blank] = 0
         image = crop.pop("image")
@@ -118,7 +119,8 @@ class CropDataset(Dataset):
         crop = {"image": apply_view(self.store.images[index], view, crop_px, labels=False)}
         for name, mask in (("sparse", self.store.sparse(index)), ("truth", self.store.truth(index)),
                            ("border", self.store.border(index))):
-            crop[name] = apply_view(mask, view, crop_px, labels=True, fill=IGNORE_INDEX)
+            if mask is not None:
+                crop[name] = apply_view(mask, view, crop_px, labels=True, fill=IGNORE_INDEX)
         if self.bank is not None:
             # Outside the image the teacher has no opinion: 0 for every class passes no threshold.
             crop["bank"] = apply_view(self.bank[index], view, crop_px, labels=False, fill=0)

@@ -7,6 +7,7 @@ import itertools
 import json
 import operator
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ class TrainingStore:
     """The decoded images: `images[i]` uint8 [3, H, W], `sparse(i)` and `truth(i)` uint8 [H, W] of classes and 255.
 
     `sparse` is what the run learns from: what an annotator drew, or in mode full the dense mask. `truth` is the dense mask,
-    255 throughout where none is known (`truth_known` false). `border(i)` uint8 [H, W]: see `border_targets`, 255 throughout
-    where the run does not learn it. `annotated` is false for images whose labels do not count, `labelled` for those and for
+    255 throughout where none is known (`truth_known` false). `border(i)` uint8 [H, W]: see `border_targets`; None where
+    the run does not learn it. `annotated` is false for images whose labels do not count, `labelled` for those and for
     images that have none.
     """
 
@@ -43,7 +44,8 @@ class TrainingStore:
         self.images = FlatArrays(folder / "images.u8", 3, self.sizes)
         self._sparse = FlatArrays(folder / "sparse.u8", 1, self.sizes)
         self._truth = FlatArrays(folder / "truth.u8", 1, self.sizes)
-        self._border = FlatArrays(folder / "border.u8", 1, self.sizes)
+        border = folder / "border.u8"
+        self._border = FlatArrays(border, 1, self.sizes) if border.exists() else None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -54,8 +56,8 @@ class TrainingStore:
     def truth(self, index: int) -> np.ndarray:
         return self._truth[index][0]
 
-    def border(self, index: int) -> np.ndarray:
-        return self._border[index][0]
+    def border(self, index: int) -> np.ndarray | None:
+        return None if self._border is None else self._border[index][0]
 
     def label_counts(self) -> np.ndarray:
         """int64 [256]: pixels of all images by their label, IGNORE_INDEX the unlabelled ones."""
@@ -102,7 +104,8 @@ def build_store(rows: Iterable[Mapping[str, Any]], folder: Path, num_classes: in
     `index.json` is written last: without it the store is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.json").unlink(missing_ok=True)
+    for name in ("index.json", "border.u8"):
+        (folder / name).unlink(missing_ok=True)
     try:
         both = itertools.chain(zip(decoded(rows), itertools.repeat(True)),
                                zip(decoded(unlabelled), itertools.repeat(False)))
@@ -125,7 +128,8 @@ def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_cl
     is to hold."""
     sizes, image_ids, truth_known, annotated, labelled = [], [], [], [], []
     with (open(folder / "images.u8", "wb") as images, open(folder / "sparse.u8", "wb") as sparse,
-          open(folder / "truth.u8", "wb") as truth, open(folder / "border.u8", "wb") as border):
+          open(folder / "truth.u8", "wb") as truth,
+          open(folder / "border.u8", "wb") if border_px else nullcontext() as border):
         for row, counts in rows:
             name = row["image_id"]
             image = row["image"].convert("RGB")
@@ -147,7 +151,8 @@ def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_cl
             images.write(np.ascontiguousarray(pixels.transpose(2, 0, 1)).tobytes())
             sparse.write(masks[0].tobytes())
             truth.write(masks[1].tobytes())
-            border.write(_border(masks[0], row.get("instances") if counts else None, border_px).tobytes())
+            if border:
+                border.write(_border(masks[0], row.get("instances") if counts else None, border_px).tobytes())
             sizes.append(hw)
             image_ids.append(name)
             truth_known.append(row["mask"] is not None)
@@ -158,7 +163,5 @@ def _decode(rows: Iterable[tuple[Mapping[str, Any], bool]], folder: Path, num_cl
 
 def _border(labels: np.ndarray, instances: Image.Image | None, border_px: float) -> np.ndarray:
     """Border targets of labels uint8 [H, W] at the training pixel size; `instances`: gland ids of the picture as it was."""
-    if not border_px:
-        return np.full(labels.shape, IGNORE_INDEX, np.uint8)
     ids = None if instances is None else resample_labels(np.asarray(instances).astype(np.int32), labels.shape)
     return border_targets(labels, ids, border_px)

@@ -111,9 +111,22 @@ def test_what_a_crop_holds(store, bank):
     item = crops(store, bank=bank, weak=True)[(0, 1)]
     assert {k: (v.dtype, tuple(v.shape)) for k, v in item.items() if k not in ("index", "annotated")} == {
         "strong": (torch.uint8, (3, 32, 32)), "weak": (torch.uint8, (3, 32, 32)), "sparse": (torch.uint8, (32, 32)),
-        "truth": (torch.uint8, (32, 32)), "border": (torch.uint8, (32, 32)), "bank": (torch.uint8, (2, 32, 32))}
+        "truth": (torch.uint8, (32, 32)), "bank": (torch.uint8, (2, 32, 32))}
     assert item["index"] == 1
-    assert set(crops(store)[(0, 1)]) == {"index", "annotated", "strong", "sparse", "truth", "border"}
+    assert set(crops(store)[(0, 1)]) == {"index", "annotated", "strong", "sparse", "truth"}
+
+
+def test_the_border_of_glands_comes_with_crops_of_runs_that_learn_it_alone(tiny_dataset, store, tmp_path):
+    rows = load_local(tiny_dataset)["train"]
+    learned = build_store(rows, tmp_path, 2, None, None, border_px=5.0)
+    items = [crops(learned, cutmix=1.0)[(0, index)] for index in range(3)]
+    assert {(item["border"].dtype, tuple(item["border"].shape)) for item in items} == {(torch.uint8, (32, 32))}
+    assert set(torch.stack([item["border"] for item in items]).unique().tolist()) == {0, 1, 255}
+    for index, item in enumerate(items):
+        alone = crops(store, cutmix=1.0)[(0, index)]
+        assert same({key: value for key, value in item.items() if key != "border"}, alone)
+        assert (item["border"][item["sparse"] == 255] == 255).all()  # where CutMix and blank pixels take labels away, too
+    assert build_store(rows, tmp_path, 2, None, None).border(0) is None  # in the folder of a run that learned it
 
 
 def test_image_truth_and_bank_go_through_one_geometry(store, bank):
