@@ -1,6 +1,7 @@
 """The part of `predict` that is about slides: which of them are to do, shared out over processes, and a bar for each."""
 
 import argparse
+import gc
 import os
 import sys
 from datetime import timedelta
@@ -83,6 +84,7 @@ def predict_slides(segmenter: GlandSegmenter, requests: list[Request], settings:
                 is_finished(request, settings)  # raises for results of other settings
     todo = shares.told_by_first(todo)
     own = todo[shares.index::shares.count]
+    gc.freeze()  # the points of outlines start the collector often; it need not walk through all libraries each time
     for number, request in enumerate(own, start=1):
         say(_with_bar(segmenter, request, settings, f"{number}/{len(own)}", shares))
         if shares.first:

@@ -17,6 +17,7 @@ from hf_gland.export.slide_writer import SlideInfo, SlideWriter
 from hf_gland.options import ExportOptions
 
 TILE_PX = 512
+_EMPTY = zlib.compress(bytes(TILE_PX * TILE_PX), 1)  # most tiles of most slides
 _NAMESPACE = uuid.UUID("1c3a59a6-30a2-5a0c-8d52-6f4c8f1d2e77")
 
 
@@ -41,7 +42,8 @@ class _Level:
             if self._filled == end:
                 self._rows[end:] = 0
                 for left in range(0, self._rows.shape[1], TILE_PX):
-                    tile = zlib.compress(self._rows[:, left:left + TILE_PX].tobytes(), 1)
+                    tile = zlib.compress(self._rows[:, left:left + TILE_PX].tobytes(), 1) if (
+                        self._rows[:, left:left + TILE_PX].any()) else _EMPTY
                     self._places.append((self._spool.tell(), len(tile)))
                     self._spool.write(tile)
                 if self.below is not None:

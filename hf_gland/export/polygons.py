@@ -5,9 +5,12 @@ Vertices lie on pixel corners (pixel (row, column) covers x from column to colum
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
+
+from hf_gland.instances import framed
 
 Ring = np.ndarray  # [n + 1, 2] of (x, y), the last vertex repeating the first
 Polygon = list[Ring]  # the outer ring, then the holes
@@ -28,11 +31,16 @@ def region_polygons(region: np.ndarray) -> list[Polygon]:
     seen with y upwards, outer rings run counter-clockwise and holes clockwise (RFC 7946), so `ring_area` is
     positive for the former, negative for the latter, and all areas add up to the number of pixels.
     """
+    corners = _corners(region)
+    if not corners.crossing.any():
+        rings, outer = _rings(corners)
+        if outer <= 1:  # one part, in most cases, whose pixels need not be numbered
+            return [rings] if rings else []
     parts, _ = ndimage.label(region)
     polygons = []
     for index, box in enumerate(ndimage.find_objects(parts), start=1):
         offset = np.array([box[1].start, box[0].start])
-        polygons.append([ring + offset for ring in _rings(parts[box] == index)])
+        polygons.append([ring + offset for ring in _rings(_corners(parts[box] == index))[0]])
     return polygons
 
 
@@ -146,51 +154,66 @@ def _area(ring: np.ndarray) -> float:
     return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
 
 
-def _rings(part: np.ndarray) -> list[Ring]:
-    """The closed rings of a 4-connected region, the outer one first.
+class _Corners(NamedTuple):
+    """Corners of the outline of a region, bool [H + 1, W + 1]: all of them, and those where two pixels touch across; and the
+    pixel below to the right and above to the left of each."""
+
+    outline: np.ndarray
+    crossing: np.ndarray
+    below_right: np.ndarray
+    above_left: np.ndarray
+
+
+def _corners(region: np.ndarray) -> _Corners:
+    padded = framed(region)
+    above_left, above_right = padded[:-1, :-1], padded[:-1, 1:]
+    below_left, below_right = padded[1:, :-1], padded[1:, 1:]
+    across = above_left ^ above_right
+    crossing = across & (above_left ^ below_left) & ~(above_left ^ below_right)
+    return _Corners(across ^ below_left ^ below_right | crossing, crossing, below_right, above_left)
+
+
+def _rings(corners: _Corners) -> tuple[list[Ring], int]:
+    """The closed rings of a 4-connected region, the outer one first; and how many of them are outer ones, which is one.
 
     A corner of the outline has one horizontal and one vertical edge. Along a grid line the corners pair up,
     two by two, into edges, so sorting finds every edge at once. Where four edges meet (pixels touching at a
     corner), the corner counts twice, and its edges join so that the touching pixels lie on the same side:
-    then no ring of a 4-connected region passes a corner twice.
+    then no ring of a 4-connected region passes a corner twice. Without such corners, a region may have several parts.
     """
-    padded = np.pad(part, 1)
-    above_left, above_right = padded[:-1, :-1], padded[:-1, 1:]
-    below_left, below_right = padded[1:, :-1], padded[1:, 1:]
-    crossing = (above_left == below_right) & (above_right == below_left) & (above_left != above_right)
-    corner = above_left ^ above_right ^ below_left ^ below_right
-    y, x = np.nonzero(corner | crossing)
-    double = crossing[y, x]
-    y, x, falling = (np.repeat(v, 1 + double) for v in (y, x, above_left[y, x] & double))
+    y, x = np.nonzero(corners.outline)
+    double = corners.crossing[y, x]
+    y, x, falling = (np.repeat(v, 1 + double) for v in (y, x, corners.above_left[y, x] & double))
     node = np.arange(len(y))
     second = np.zeros(len(y), bool)
     second[1:] = (y[1:] == y[:-1]) & (x[1:] == x[:-1])
 
     # Of a double corner the first node holds the edge to the left, the second that to the right. The edge
     # upwards goes with the left one where the touching pixels rise to the right, else with the right one.
-    along = np.lexsort((second ^ falling, y, x))
+    along = np.argsort((x * corners.outline.shape[0] + y) * 2 + (second ^ falling))
     vertical = np.empty_like(node)
     vertical[along[0::2]], vertical[along[1::2]] = along[1::2], along[0::2]
 
     # Horizontal edges join nodes 2k and 2k + 1. Those above the region run to the right.
     left = node[0::2]
-    below_inside = below_right[y[left], x[left]]
+    below_inside = corners.below_right[y[left], x[left]]
     start = np.where(below_inside, left, left + 1)
     end = np.where(below_inside, left + 1, left)
     following = (vertical[end] // 2).tolist()  # the edge that starts where the vertical one from here ends
 
-    rings: list[Ring] = []
-    seen = np.zeros(len(left), bool)
+    rings, outer = list[Ring](), 0
+    seen = bytearray(len(left))
     for first in range(len(left)):
         if seen[first]:
             continue
         edges, edge = [], first
         while not seen[edge]:
-            seen[edge] = True
+            seen[edge] = 1
             edges.append(edge)
             edge = following[edge]
         nodes = np.stack([start[edges], end[edges]], axis=1).ravel()
         nodes = np.append(nodes, nodes[0])
         rings.append(np.stack([x[nodes], y[nodes]], axis=1))
+        outer += bool(below_inside[first])  # the topmost edge of a ring: what lies below is inside, or a hole
     # Raster order meets the outer ring first: its topmost edge lies above those of all holes.
-    return rings
+    return rings, outer

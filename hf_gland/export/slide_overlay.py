@@ -9,7 +9,7 @@ from scipy import ndimage
 from hf_gland.errors import HfGlandError
 from hf_gland.export.slide_writer import SlideInfo, SlideWriter
 from hf_gland.glands import PredictedGlands
-from hf_gland.instances import EIGHT_NEIGHBOURS
+from hf_gland.instances import EIGHT_NEIGHBOURS, framed
 from hf_gland.labels import class_colour
 from hf_gland.options import ExportOptions
 
@@ -27,13 +27,14 @@ class OverlayWriter(SlideWriter):
         self._outlines = np.zeros(slide.thumbnail.shape[:2], np.uint8)
 
     def add_glands(self, part: PredictedGlands) -> None:
-        padded = np.pad(part.instances, 1)
+        padded = framed(part.instances)
         own = padded[1:-1, 1:-1]
         rim = (own > 0) & ((padded[:-2, 1:-1] != own) | (padded[2:, 1:-1] != own)
                            | (padded[1:-1, :-2] != own) | (padded[1:-1, 2:] != own))
-        place = np.argwhere(rim)
-        y, x = ((place + part.origin_yx + 0.5) * self._scale).astype(int).T
-        self._outlines[y, x] = part.class_map[rim]
+        place = np.nonzero(rim)
+        y, x = (((along + from_start + 0.5) * scale).astype(int)
+                for along, from_start, scale in zip(place, part.origin_yx, self._scale, strict=True))
+        self._outlines[y, x] = part.class_map[place]
 
     def finish(self) -> None:
         lines = self._outlines

@@ -18,7 +18,7 @@ def gland_rows(prediction: PredictedGlands, options: ExportOptions = ExportOptio
     the image's file, as in the GeoJSON, all else in pixels of `mpp`.
     """
     (scale_x, scale_y), (left, top) = options.scale_xy, options.origin_xy
-    return [{"image": prediction.name, **dataclasses.asdict(gland),
+    return [{"image": prediction.name, **vars(gland),
              "centroid_x_px": gland.centroid_x_px * scale_x + left, "centroid_y_px": gland.centroid_y_px * scale_y + top,
              "mpp": prediction.mpp, "unsure": gland.mean_confidence < options.unsure_below} for gland in prediction.glands]
 

@@ -52,6 +52,15 @@ def test_a_hole_is_kept_and_pixels_touching_at_a_corner_become_two_polygons():
     assert (ring_area(first[0]), ring_area(second[0])) == (1, 1)
 
 
+def test_two_parts_that_do_not_touch_are_two_polygons():
+    region = np.zeros((6, 9), bool)
+    region[1:3, 1:3] = region[1:6, 5:9] = True
+    region[2:4, 6] = False
+    left, right = region_polygons(region)
+    assert [ring_area(ring) for ring in left] == [4]
+    assert [ring_area(ring) for ring in right] == [20, -2]
+
+
 def test_two_holes_that_touch_at_a_corner_stay_two():
     region = np.ones((4, 4), bool)
     region[1, 1] = region[2, 2] = False

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
-from skimage.measure import regionprops
+from skimage.measure import perimeter_crofton, regionprops
 
-from hf_gland.inference.glands import glands_from_probabilities
+from hf_gland.inference.glands import crofton_perimeter, glands_from_probabilities
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.options import PostProcessing
 
@@ -145,6 +145,12 @@ def test_shapes_are_those_of_skimage(seed):
         assert gland.id == region.label
         assert (gland.centroid_y_px - 0.5, gland.centroid_x_px - 0.5) == pytest.approx(region.centroid)
         assert gland.eccentricity == pytest.approx(region.eccentricity, abs=1e-5)
+
+
+@given(MASKS)
+@settings(max_examples=60)
+def test_the_perimeter_is_that_of_skimage_to_the_last_bit(mask):
+    assert crofton_perimeter(mask) == perimeter_crofton(mask)
 
 
 def test_two_glands_joined_in_the_mask_are_told_apart_by_the_border_between_them():

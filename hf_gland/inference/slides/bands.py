@@ -20,7 +20,8 @@ class Bands:
         self.tissue = np.zeros((band_px, grid.width_px), bool)
 
     def add(self, stripe: Stripe) -> Iterator[Stripe]:
-        """The bands that `stripe` completes; their arrays are overwritten by the next. Raises ValueError for a gap."""
+        """The bands that `stripe` completes; their arrays are its own, or are overwritten by the next. Raises ValueError for
+        a gap."""
         if stripe.top_px != self.top_px + self.filled:
             raise ValueError(f"a stripe starts at row {stripe.top_px} where row {self.top_px + self.filled} was due")
         if self.probabilities is None:
@@ -29,12 +30,15 @@ class Bands:
         while done < height:
             end = min(self.band_px, self.grid.height_px - self.top_px)
             take = min(height - done, end - self.filled)
-            rows = np.s_[self.filled:self.filled + take]
-            self.probabilities[:, rows] = stripe.probabilities[:, done:done + take]
-            self.tissue[rows] = stripe.tissue[done:done + take]
+            rows, given = np.s_[self.filled:self.filled + take], np.s_[done:done + take]
+            whole = take == end and stripe.probabilities.dtype == np.float32
+            if not whole:
+                self.probabilities[:, rows] = stripe.probabilities[:, given]
+                self.tissue[rows] = stripe.tissue[given]
             done, self.filled = done + take, self.filled + take
             if self.filled == end:
-                yield Stripe(self.top_px, self.probabilities[:, :end], self.tissue[:end])
+                yield (Stripe(self.top_px, stripe.probabilities[:, given], stripe.tissue[given]) if whole else
+                       Stripe(self.top_px, self.probabilities[:, :end], self.tissue[:end]))
                 self.top_px, self.filled = self.top_px + end, 0
 
     def finish(self) -> None:

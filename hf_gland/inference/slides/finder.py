@@ -57,25 +57,30 @@ class GlandFinder:
     def add(self, stripe: Stripe) -> Iterator[GlandPrediction]:
         """The glands of the groups that end in these rows of float32 probabilities. Take all before the next `add`."""
         bottom_px = stripe.top_px + stripe.probabilities.shape[1]
-        classes = self.rules.label_pixels(stripe.probabilities)
+        window = self._window(stripe)
+        classes = self.rules.label_pixels(stripe.probabilities[:, :, window])
         if not classes.any() and not self._held:
             self._frontier, self.settled_px = _blank(self.grid.width_px), bottom_px
             return
-        band = self._label(classes)
-        of_held, of_region, of_hole = self._join(band)
-        member = np.append(np.int32(0), of_region)[band.regions] + np.append(np.int32(0), of_hole)[band.holes]
+        band = self._label(classes, window)
+        above = _Frontier(*(row[window] for row in self._frontier))
+        of_held, of_region, of_hole = self._join(above.group, band)
+        member = np.append(np.int32(0), of_region)[band.regions]
+        if band.hole_count:
+            member += np.append(np.int32(0), of_hole)[band.holes]
         reaches = np.zeros(int(max(member.max(), of_held.max(initial=0))) + 1, bool)
         reaches[member[-1]] = bottom_px < self.grid.height_px
         reaches[0] = False
-        groups = self._collect(stripe, member, of_held, reaches)
-        for _, below in _across(self._frontier.cut.astype(np.int64), band.regions[0]):
+        groups = self._collect(stripe, window.start, member, of_held, reaches)
+        for _, below in _across(above.cut.astype(np.int64), band.regions[0]):
             for number in np.unique(of_region[below - 1]):
                 groups[number].cut_above = True
         reached = {number: groups[number] for number in np.flatnonzero(reaches)}
         self._held = held(list(reached.values()))
         place = {group: number for number, group in enumerate(self._held, 1)}
         gland, group = band.regions[-1] > 0, np.array([place.get(group, 0) for group in groups])[member[-1]]
-        self._frontier = _Frontier(np.where(gland, group, 0), gland & (group == 0))
+        self._frontier = _blank(self.grid.width_px)
+        self._frontier.group[window], self._frontier.cut[window] = np.where(gland, group, 0), gland & (group == 0)
         self.settled_px = min((group.box[0] for group in self._held), default=bottom_px)
         ended = [group for group, on in zip(groups, reaches, strict=True) if group.pieces and not on]
         for group in sorted(ended, key=lambda group: group.box):
@@ -84,28 +89,39 @@ class GlandFinder:
             if group not in place:
                 yield from self._find(group, goes_on=True)
 
-    def _label(self, classes: np.ndarray) -> _Band:
+    def _window(self, stripe: Stripe) -> slice:
+        """The columns with tissue, and one on either side, which has no gland."""
+        left, right = stripe.columns()
+        return slice(max(left - 1, 0), min(right + 1, self.grid.width_px))
+
+    def _label(self, classes: np.ndarray, window: slice) -> _Band:
+        """Of classes uint8 [h, w] in a window of columns."""
         regions, region_count = ndimage.label(classes != BACKGROUND, EIGHT_NEIGHBOURS)
         if self.max_hole_px == 0:
             return _Band(regions, region_count, np.zeros_like(regions), 0)
         found, count = ndimage.label(classes == BACKGROUND)
-        small = np.bincount(found.ravel(), minlength=count + 1) <= self.max_hole_px
+        areas = np.bincount(found.ravel(), minlength=count + 1)
+        for column, beyond in ((0, window.start), (-1, self.grid.width_px - window.stop)):  # background goes on there
+            areas[found[0, column]] += beyond * len(classes)
+        small = areas <= self.max_hole_px
         small[0] = False
         return _Band(regions, region_count, np.where(small, np.cumsum(small), 0).astype(np.int32)[found], int(small.sum()))
 
-    def _join(self, band: _Band) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The number of the group, from 1, of each held group, each region and each hole of a band.
+    def _join(self, above: np.ndarray, band: _Band) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The number of the group, from 1, of each held group, each region and each hole of a band; `above` int [w]: which
+        held groups lie along its top.
 
         Holes need not be followed from band to band: the gland around one crosses with it, and lies along it in both. A
         small region of background that proves no hole may join groups too: nothing comes of it but a larger crop.
         """
         known, region = len(self._held), band.region_count
-        pairs = [(above - 1, known + below - 1) for above, below in _across(self._frontier.group, band.regions[0])]
+        pairs = [(group - 1, known + below - 1) for group, below in _across(above, band.regions[0])]
         pairs += [(known + region + hole - 1, known + beside - 1) for hole, beside in _beside(band.holes, band.regions)]
         of = _components(known + region + band.hole_count, pairs)
         return of[:known] + 1, of[known:known + region] + 1, of[known + region:] + 1
 
-    def _collect(self, stripe: Stripe, member: np.ndarray, of_held: np.ndarray, reaches: np.ndarray) -> list[Group]:
+    def _collect(self, stripe: Stripe, from_left: int, member: np.ndarray, of_held: np.ndarray,
+                 reaches: np.ndarray) -> list[Group]:
         """All groups by their number, with what they have of this band; no pieces where it is too little for a gland."""
         groups = [Group() for _ in reaches]
         for number, group in zip(of_held, self._held, strict=True):
@@ -116,9 +132,9 @@ class GlandFinder:
                 continue
             (top, bottom), (left, right) = ((side.start, side.stop) for side in box)
             if reaches[number] or groups[number].pieces or (bottom - top) * (right - left) >= self.min_gland_px:
-                part = stripe.probabilities[:, *box]
+                part = stripe.probabilities[:, top:bottom, from_left + left:from_left + right]
                 groups[number].pieces.append(Piece(
-                    (stripe.top_px + top, left, stripe.top_px + bottom, right),
+                    (stripe.top_px + top, from_left + left, stripe.top_px + bottom, from_left + right),
                     part.copy() if reaches[number] else part, member[box] == number))
         return groups
 

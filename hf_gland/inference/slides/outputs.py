@@ -122,11 +122,16 @@ class SlideOutputs:
 
     def _write_confidence(self, band: Stripe) -> None:
         started = time.perf_counter()
-        classes = len(self._rules.id2label)
-        highest = band.probabilities[:classes].max(axis=0)
-        percent = np.where(band.tissue, np.round(highest * 100), 0).astype(np.uint8)
-        self.counts.area_px += int(np.count_nonzero(band.tissue))
-        self._percent_sum += int(percent.sum(dtype=np.int64))
+        percent = np.zeros(band.tissue.shape, np.uint8)
+        window = slice(*band.columns())
+        tissue = band.tissue[:, window]
+        if area_px := int(np.count_nonzero(tissue)):
+            highest = band.probabilities[:len(self._rules.id2label), :, window].max(axis=0)
+            highest *= 100
+            np.round(highest, out=highest)
+            np.copyto(percent[:, window], highest, where=tissue, casting="unsafe")
+            self.counts.area_px += area_px
+            self._percent_sum += int(percent[:, window].sum(dtype=np.int64))
         for writer in self._writers:
             writer.add_confidence(percent)
         self.seconds["writing"] += time.perf_counter() - started

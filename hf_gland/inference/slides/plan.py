@@ -37,6 +37,11 @@ class Stripe:
     probabilities: np.ndarray
     tissue: np.ndarray
 
+    def columns(self) -> tuple[int, int]:
+        """The first and the last column + 1 with tissue; of one column at the left where there is none."""
+        found = np.flatnonzero(self.tissue.any(axis=0))
+        return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 1)
+
 
 def slide_grid(slide_hw: tuple[int, int], mpp_xy: tuple[float, float], model_mpp: float | None) -> SlideGrid:
     """The grid over a whole slide of `mpp_xy` µm per pixel at the model's pixel size (None: the slide's own)."""

@@ -28,14 +28,16 @@ MOST_UNREADABLE = 0.1  # of the area
 @dataclass
 class Progress:
     """What a prediction has done so far. Seconds: waiting for files (`reading_s`), in the network with its input and output
-    (`network_s`), adding up tiles (`blending_s`), in what follows, beside them (`following_s`), and waiting for that at the
-    end or because it is slower (`held_up_s`). Pixels of the grid: of the area, and those of them that could not be read."""
+    (`network_s`), adding up tiles (`blending_s`), in what follows, beside them (`following_s`, and `following_cpu_s` of the
+    processor), and waiting for that at the end or because it is slower (`held_up_s`). Pixels of the grid: of the area, and
+    those of them that could not be read."""
 
     tiles: int = 0
     reading_s: float = 0.0
     network_s: float = 0.0
     blending_s: float = 0.0
     following_s: float = 0.0
+    following_cpu_s: float = 0.0
     held_up_s: float = 0.0
     area_px: int = 0
     unreadable_px: int = 0
@@ -59,9 +61,10 @@ def predict_slide(segmenter: GlandSegmenter, slide: Slide, plan: TilePlan, follo
     waiting: deque[Future[None]] = deque()
 
     def finish(top_px: int, rows: Tensor | int) -> None:
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.thread_time()
         follow(_stripe(segmenter, plan, top_px, rows, progress))
         progress.following_s += time.perf_counter() - started
+        progress.following_cpu_s += time.thread_time() - started_cpu
 
     def hand_on(row: int) -> None:
         started = time.perf_counter()
@@ -175,9 +178,10 @@ def _stripe(segmenter: GlandSegmenter, plan: TilePlan, top_px: int, rows: Tensor
     progress.area_px += area_px
     progress.unreadable_px += area_px - int(tissue.sum())
     probabilities = segmenter.calibrated(rows).clamp_(0, 1).numpy()
-    outside = ~tissue
-    probabilities[:, outside] = 0
-    probabilities[BACKGROUND, outside] = 1
+    if not tissue.all():
+        outside = ~tissue
+        np.copyto(probabilities, 0, where=outside)
+        np.copyto(probabilities[BACKGROUND], 1, where=outside)
     return Stripe(top_px, probabilities, tissue)
 
 

@@ -25,9 +25,9 @@ def rough(hw, classes, seed, smooth=1.5):
     return (odds / odds.sum(axis=0)).astype(np.float32)
 
 
-def stripes(probabilities, heights):
+def stripes(probabilities, heights, tissue=None):
     top = 0
-    tissue = np.ones(probabilities.shape[1:], bool)
+    tissue = np.ones(probabilities.shape[1:], bool) if tissue is None else tissue
     while top < probabilities.shape[1]:
         bottom = min(top + heights[0], probabilities.shape[1])
         heights = heights[1:] + heights[:1]
@@ -35,13 +35,13 @@ def stripes(probabilities, heights):
         top = bottom
 
 
-def found(probabilities, rules, heights, band_px):
+def found(probabilities, rules, heights, band_px, tissue=None):
     """All glands, their maps put together, and the finder."""
     height, width = probabilities.shape[1:]
     grid = SlideGrid(width, height, 0.5)
     bands, finder = Bands(grid, band_px), GlandFinder(rules, grid)
     glands, classes, ids = [], np.zeros((height, width), np.uint8), np.zeros((height, width), np.int32)
-    for stripe in stripes(probabilities, heights):
+    for stripe in stripes(probabilities, heights, tissue):
         for band in bands.add(stripe):
             settled = finder.settled_px
             for part in finder.add(band):
@@ -61,6 +61,29 @@ def found(probabilities, rules, heights, band_px):
 
 def without_ids(glands):
     return sorted(dataclasses.astuple(gland)[1:] for gland in glands)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_only_the_columns_with_tissue_are_looked_at_and_background_goes_on_beside_them(mirrored):
+    gland = np.zeros((60, 34), bool)
+    gland[:50, 14:17] = True  # ends last
+    gland[6:10, 9:12] = True  # between it and the edge of the tissue: no hole lies around this, so it ends by itself
+    gland[20:23, 20:30] = True
+    tissue = np.zeros_like(gland)
+    tissue[3:, 8:31] = True
+    tissue[40:, 8:12] = False
+    gland &= tissue
+    if mirrored:
+        gland, tissue = gland[:, ::-1], tissue[:, ::-1]
+    probabilities = np.stack([~gland, gland]).astype(np.float32)
+    rules = GlandRules(TWO, PostProcessing(min_gland_area_px=3, max_hole_area_px=40), mpp=0.5)
+    for heights, band_px in (([97], 200), ([10, 1, 7], 16), ([6], 4)):
+        narrow, classes, ids, _ = found(probabilities, rules, heights, band_px, tissue)
+        full, all_classes, all_ids, _ = found(probabilities, rules, heights, band_px)
+        assert len(narrow) == 3
+        assert narrow == full
+        assert np.array_equal(classes, all_classes)
+        assert np.array_equal(ids, all_ids)
 
 
 @pytest.mark.parametrize(("names", "post", "seed"), [
