@@ -1,32 +1,43 @@
-"""Whether a picture looks like those a model was trained on, by how strongly and in what colours its tissue is stained."""
+"""Whether a picture looks like those a model was trained on: how strongly and in what colours its tissue is stained, and how
+much detail of each size it shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 TISSUE_DENSITY = 0.15  # mean optical density above which a pixel is tissue
 LEAST_TISSUE = 0.02  # of the pixels
+DETAIL_PX = (1.0, 2.0, 4.0, 8.0)
 LEAST_IMAGES = 10  # of fewer, nobody can tell what is unusual
 SHRINKAGE = 0.1  # of the covariance towards its diagonal
 USUAL_SHARE, MARGIN = 0.95, 1.25  # the limit: this quantile of held-out training images, times this
 
 
-def stain_features(rgb: np.ndarray) -> np.ndarray | None:
-    """float [6]: mean and logarithm of the standard deviation of the optical density of red, green and blue over the tissue
-    of uint8 [H, W, 3]; None where there is hardly any."""
-    density = -np.log((rgb.reshape(-1, 3).astype(np.float32) + 1) / 256)
-    tissue = density[density.mean(axis=1) > TISSUE_DENSITY]
-    if len(tissue) < LEAST_TISSUE * len(density):
+def appearance_features(rgb: np.ndarray) -> np.ndarray | None:
+    """float [10] of uint8 [H, W, 3], over its tissue: mean and logarithm of the standard deviation of the optical density of
+    red, green and blue, and the logarithm of that of its mean over the colours in bands of detail, each an octave coarser
+    than the last, which blur and another magnification change; None where there is hardly any tissue."""
+    density = -np.log((rgb.astype(np.float32) + 1) / 256)
+    grey = density.mean(axis=2)
+    tissue = grey > TISSUE_DENSITY
+    if tissue.mean() < LEAST_TISSUE:
         return None
-    return np.concatenate([tissue.mean(axis=0), np.log(tissue.std(axis=0) + 0.01)]).astype(float)
+    stain = density[tissue]
+    detail = []
+    for sigma_px in DETAIL_PX:
+        coarser = ndimage.gaussian_filter(grey, sigma_px, truncate=3.0)
+        detail.append(np.log((grey - coarser)[tissue].std() + 0.001))
+        grey = coarser
+    return np.concatenate([stain.mean(axis=0), np.log(stain.std(axis=0) + 0.01), detail]).astype(float)
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What training images look like: mean and inverse covariance of `stain_features`, and the distance (Mahalanobis) from
-    which a picture is unlike them."""
+    """What training images look like: mean and inverse covariance of `appearance_features` (of the six of the stain alone in
+    models of before), and the distance (Mahalanobis) from which a picture is unlike them."""
 
     mean: Sequence[float]
     inverse: Sequence[Sequence[float]]
@@ -34,8 +45,10 @@ class Appearance:
 
     def distance(self, rgb: np.ndarray) -> float | None:
         """Of a picture of the training pixel size, as a multiple of the limit; None where there is no tissue."""
-        features = stain_features(rgb)
-        return None if features is None else _distance(features, np.array(self.mean), np.array(self.inverse)) / self.limit
+        features = appearance_features(rgb)
+        if features is None:
+            return None
+        return _distance(features[:len(self.mean)], np.array(self.mean), np.array(self.inverse)) / self.limit
 
     def unlike(self, parts: Sequence[np.ndarray]) -> str | None:
         """A sentence for the user where a picture or slide is unlike the training images. `parts` of it, uint8 [h, w, 3]
@@ -43,8 +56,9 @@ class Appearance:
         distances = [distance for part in parts if (distance := self.distance(part)) is not None]
         if not distances or (middle := float(np.median(distances))) <= 1:
             return None
-        return (f"Its stain is unlike that of the training images ({middle:.1f} times the usual limit): look at the "
-                "outlines before you use them, or adapt the model (train --config adapt).")
+        return (f"Its stain, sharpness or magnification is unlike that of the training images ({middle:.1f} times the usual "
+                "limit): check its pixel size, look at the outlines before you use them, or adapt the model (train --config "
+                "adapt).")
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept in a model's config.json; `Appearance(**…)` reads it."""
@@ -53,7 +67,7 @@ class Appearance:
 
 def learn_appearance(images: Sequence[np.ndarray]) -> Appearance | None:
     """From training images, uint8 [H, W, 3]; None of too few. The limit comes from images held out, a fifth at a time."""
-    found = [features for rgb in images if (features := stain_features(rgb)) is not None]
+    found = [features for rgb in images if (features := appearance_features(rgb)) is not None]
     if len(found) < LEAST_IMAGES:
         return None
     table = np.array(found)
@@ -71,7 +85,8 @@ def appearance_of(config: Mapping[str, Any] | None) -> Appearance | None:
     """What a model's config holds of it; None for a model of before, or for what is none."""
     try:
         found = Appearance(**(config or {}))
-        sound = len(found.mean) == 6 and np.shape(found.inverse) == (6, 6) and found.limit > 0
+        count = len(found.mean)
+        sound = count in (6, 10) and np.shape(found.inverse) == (count, count) and found.limit > 0
         return found if sound and np.isfinite([*found.mean, *np.ravel(found.inverse)]).all() else None
     except (TypeError, ValueError):
         return None

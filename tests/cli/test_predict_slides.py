@@ -112,9 +112,9 @@ def test_a_slide_stained_otherwise_than_the_training_images_is_told(predict, mod
                                      "--model", told)
     assert status == 0, stderr
     notes = {name: json.loads((tmp_path / "out" / f"{name}.json").read_text())["notes"] for name in ("usual", "other")}
-    assert [note for note in notes["usual"] if "stain" in note] == []
+    assert [note for note in notes["usual"] if "unlike" in note] == []
     (note,) = notes["other"]
-    assert "Its stain is unlike that of the training images (" in note
+    assert "Its stain, sharpness or magnification is unlike that of the training images (" in note
     assert stdout.count(note) == 1
     assert {row["image"].split("/")[-1]: note in row["warnings"] for row in summary(tmp_path / "out")} == {
         "usual.svs": False, "other.svs": True}

@@ -2,9 +2,11 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import ndimage
 
 from hf_gland.data.stain import shift_stain
-from hf_gland.imaging.appearance import Appearance, appearance_of, learn_appearance, stain_features
+from hf_gland.imaging.appearance import Appearance, appearance_features, appearance_of, learn_appearance
 
 
 def tissue(seed, purple=1.0):
@@ -23,6 +25,20 @@ def test_images_like_those_of_training_pass_and_restained_ones_are_told():
     shifted = [learned.distance(shift_stain(tissue(seed), 3)) for seed in range(100, 160)]
     assert np.mean(np.array(shifted) > 1) >= 0.8
     assert learned.distance(np.full((60, 70, 3), 245, np.uint8)) is None
+
+
+def test_blurred_images_and_those_of_another_magnification_are_told():
+    def seen(seed, zoom=1.0, sigma=0.0):
+        smooth = ndimage.gaussian_filter(tissue(seed).astype(float), (1.5, 1.5, 0))
+        image = Image.fromarray(smooth.clip(0, 255).astype(np.uint8))
+        larger = image.resize((round(70 * zoom), round(60 * zoom)), Image.Resampling.BICUBIC)
+        return ndimage.gaussian_filter(np.asarray(larger), (sigma, sigma, 0))
+
+    learned = learn_appearance([seen(seed) for seed in range(40)])
+    assert np.mean([learned.distance(seen(seed)) > 1 for seed in range(100, 140)]) <= 0.05
+    for changed in ({"zoom": 2.0}, {"zoom": 0.5}, {"sigma": 3.0}):
+        assert np.mean([learned.distance(seen(seed, **changed)) > 1 for seed in range(100, 110)]) >= 0.8, changed
+    assert learned.unlike([seen(100, zoom=2.0)]).startswith("Its stain, sharpness or magnification is unlike that of the tr")
 
 
 def test_of_the_parts_of_a_slide_the_middle_one_counts_and_bare_glass_does_not():
@@ -49,6 +65,9 @@ def test_too_few_images_say_nothing_and_density_is_that_of_the_tissue():
     assert learn_appearance([tissue(seed) for seed in range(5)]) is None
     half = np.full((40, 40, 3), 255, np.uint8)
     half[:20] = (127, 63, 255)
-    features = stain_features(half)
+    features = appearance_features(half)
     assert features[:3] == pytest.approx([np.log(2), np.log(4), 0], abs=1e-5)
-    assert isinstance(Appearance([0.0] * 6, np.eye(6).tolist(), 1.0).distance(half), float)
+    of_before = Appearance([0.0] * 6, np.eye(6).tolist(), 2.0)  # a model that knows the stain alone
+    assert of_before.distance(half) == pytest.approx(np.linalg.norm(features[:6]) / 2)
+    assert appearance_of(of_before.to_json()) == of_before
+    assert appearance_of({"mean": [0.0] * 7, "inverse": np.eye(7).tolist(), "limit": 1.0}) is None
