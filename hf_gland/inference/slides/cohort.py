@@ -142,7 +142,8 @@ def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: S
                             "waiting for the reader": round(progress.reading_s, 2),
                             "adding up tiles": round(progress.blending_s, 2),
                             "waiting for what follows": round(progress.held_up_s, 2),
-                            "what follows, of a processor": round(progress.following_cpu_s, 2),
+                            "what follows, of processors": round(progress.following_cpu_s, 2),
+                            "prediction in all, of processors": round(progress.cpu_s, 2),
                             "prediction in all": round(predicted - planned, 2)}}
             outputs.finish(record)
     return json.loads(record_path(request).read_text("utf-8"))

@@ -29,8 +29,8 @@ MOST_UNREADABLE = 0.1  # of the area
 class Progress:
     """What a prediction has done so far. Seconds: waiting for files (`reading_s`), in the network with its input and output
     (`network_s`), adding up tiles (`blending_s`), in what follows, beside them (`following_s`, and `following_cpu_s` of the
-    processor), and waiting for that at the end or because it is slower (`held_up_s`). Pixels of the grid: of the area, and
-    those of them that could not be read."""
+    processor), and waiting for that at the end or because it is slower (`held_up_s`); `cpu_s`: of all processors, for all of
+    it. Pixels of the grid: of the area, and those of them that could not be read."""
 
     tiles: int = 0
     reading_s: float = 0.0
@@ -39,6 +39,7 @@ class Progress:
     following_s: float = 0.0
     following_cpu_s: float = 0.0
     held_up_s: float = 0.0
+    cpu_s: float = 0.0
     area_px: int = 0
     unreadable_px: int = 0
     unreadable: list[Box] = field(default_factory=list)
@@ -54,7 +55,7 @@ def predict_slide(segmenter: GlandSegmenter, slide: Slide, plan: TilePlan, follo
     are more than MOST_UNREADABLE of the area or the file is gone, ModelError where the network gives no numbers, and
     whatever `follow` does.
     """
-    progress, blend = Progress(), _Blend(plan)
+    progress, blend, started_cpu = Progress(), _Blend(plan), time.process_time()
     forward = segmenter.network(plan.tiling)
     readers = min(MOST_READERS, max(os.cpu_count() or 1, 2))
     helpers, follower = ThreadPoolExecutor(readers), ThreadPoolExecutor(1)
@@ -97,6 +98,7 @@ def predict_slide(segmenter: GlandSegmenter, slide: Slide, plan: TilePlan, follo
     finally:
         helpers.shutdown(cancel_futures=True)
         follower.shutdown(cancel_futures=True)
+    progress.cpu_s = time.process_time() - started_cpu
     if progress.unreadable_px > MOST_UNREADABLE * progress.area_px:
         share = progress.unreadable_px / progress.area_px
         raise ImageError(f"{slide.name}: {share:.0%} of the area cannot be decoded; copy or export the slide again")
