@@ -30,7 +30,8 @@ class Picture:
 
     name: what messages call it; full_hw: (height, width) in the file, turned as rgb is; mpp: µm per pixel of the *file's*
     picture as the file states it, or None, and mpp_source: what in the file does so; orientation: how the file stores it, as
-    in EXIF (1: upright); pages: pictures in the file, of which `page` (from 1) was taken; notes: sentences for the user.
+    in EXIF (1: upright); pages: pictures in the file, of which `page` (from 1) was taken; notes: sentences for the user;
+    origin_xy: of a part of a slide, its top left corner in pixels of the slide, and full_hw is then the part's own size.
     """
 
     rgb: np.ndarray
@@ -42,6 +43,7 @@ class Picture:
     pages: int = 1
     page: int = 1
     notes: tuple[str, ...] = ()
+    origin_xy: tuple[int, int] = (0, 0)
 
     @property
     def reduction(self) -> float:
@@ -90,7 +92,7 @@ def read_picture(path: str | Path, *, name: str | None = None, max_pixels: int =
         raise ImageError(f"{label}: has no page {page}; it holds 1")
     else:
         picture = _from_one(path, label, max_pixels, max_side_px, upright)
-    return picture if max_side_px is None else _reduced(picture, max_side_px)
+    return picture if max_side_px is None else reduced(picture, max_side_px)
 
 
 def _from_tiff(path: Path, name: str, max_pixels: int, side: int | None, page: int | None,
@@ -205,7 +207,7 @@ def _rgb_from_array(array: np.ndarray, name: str, max_pixels: int) -> np.ndarray
     return np.require(array, requirements=["C", "W"])
 
 
-def _reduced(picture: Picture, side: int) -> Picture:
+def reduced(picture: Picture, side: int) -> Picture:
     """The picture at no more than `side` px; the reduction counts from the file's own size."""
     rgb, notes = picture.rgb, picture.notes
     if (longer := max(rgb.shape[:2])) > side:

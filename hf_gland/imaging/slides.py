@@ -113,12 +113,12 @@ class Slide:
         return np.concatenate([pixels for pixels, _ in parts], int(width >= height)), parts[0][1] + parts[1][1]
 
 
-def is_slide(path: Path) -> bool:
+def is_slide(path: Path, name: str | None = None) -> bool:
     """Whether a file is to be read region by region: a scanner's format, a pyramid, or a TIFF above the limit of pictures.
 
-    Raises ImageError for a file that is not there or damaged.
+    `name` is what errors call it. Raises ImageError for a file that is not there or damaged.
     """
-    name = displayable(path)
+    name = name or displayable(path)
     if path.suffix.lower() in SLIDE_SUFFIXES:
         return True
     if not first_bytes(path, name).startswith(TIFF_STARTS):
@@ -134,7 +134,7 @@ def open_slide(path: Path, name: str | None = None) -> Iterator[Slide]:
     label = name or displayable(path)
     first_bytes(path, label)
     levels: Levels
-    if is_slide(path):
+    if is_slide(path, label):
         levels = open_levels(path, label)
         mpp_xy, source = levels.mpp_xy, levels.mpp_source
         if mpp_xy is None and path.suffix.lower() in SUFFIXES:

@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import ndimage
 
 from gland_space.model_source import LoadedModel
@@ -113,12 +113,12 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
 
 
 def _in_file_pixels(gland: Gland, reduction: float) -> Gland:
-    """The gland with its pixel measures in pixels of the file's picture; those in µm are the same at any size."""
+    """The gland with its area and perimeter in pixels of the file; its centroid stays in those of the prediction, as the
+    table scales it, and what is in µm is the same at any size."""
     if reduction == 1:
         return gland
     return dataclasses.replace(
-        gland, area_px=round(gland.area_px * reduction**2), perimeter_px=gland.perimeter_px * reduction,
-        centroid_x_px=gland.centroid_x_px * reduction, centroid_y_px=gland.centroid_y_px * reduction)
+        gland, area_px=round(gland.area_px * reduction**2), perimeter_px=gland.perimeter_px * reduction)
 
 
 def _no_mpp_note(assumed_mpp: float | None) -> str:
@@ -192,31 +192,41 @@ def sampled(side: int, shown: int) -> np.ndarray:
 
 
 def stage_view(picture: Picture, analysis: Analysis | None = None) -> dict[str, Any]:
-    """A picture, and if it was segmented each pixel's gland and confidence, and each gland's outline and measures.
+    """A picture, and if it (or a part of it) was segmented each pixel's gland and confidence, and each gland's outline and
+    measures.
 
-    `full`: (width, height) in the file; `mpp`: µm per pixel there. `data`: a PNG whose red + 256 · green is the gland's id
-    and whose blue is 255 · confidence.
+    `full`: (width, height) in the file; `mpp`: µm per pixel there. `part`: left, top, width and height, in the file, of what
+    was segmented. `data`: a PNG of that whose red + 256 · green is the gland's id and whose blue is 255 · confidence;
+    outlines are in its pixels.
     """
+    height, width = _shown_hw(picture)
     rgb = picture.rgb
-    if max(rgb.shape) > MAX_SHOWN_PX:
-        rgb = np.asarray(ImageOps.contain(Image.fromarray(rgb), (MAX_SHOWN_PX, MAX_SHOWN_PX)))
-    height, width = rgb.shape[:2]
+    if (height, width) != rgb.shape[:2]:
+        rgb = np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))
+    part = picture if analysis is None else analysis.picture
     view = {"name": picture.name, "width": width, "height": height, "full": list(picture.full_hw[::-1]),
             "mpp": picture.mpp if analysis is None else analysis.mpp, "image": data_uri(rgb, "JPEG"), "data": None,
-            "glands": []}
+            "glands": [], "part": [*part.origin_xy, *part.full_hw[::-1]]}
     if analysis is None:
         return view
     prediction = analysis.prediction
-    pixels = np.ix_(*(sampled(side, shown) for side, shown in zip(picture.rgb.shape[:2], (height, width), strict=True)))
+    pixels = np.ix_(*(sampled(side, shown) for side, shown in zip(part.rgb.shape[:2], _shown_hw(part), strict=True)))
     instances = prediction.instances[pixels]
     data = np.stack([instances & 255, instances >> 8, np.round(prediction.confidence[pixels] * 255)], axis=-1)
     per_um, outlines = analysis.mpp is not None, _outlines(instances)
     return view | {
         "data": data_uri(data.astype(np.uint8), "PNG"), "lowest": analysis.lowest_confidence, "ramp": cividis().tolist(),
         "classes": [{"id": i, "name": name, "colour": hex_colour(i)} for i, name in prediction.id2label.items()],
-        "unit": "µm" if per_um else "px",
+        "grid": list(_shown_hw(part)[::-1]), "unit": "µm" if per_um else "px",
         "glands": [_gland(gland, outlines.get(gland.id, ""), per_um) for gland in prediction.glands],
     }
+
+
+def _shown_hw(picture: Picture) -> tuple[int, int]:
+    """(height, width) at which the browser gets it."""
+    height, width = picture.rgb.shape[:2]
+    scale = min(MAX_SHOWN_PX / max(height, width), 1.0)
+    return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
 def _outlines(instances: np.ndarray) -> dict[int, str]:

@@ -1,6 +1,5 @@
 """The Annotate tab: outline a few glands and a little stroma, and take away what training needs."""
 
-import hashlib
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -27,6 +26,7 @@ from gland_space.page_parts import (
     Example,
     PictureTab,
     Update,
+    digest,
     done_html,
     error_html,
     html_widget,
@@ -35,7 +35,9 @@ from gland_space.page_parts import (
     typed_mpp,
 )
 from gland_space.segment_tab import SegmentTab
+from gland_space.slides import part_of, read_part
 from hf_gland.errors import HfGlandError
+from hf_gland.imaging.pictures import reduced
 from hf_gland.inference.suggest import LEAST_SCORE, choose, places_of, uncertainty
 from hf_gland.labels import IGNORE_INDEX
 
@@ -48,7 +50,7 @@ Value = dict[str, Any]
 class AnnotateTab(PictureTab):
     """`segment`: the tab whose picture, and whose glands, can be taken over; `tabs`, which hold both."""
 
-    name, busy_text = "annotate", "Looking…"
+    name, busy_text, accepted = "annotate", "Looking…", "Picture: PNG, JPEG or TIFF"
 
     def __init__(self, demo: Demo, found: list[Example], segment: SegmentTab, tabs: gr.Tabs) -> None:
         self.max_side_px = demo.limits.max_annotated_px
@@ -96,9 +98,7 @@ class AnnotateTab(PictureTab):
         colours = [STROMA_COLOUR if free else "#ffffff", *(hex_colour(i) for i in range(1, len(names)))]
         classes = [{"id": i, "name": name, "colour": colour}
                    for i, (name, colour) in enumerate(zip(("stroma", *names[1:]), colours, strict=True))]
-        rgb = self.demo.store.get(key).picture.rgb
-        seen = hashlib.sha256(rgb.tobytes() + repr((rgb.shape, names)).encode()).hexdigest()
-        return view | {"classes": classes, "digest": seen}
+        return view | {"classes": classes, "digest": digest(self.demo.store.get(key).picture, names)}
 
     def suggest(self, value: dict[str, Any]) -> list[dict[str, float]]:
         """The places where the model is most uncertain, away from what is drawn."""
@@ -125,6 +125,8 @@ class AnnotateTab(PictureTab):
         """The picture of the Segment tab at a size that can be drawn on, `with_glands` as they were reviewed there."""
         try:
             loaded = self.demo.store.get(key_of(value))
+            if loaded.is_slide:
+                loaded = self._part(loaded, value)
             if max(loaded.picture.rgb.shape) > self.demo.limits.max_annotated_px:
                 key, shown = self.demo.load(loaded.path, loaded.picture.page, self.max_side_px)
             else:
@@ -137,6 +139,19 @@ class AnnotateTab(PictureTab):
             labels = reviewed_mask(loaded.analysis, Choice.of(value or {}), shown.picture.rgb.shape[:2])
             update |= {self.stage: {"view": key, "given": encode_mask(labels), "edit": (value or {}).get("edit")}}
         return update
+
+    def _part(self, slide: Loaded, value: Value | None) -> Loaded:
+        """The part of a slide that was segmented, or else the one that is chosen there, at a size that can be drawn on."""
+        demo, analysis = self.demo, slide.analysis
+        if analysis is None:
+            model_mpp = None if demo.model is None else demo.model.segmenter.mpp
+            picture = read_part(slide.path, slide.picture, part_of(value, slide.picture.full_hw), slide.picture.mpp,
+                                model_mpp, demo.limits)
+        else:
+            picture = analysis.picture
+        if max(picture.rgb.shape) > demo.limits.max_annotated_px:
+            picture, analysis = reduced(picture, demo.limits.max_annotated_px), None
+        return Loaded(picture, slide.path, analysis)
 
     def restore(self, value: Value | None) -> Update:
         """Show again what the page showed before it was reloaded."""

@@ -113,10 +113,11 @@ def mask_file(drawing: Drawing, folder: Path) -> Path:
 
 
 def geojson_file(drawing: Drawing, class_names: Sequence[str], folder: Path) -> Path:
-    """What was drawn as annotations that QuPath opens, in pixels of the picture's file."""
+    """What was drawn as annotations that QuPath opens, in pixels of the picture's file, or of the slide it is a part of."""
     scale = np.divide(drawing.picture.full_hw[::-1], drawing.mask.shape[::-1])
     features = [{"type": "Feature",
-                 "geometry": {"type": "Polygon", "coordinates": [(ring * scale).tolist() for ring in rings]},
+                 "geometry": {"type": "Polygon", "coordinates": [
+                     (ring * scale + drawing.picture.origin_xy).tolist() for ring in rings]},
                  "properties": {"objectType": "annotation", "classification": {
                      "name": "stroma" if index == BACKGROUND else name, "color": list(class_colour(index))}}}
                 for index, name in enumerate(class_names) for rings in region_polygons(drawing.mask == index)]

@@ -1,5 +1,6 @@
 """Everything that the parts of the page share, and what is kept in memory for its visitors."""
 
+import os
 import secrets
 import threading
 import time
@@ -8,14 +9,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gland_space.analysis import Analysis, analyse
 from gland_space.model_source import LoadedModel
-from gland_space.pictures import Limits, read_picture
+from gland_space.pictures import Limits, read_picture, safe_name
 from gland_space.runner import Job, Runner, Tickets
 from gland_space.server import make_room, new_folder
-from hf_gland.errors import HfGlandError
+from gland_space.slides import opens_as_slide, read_overview, tile_images
+from hf_gland.errors import HfGlandError, ImageError
 from hf_gland.imaging.pictures import Picture
 from hf_gland.labels import BINARY_CLASSES
 
@@ -93,15 +95,20 @@ class Store(Generic[Value]):
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """What is kept for a visitor under one key: a picture, the upload it came from, and its result once there is one."""
+    """What is kept for a visitor under one key: a picture, the upload it came from, and its result once there is one.
+
+    Of a slide, `picture` is its overview, and the result is that of a part of it, which has a picture of its own.
+    """
 
     picture: Picture
     path: Path
     analysis: Analysis | None = None
+    is_slide: bool = False
 
     @property
     def nbytes(self) -> int:
-        return self.picture.rgb.nbytes if self.analysis is None else self.analysis.nbytes
+        own = self.picture.rgb.nbytes if self.analysis is None or self.is_slide else 0
+        return own + (0 if self.analysis is None else self.analysis.nbytes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,11 +146,30 @@ class Demo:
         """Store it; returns its key."""
         return self.store.put(loaded, loaded.nbytes)
 
-    def load(self, path: str | Path, page: int = 1, max_side_px: int | None = None) -> tuple[str, Loaded]:
-        """Read a picture and keep it; returns its key and itself. Raises ImageError."""
+    def load(self, path: str | Path, page: int = 1, max_side_px: int | None = None,
+             slides: bool = True) -> tuple[str, Loaded]:
+        """Read a picture, or the overview of a slide (unless no `slides` are wanted), and keep it; returns its key and
+        itself. Raises ImageError."""
+        path = Path(path)
         with self.reading:
-            loaded = Loaded(read_picture(path, self.limits, page=page, max_side_px=max_side_px), Path(path))
+            is_slide = opens_as_slide(path)
+            if is_slide and not slides:
+                raise ImageError(f"{safe_name(path.name)}: is a slide. Open it in the Segment tab and zoom to a part of it; "
+                                 "that part can be taken over here")
+            picture = (read_overview(path, self.limits) if is_slide else
+                       read_picture(path, self.limits, page=page, max_side_px=max_side_px))
+        loaded = Loaded(picture, path, is_slide=is_slide)
         return self.keep(loaded), loaded
+
+    def tiles(self, asked: dict[str, Any]) -> list[str] | None:
+        """Parts of a slide's levels, as `tile_images` makes them, of the slide kept under `asked["view"]`; None where there
+        are none."""
+        try:
+            loaded = self.store.get(str(asked.get("view")))
+            with self.reading:
+                return tile_images(loaded.path, loaded.picture, asked) if loaded.is_slide else None
+        except HfGlandError:
+            return None
 
     def prepare_example(self, path: Path) -> None:
         """Begin to segment the picture that every visitor is to see first."""
@@ -173,7 +199,9 @@ class Demo:
     def alive(self, key: str) -> bool:
         """Called now and then while the page is open: what it shows is kept. False if it is gone already."""
         try:
-            self.store.get(key)
-        except ExpiredError:
+            loaded = self.store.get(key)
+            if loaded.is_slide:
+                os.utime(loaded.path)  # its file is read as long as it is looked at
+        except (ExpiredError, OSError):
             return False
         return True

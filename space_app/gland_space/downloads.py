@@ -34,18 +34,20 @@ def write_download(kind: str, analysis: Analysis, choice: Choice, model: str, fo
 
 
 def export_options(analysis: Analysis, choice: Choice) -> ExportOptions:
-    """Coordinates in pixels of the file, whatever the size at which its picture was segmented."""
+    """Coordinates in pixels of the file, whatever the size at which its picture, or which part of it, was segmented."""
     full_h, full_w = analysis.picture.full_hw
     height, width = analysis.picture.rgb.shape[:2]
-    return ExportOptions(unsure_below=choice.uncertain_below, scale_xy=(full_w / width, full_h / height))
+    return ExportOptions(unsure_below=choice.uncertain_below, scale_xy=(full_w / width, full_h / height),
+                         origin_xy=analysis.picture.origin_xy)
 
 
 def settings(analysis: Analysis, choice: Choice, model: str) -> dict[str, Any]:
     """How the files were made, for the record."""
     picture = analysis.picture
     return {"picture": picture.name, "page": picture.page, "width_px": picture.full_hw[1],
-            "height_px": picture.full_hw[0], "reduction": picture.reduction, "mpp": analysis.mpp, "model": model,
-            "model_mpp": analysis.model_mpp, "classes": {str(i): n for i, n in analysis.prediction.id2label.items()},
+            "height_px": picture.full_hw[0], "origin_xy_px": list(picture.origin_xy), "reduction": picture.reduction,
+            "mpp": analysis.mpp, "model": model, "model_mpp": analysis.model_mpp,
+            "classes": {str(i): n for i, n in analysis.prediction.id2label.items()},
             "unsure_below": choice.uncertain_below, "min_area": choice.min_area,
             "min_area_unit": "px" if analysis.mpp is None else "µm²", "notes": list(analysis.notes),
             **({"rejected_glands": len(choice.rejected)} if choice.rejected else {}),

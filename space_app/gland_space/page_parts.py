@@ -1,10 +1,11 @@
 """What the tabs are made of: messages, widgets, examples, and the tab that a picture comes into."""
 
 import base64
+import hashlib
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -16,7 +17,9 @@ from PIL import Image
 from gland_space.analysis import Analysis, analyse, stage_view
 from gland_space.demo import Demo, ExpiredError, Loaded
 from gland_space.runner import Cancelled, Finished, Job
+from gland_space.slides import TILE_PX, part_of, read_part, whole_slide_command
 from hf_gland.errors import HfGlandError
+from hf_gland.imaging.pictures import Picture
 from hf_gland.inference import PixelSizeError
 
 STATIC = Path(__file__).resolve().parent / "static"
@@ -89,7 +92,7 @@ def stage_widget(mode: str, functions: dict[str, Callable[[Any], Any]], elem_id:
         call.__name__ = called
         return call
 
-    script = "".join(static_text(f"{part}.js") for part in ("stage", "glands", "drawing", "keeping", "start"))
+    script = "".join(static_text(f"{part}.js") for part in ("stage", "slide", "glands", "drawing", "keeping", "start"))
     return gr.HTML(None, html_template=static_text("stage.html").replace("MODE", mode), apply_default_css=False,
                    elem_id=elem_id, elem_classes=f"gl-viewer gl-{mode}", js_on_load=script,
                    server_functions=[plain_function(*item) for item in functions.items()])
@@ -186,14 +189,15 @@ class PictureTab:
 
     name: ClassVar[str]
     busy_text: ClassVar[str]
+    accepted: ClassVar[str]
     max_side_px: int | None = None
 
     def __init__(self, demo: Demo, found: list[Example]) -> None:
         self.demo, self.found = demo, found
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=290):
-                self.drop = sent_file(f"1. Picture: PNG, JPEG or TIFF (pyramids too), up to {demo.limits.max_file_mb} MB",
-                                      height=130, elem_id=f"{self.name}-drop")
+                self.drop = sent_file(f"1. {self.accepted}, up to {demo.limits.max_file_mb} MB", height=130,
+                                      elem_id=f"{self.name}-drop")
                 self.pick = gr.HTML(examples_html(found), elem_id=f"{self.name}-examples", js_on_load=EXAMPLE_JS,
                                     apply_default_css=False, visible=bool(found))
                 # A text field: an empty one means unknown, which a number field cannot show.
@@ -203,8 +207,8 @@ class PictureTab:
                 self.lay_out_inputs()
                 self.status = html_widget("", f"{self.name}-status", classes="gl-status")
             with gr.Column(scale=4, min_width=320):
-                self.stage = stage_widget(self.name, {"view": self.view, "alive": demo.alive, "suggest": self.suggest},
-                                          f"{self.name}-stage")
+                self.stage = stage_widget(self.name, {"view": self.view, "alive": demo.alive, "suggest": self.suggest,
+                                                      "tiles": demo.tiles}, f"{self.name}-stage")
                 with self.stage, gr.Column(visible=False, elem_id=f"{self.name}-controls") as self.controls:
                     self.lay_out_controls()
         self.ready_file = gr.File(visible="hidden", elem_classes="gl-hidden", label="file to download")
@@ -246,14 +250,19 @@ class PictureTab:
             loaded = self.demo.store.get(key)
         except ExpiredError:
             return None
-        return stage_view(loaded.picture, loaded.analysis)
+        view = stage_view(loaded.picture, loaded.analysis)
+        if loaded.is_slide:
+            model = self.demo.model
+            view |= {"tile_px": TILE_PX, "slide_mpp": loaded.picture.mpp, "digest": digest(loaded.picture),
+                     "command": "" if model is None else whole_slide_command(loaded.picture.name, model.source)}
+        return view
 
     def show(self, request: gr.Request, path: str | Path, page: int = 1) -> Update:
         """What a picture's file changes; what the model would say of the last picture is not wanted any more."""
         self.demo.tickets.call_off(self.ticket(request))
         idle = {self.start: gr.update(interactive=self.demo.model is not None), self.cancel: gr.update(visible=False)}
         try:
-            key, loaded = self.demo.load(path, page, self.max_side_px)
+            key, loaded = self.demo.load(path, page, self.max_side_px, self.max_side_px is None)
         except HfGlandError as problem:
             return idle | {self.stage: None, self.status: error_html(str(problem)), self.controls: gr.update(visible=False),
                            self.start: gr.update(interactive=False)}
@@ -337,14 +346,25 @@ class PictureTab:
         demo, model, begun = self.demo, self.demo.model, time.perf_counter()
         assert model is not None
         mpp, loaded = typed_mpp(given_mpp), demo.store.get(key_of(value))
-        for step in demo.runner.follow(lambda job: analyse(model, loaded.picture, mpp, demo.limits, job.report), job):
+
+        def work(job: Job) -> Analysis:
+            picture = loaded.picture if not loaded.is_slide else read_part(
+                loaded.path, loaded.picture, part_of(value, loaded.picture.full_hw), mpp, model.segmenter.mpp, demo.limits)
+            return analyse(model, picture, mpp, demo.limits, job.report)
+
+        for step in demo.runner.follow(work, job):
             if not isinstance(step, Finished):
                 yield step
                 continue
-            key = demo.keep(Loaded(loaded.picture, loaded.path, step.result))
+            key = demo.keep(replace(loaded, analysis=step.result))
             device = "GPU" if model.segmenter.device.type == "cuda" else "CPU"
             yield (done_html(f"Segmented in {time.perf_counter() - begun:.1f} s on the {device}", step.result.notes),
                    self.answer_view(key, step.result, value, *further))
+
+
+def digest(picture: Picture, names: Iterable[str] = ()) -> str:
+    """What tells a picture, and the classes it is drawn with, by their content."""
+    return hashlib.sha256(picture.rgb.tobytes() + repr((picture.rgb.shape, tuple(names))).encode()).hexdigest()
 
 
 def key_of(value: dict[str, Any] | None) -> str:

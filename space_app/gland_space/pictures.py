@@ -22,6 +22,7 @@ class Limits:
     max_side_px          longer side of the picture that is segmented; larger ones are reduced, with a note.
     max_annotated_px     longer side of the picture that is annotated in the browser.
     max_working_px       pixels after resampling to the model's own pixel size.
+    max_region_px        the same of a part of a slide.
     min_side_px          a picture narrower than this shows no gland.
     max_glands           glands kept, the largest first; more are specks of a model that sees nothing.
     smallest_gland_px    what is smaller is never a gland, whatever the slider says (px of the segmented picture).
@@ -38,6 +39,7 @@ class Limits:
     max_side_px: int = 4096
     max_annotated_px: int = 2048
     max_working_px: int = 25 * MEGAPIXEL
+    max_region_px: int = 16 * MEGAPIXEL
     min_side_px: int = 32
     max_glands: int = 2000
     smallest_gland_px: int = 20

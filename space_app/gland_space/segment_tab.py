@@ -18,7 +18,7 @@ EXAMPLE_TEXT = "An example result, on synthetic tissue: click a gland or a row. 
 
 
 class SegmentTab(PictureTab):
-    name, busy_text = "segment", "Segmenting…"
+    name, busy_text, accepted = "segment", "Segmenting…", "Picture or slide: PNG, JPEG, TIFF, SVS, NDPI…"
 
     def __init__(self, demo: Demo, found: list[Example]) -> None:
         super().__init__(demo, found)
@@ -55,8 +55,10 @@ class SegmentTab(PictureTab):
         picture = loaded.picture
         notes = (*picture.notes, "The file does not state its pixel size; give it if you know it." if picture.mpp is None
                  else f"Pixel size read from the file: {picture.mpp:g} µm. Please check it.")
+        ready = ("Ready: zoom to a part and press Segment, or draw a rectangle (▭) first" if loaded.is_slide else
+                 "Ready: press Segment")
         return {self.stage: {"view": key}, self.controls: gr.update(visible=False),
-                self.status: done_html("Ready: press Segment", notes) if self.demo.model else "",
+                self.status: done_html(ready, notes) if self.demo.model else "",
                 self.page: gr.update(visible=picture.pages > 1, maximum=max(picture.pages, 2), value=picture.page)}
 
     def turn_page(self, number: float, value: dict[str, Any] | None, mpp: str, request: gr.Request) -> Update:

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 from gland_space.analysis import Choice, analyse, chosen_prediction, default_choice, kept_glands, reviewed_mask
+from gland_space.downloads import export_options
 from gland_space.pictures import read_picture
 from space_tools import discs
 
+from hf_gland.export.table import gland_rows
 from hf_gland.imaging.pictures import Picture
 from hf_gland.inference import PixelSizeError, PostProcessing
 
@@ -63,7 +65,9 @@ def test_sizes_are_those_of_the_file_even_where_it_was_reduced(make_demo, pictur
     for gland in analysis.prediction.glands:
         assert gland.area_px == pytest.approx(expected, rel=0.08)
         assert gland.area_um2 == pytest.approx(expected * 0.25**2, rel=0.08)
-        assert gland.centroid_y_px == pytest.approx(50.5, abs=1.5)
+    rows = gland_rows(chosen_prediction(analysis, Choice()), export_options(analysis, Choice()))
+    assert [row["centroid_x_px"] for row in rows] == pytest.approx([26.5, 78.5], abs=1)
+    assert [row["centroid_y_px"] for row in rows] == pytest.approx([50.5, 50.5], abs=1)
     assert analysis.prediction.mpp == 0.25
 
 

@@ -138,7 +138,9 @@ def test_a_row_leads_to_its_gland_and_a_gland_to_its_row(chromium, server, pictu
           fit.click();
         }""")
         left, top, right, bottom = settled(page)
-        assert left <= 0 and top <= 0 and right >= 260 and bottom >= 1400
+        assert max(left, top) <= 0
+        assert right >= 260
+        assert bottom >= 1400
         page.locator(STAGE).scroll_into_view_if_needed()
         page.mouse.move(*on_screen(page, 77, 50))
         page.mouse.move(*on_screen(page, 78, 50))

@@ -20,11 +20,11 @@ const area = (gland) => `${number(gland.area)} ${view.unit}²`;
 async function readGlands(loaded) {
   ids = confidence = tint = null; glands = new Map(); selected = new Set(); hovered = 0; rows = []; numbers = new Map(); filters = {};
   if (!loaded.data) return;
-  const { data } = await pixels(await blobOf(loaded.data)), count = loaded.width * loaded.height;
+  const { data } = await pixels(await blobOf(loaded.data)), count = grid.width * grid.height;
   ids = new Uint16Array(count); confidence = new Uint8Array(count);
   const boxes = loaded.glands.map(() => [Infinity, Infinity, -1, -1, 0, 0, 0]);  // and sums of x and y, and pixels
   for (let i = 0, x = 0, y = 0; i < count; i++, x++) {
-    if (x === loaded.width) { x = 0; y++; }
+    if (x === grid.width) { x = 0; y++; }
     const id = ids[i] = data[4 * i] + 256 * data[4 * i + 1], box = boxes[id - 1];
     confidence[i] = data[4 * i + 2];
     if (!box) continue;
@@ -37,7 +37,9 @@ async function readGlands(loaded) {
   loaded.glands.forEach((gland, index) => {
     const box = boxes[index], pixels = box[6];
     if (!pixels) return;
-    glands.set(gland.id, { ...gland, box: box.slice(0, 4), path: new Path2D(gland.outline), middle: middleOf(gland.id, box, loaded.width) });
+    const path = new Path2D(), corners = [fromGrid(box.slice(0, 2)), fromGrid(box.slice(2, 4))];
+    path.addPath(new Path2D(gland.outline), new DOMMatrix([grid.x, 0, 0, grid.y, grid.left, grid.top]));
+    glands.set(gland.id, { ...gland, box: corners.flat(), path, middle: fromGrid(middleOf(gland.id, box, grid.width)) });
   });
 }
 
@@ -66,9 +68,9 @@ function choose() {
 function applyChoice() {
   if (!ids) return;
   const large = choose(), kept = [...numbers.keys()].map((id) => glands.get(id));
-  const share = kept.reduce((sum, gland) => sum + gland.pixels, 0) / (view.full[0] * view.full[1]);
-  find(".gl-summary").textContent = glands.size === 0 ? "No gland found in this picture." : [
-    plural(kept.length, "gland"), `${(100 * Math.min(share, 1)).toFixed(1)} % of the picture`,
+  const share = kept.reduce((sum, gland) => sum + gland.pixels, 0) / (view.part[2] * view.part[3]), what = view.tile_px ? "part" : "picture";
+  find(".gl-summary").textContent = glands.size === 0 ? `No gland found in this ${what}.` : [
+    plural(kept.length, "gland"), `${(100 * Math.min(share, 1)).toFixed(1)} % of the ${what}`,
     `${kept.filter(uncertain).length} uncertain (mean confidence below ${percent(choice.uncertain_below)})`,
     choice.rejected.size && `${choice.rejected.size} rejected`, large.length < glands.size && `${plural(glands.size - large.length, "smaller gland")} left out`,
     rows.length < large.length && `${rows.length} shown by the filters`].filter(Boolean).join(" · ");
@@ -89,20 +91,20 @@ function tinted() {
     ? `<i style="background: #d55e00"></i> confidence below ${percent(threshold())}`
     : `${percent(low)} <i class="gl-ramp" style="background: linear-gradient(to right, ${view.ramp.filter((_, i) => i % 15 === 0).map((c) => `rgb(${c})`)})"></i> 100 % confidence, hatched below ${percent(threshold())}`;
   if (kind === "off") return null;
-  const gap = Math.max(6, Math.round(view.width / 110)), colour = new Array(256);
+  const gap = Math.max(6, Math.round(grid.width / 110)), colour = new Array(256);
   for (let i = 0; i < 256; i++) {
     colour[i] = kind === "map" ? word(view.ramp[clamp(Math.round(255 * (i / 255 - low) / (1 - low)), 0, 255)])
       : i < below ? word([213, 94, 0, 110 + 145 * clamp((below - i) / (below - 255 * low), 0, 1)]) : 0;
   }
-  const hatched = (i) => kind === "map" && confidence[i] < below && (i % view.width + Math.floor(i / view.width)) % gap < gap / 4;
-  return painted((i) => hatched(i) ? 0xffffffff : colour[confidence[i]]);
+  const hatched = (i) => kind === "map" && confidence[i] < below && (i % grid.width + Math.floor(i / grid.width)) % gap < gap / 4;
+  return painted((i) => hatched(i) ? 0xffffffff : colour[confidence[i]], blank(grid.width, grid.height));
 }
 
 layers.push((context) => {
   if (!ids || !find(".gl-layer") || find(".gl-layer").value === "off") { find(".gl-key").textContent = ""; return; }
   tint ||= tinted();
   context.globalAlpha = find(".gl-opacity").value / 100;
-  if (tint) context.drawImage(tint, 0, 0);
+  if (tint) context.drawImage(tint, grid.left, grid.top, grid.width * grid.x, grid.height * grid.y);
 });
 
 layers.push((context, unit) => {
@@ -248,7 +250,8 @@ function say() {
   if (mode !== "segment") return;
   if (cursor && ids) {
     const i = pixelAt(cursor), gland = numbers.has(ids[i]) && glands.get(ids[i]), share = view.full[0] / view.width;
-    readout.textContent = `x ${Math.floor(cursor[0] * share)}, y ${Math.floor(cursor[1] * share)} px: ${gland ? className(gland) : view.classes[0].name}, `
+    const where = `x ${Math.floor(cursor[0] * share)}, y ${Math.floor(cursor[1] * share)} px`;
+    readout.textContent = !answered(cursor) ? `${where}: not segmented` : `${where}: ${gland ? className(gland) : view.classes[0].name}, `
       + `confidence ${percent(confidence[i] / 255)}${gland ? ` · gland ${numbers.get(gland.id)}: ${area(gland)}` : ""}`;
   } else if (selected.size === 1) {
     const gland = glands.get([...selected][0]);
@@ -293,7 +296,8 @@ function redraw() {
   if (selected.size !== 1) return;
   const gland = glands.get([...selected][0]);
   if (!choice.accepted.has(gland.id)) review("accepted");
-  handOver([gland.middle[0] / view.width, gland.middle[1] / view.height]);
+  const [x, y] = toGrid(gland.middle);
+  handOver([x / grid.width, y / grid.height]);
 }
 // One further in the table.
 function step(by) {
@@ -303,7 +307,7 @@ function step(by) {
 const REVIEW_KEYS = { a: () => review("accepted"), r: () => review("rejected"), d: redraw, n: () => step(1), p: () => step(-1) };
 
 if (mode === "segment") {
-  const glandAt = (place) => ids && within(place) && numbers.has(ids[pixelAt(place)]) ? ids[pixelAt(place)] : 0;
+  const glandAt = (place) => ids && answered(place) && numbers.has(ids[pixelAt(place)]) ? ids[pixelAt(place)] : 0;
   const hover = (place) => {
     const before = hovered;
     cursor = place && within(place) ? place : null;

@@ -1,5 +1,5 @@
 // The stage: one canvas with a picture and layers over it, and one way to zoom, pan and draw. Both tabs have one; the
-// parts that follow (glands.js, drawing.js) put layers on it, and start.js fills it. Places are [x, y] in pixels of the
+// parts that follow (slide.js, glands.js, drawing.js) put layers on it, and start.js fills it. Places are [x, y] in pixels of the
 // picture as the server sent it, of which a file may have more (`view.full`). `element`, `props`, `server` and `trigger`
 // are gradio's.
 const find = (selector) => element.querySelector(selector);
@@ -9,6 +9,7 @@ const stage = find(".gl-stage"), screen = find(".gl-canvas"), minimap = find(".g
 const TOUCH = matchMedia("(pointer: coarse)").matches, CALM = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 let view = null, key = null, picture = null;  // what the server sent, under which key, and its decoded image
+let grid = null;  // the pixels of the model's answer: width and height, its top left corner, and a pixel's size in places
 let mpp = null;  // µm per pixel of the file
 let at = { scale: 1, x: 0, y: 0 };  // pixels of the screen per pixel of the picture; its place at the stage's top left corner
 let cursor = null;  // the place that the keyboard or the pointer reads
@@ -34,9 +35,9 @@ async function pixels(blob) {
 }
 const blobOf = async (uri) => (await fetch(uri)).blob();
 const word = ([red, green, blue, alpha = 255]) => ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
-// A canvas of the picture's size whose pixels `colour(i)` gives as words, or 0.
+// A canvas (of the picture's size) whose pixels `colour(i)` gives as words, or 0.
 function painted(colour, canvas = blank(view.width, view.height)) {
-  const image = new ImageData(view.width, view.height), words = new Uint32Array(image.data.buffer);
+  const image = new ImageData(canvas.width, canvas.height), words = new Uint32Array(image.data.buffer);
   for (let i = 0; i < words.length; i++) words[i] = colour(i);
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
@@ -86,7 +87,18 @@ function locate(event) {
   const box = screen.getBoundingClientRect();
   return [at.x + (event.clientX - box.left) / at.scale, at.y + (event.clientY - box.top) / at.scale];
 }
-const pixelAt = ([x, y]) => clamp(Math.floor(y), 0, view.height - 1) * view.width + clamp(Math.floor(x), 0, view.width - 1);
+// The answer covers all of a picture, and a part of a slide.
+function gridOf({ width, height, full, part, grid: [columns, rows] = [width, height] }) {
+  const [left, top, wide, tall] = part.map((value, i) => value * (i % 2 ? height : width) / full[i % 2]);
+  return { width: columns, height: rows, left, top, x: wide / columns, y: tall / rows };
+}
+const toGrid = ([x, y]) => [(x - grid.left) / grid.x, (y - grid.top) / grid.y];
+const fromGrid = ([x, y]) => [grid.left + x * grid.x, grid.top + y * grid.y];
+const pixelAt = (place) => {
+  const [x, y] = toGrid(place).map(Math.floor);
+  return clamp(y, 0, grid.height - 1) * grid.width + clamp(x, 0, grid.width - 1);
+};
+const answered = (place) => toGrid(place).every((value, i) => value >= 0 && value < [grid.width, grid.height][i]);
 const within = ([x, y]) => x >= 0 && y >= 0 && x < view.width && y < view.height;
 
 // The place that an arrow key leads to, kept in sight; null for another key.
@@ -116,7 +128,7 @@ function drawNow() {
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, width, height);
   context.setTransform(scale, 0, 0, scale, -at.x * scale, -at.y * scale);
-  context.imageSmoothingEnabled = at.scale < 3;
+  context.imageSmoothingEnabled = fileScale() < 3;
   context.drawImage(picture, 0, 0, view.width, view.height);
   for (const layer of layers) { context.save(); layer(context, unit); context.restore(); }
   if (cursor) {

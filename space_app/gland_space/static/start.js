@@ -15,9 +15,11 @@ async function update() {
 
 async function show(loaded, wanted = null) {
   const image = loaded && await createImageBitmap(await blobOf(loaded.image));
+  grid = loaded && gridOf(loaded);
   const same = Boolean(loaded && view && loaded.digest && loaded.digest === view.digest), value = props.value || {};
   if (loaded) await readGlands(loaded);
   view = loaded; key = wanted; picture = image;
+  element.toggleAttribute("data-slide", Boolean(loaded?.tile_px));
   element.dataset.state = !loaded ? "empty" : loaded.data ? "result" : "picture";
   if (!loaded) { readout.textContent = ""; cursor = null; if (mode === "annotate") sessionStorage.removeItem(LAST); return; }
   if (!same) { cursor = null; mpp = loaded.mpp; }
@@ -26,6 +28,7 @@ async function show(loaded, wanted = null) {
   stage.setAttribute("aria-label", mode === "segment" ? `${view.name}, not segmented yet`
     : `Drawing area over ${view.name}. Arrow keys move the pen, Enter puts it down and lifts it.`);
   if (!same) fit();
+  if (view.tile_px) showSlide(same);
   if (mode === "segment") showResult(value); else await showDrawing(same, value);
   draw();
 }
@@ -58,6 +61,7 @@ document.addEventListener("gl-mpp", (event) => {
   const typed = parseFloat((event.detail.text || "").replace(",", "."));
   mpp = typed > 0 && typed < 1000 ? typed : null;
   if (mode === "annotate") showWidth();
+  if (view.tile_px) showCommand();
   draw();
 });
 

@@ -1,0 +1,152 @@
+"""Slides on the server's side: overview, tiles, the part for the model, and the files that come of it."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import shapely.geometry
+from gland_space.analysis import Choice, analyse, stage_view
+from gland_space.demo import Loaded
+from gland_space.downloads import settings, write_download
+from gland_space.model_source import ModelSource
+from gland_space.pictures import Limits
+from gland_space.slides import PartError, opens_as_slide, part_of, read_overview, read_part, tile_images, whole_slide_command
+from slide_scene import write_scene
+from test_view import decoded
+
+from hf_gland.imaging.slides import Box, open_slide
+from hf_gland.inference import ImageError
+
+DISCS = [(1100, 2130, 40), (1300, 2180, 30), (3900, 300, 40)]
+WIDE, HIGH = 4400, 3000
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    return write_scene(tmp_path_factory.mktemp("slides") / "scene.svs", WIDE, HIGH, DISCS, levels=4)
+
+
+@pytest.fixture(scope="module")
+def ome_scene(tmp_path_factory):
+    return write_scene(tmp_path_factory.mktemp("slides") / "scene.ome.tif", 2 * WIDE, 2 * HIGH,
+                       [(2 * x, 2 * y, 2 * r) for x, y, r in DISCS], levels=4, mpp=0.25, ome=True)
+
+
+def test_the_overview_is_the_level_that_fits(scene, ome_scene):
+    overview = read_overview(scene, Limits())
+    assert overview.rgb.shape == (HIGH // 4, WIDE // 4, 3)  # 1100 px: the first of 4400, 2200, 1100, 550 below 2048
+    assert (overview.full_hw, overview.mpp, overview.reduction, overview.name) == ((HIGH, WIDE), 0.5, 4, "scene.svs")
+    assert "4400×3000 px, read by OpenSlide" in overview.notes[0]
+    assert overview.rgb[2130 // 4, 1100 // 4].max() < 60
+    of_ome = read_overview(ome_scene, Limits())  # of which OpenSlide sees the largest level alone
+    assert (of_ome.rgb.shape, of_ome.full_hw, of_ome.mpp) == ((HIGH, WIDE, 3), (2 * HIGH, 2 * WIDE), 0.25)
+
+
+def test_a_tile_is_what_the_slide_shows_there_at_the_resolution_of_its_level(scene, ome_scene):
+    overview = read_overview(scene, Limits())
+    full, edge = tile_images(scene, overview, {"level": 0, "at": [[2, 4], [8, 5]]})
+    with open_slide(scene) as slide:
+        expected = slide.region(Box(1024, 2048, 512, 512), (512, 512)).rgb
+    assert np.abs(decoded(full)[1].astype(int) - expected).mean() < 3
+    assert decoded(full)[1][2130 - 2048, 1100 - 1024:1116 - 1024].std() > 10  # stripes that no smaller level has
+    assert decoded(edge)[1].shape == (HIGH - 5 * 512, WIDE - 8 * 512, 3)
+    for path, level in ((scene, 1), (ome_scene, 2)):  # the same tissue; OpenSlide sees the largest level of OME alone
+        (small,) = tile_images(path, read_overview(path, Limits()), {"level": level, "at": [[1, 2]]})
+        pixels = decoded(small)[1]
+        assert pixels.shape == ((HIGH - 2 * 1024) // 2, 512, 3)
+        assert pixels[41, 38].max() < 80  # (1100, 2130) in steps of 2 from (1024, 2048)
+        assert pixels[41, 38 + 24].min() > 200
+
+
+@pytest.mark.parametrize("asked", [
+    {}, {"level": 0}, {"level": 0, "at": []}, {"level": 0, "at": [[0]]}, {"level": "x", "at": [[0, 0]]},
+    {"level": -1, "at": [[0, 0]]}, {"level": 0, "at": [[9, 0]]}, {"level": 0, "at": [[0, -1]]},
+    {"level": 0, "at": [[0, 0]] * 17},
+    {"level": 4, "at": [[0, 0]]}, {"level": 0, "at": [[float("inf"), 0]]}, {"level": 0, "at": "../../etc"}])
+def test_what_is_no_tile_is_refused(scene, asked):
+    with pytest.raises(PartError, match="No such tiles"):
+        tile_images(scene, read_overview(scene, Limits()), asked)
+
+
+def test_tiles_are_had_by_the_key_of_a_slide_alone(make_demo, scene, picture_file):
+    demo = make_demo()
+    key, loaded = demo.load(scene)
+    assert loaded.is_slide
+    assert len(demo.tiles({"view": key, "level": 0, "at": [[0, 0], [1, 0]]})) == 2
+    assert demo.tiles({"view": key, "level": 9, "at": [[0, 0]]}) is None
+    assert demo.tiles({"view": str(scene), "level": 0, "at": [[0, 0]]}) is None
+    other, _ = demo.load(picture_file(np.full((600, 600, 3), 9, np.uint8)))
+    assert demo.tiles({"view": other, "level": 0, "at": [[0, 0]]}) is None
+    demo.store.drop(key)
+    assert demo.tiles({"view": key, "level": 0, "at": [[0, 0]]}) is None
+
+
+def test_a_file_of_no_slide_is_read_as_a_picture_and_a_damaged_one_is_told_of_by_its_name(make_demo, picture_file, tmp_path):
+    demo = make_demo()
+    path = picture_file(np.full((60, 80, 3), 200, np.uint8), "plain.tif")
+    assert not opens_as_slide(path)
+    assert not demo.load(path)[1].is_slide
+    broken = tmp_path / "broken.svs"
+    broken.write_bytes(b"II*\0" + bytes(3000))
+    with pytest.raises(ImageError, match=r"broken\.svs: no slide that can be read") as caught:
+        demo.load(broken)
+    assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(ImageError, match=r"is a slide\. Open it in the Segment tab"):
+        demo.load(broken, slides=False)
+
+
+def segmented(demo, path, part, mpp=0.5):
+    overview = read_overview(path, demo.limits)
+    box = part_of({"part": part}, overview.full_hw)
+    picture = read_part(path, overview, box, mpp, demo.model.segmenter.mpp, demo.limits)
+    return overview, analyse(demo.model, picture, mpp, demo.limits)
+
+
+def test_a_part_is_segmented_at_the_models_pixel_size_and_its_files_count_in_pixels_of_the_slide(make_demo, scene, tmp_path):
+    demo = make_demo(mpp=1.0)
+    overview, analysis = segmented(demo, scene, [1000.4, 2049.6, 1601, 2450])
+    part = analysis.picture
+    assert (part.rgb.shape[:2], part.full_hw, part.origin_xy) == ((200, 301), (400, 601), (1000, 2050))
+    with open_slide(scene) as slide:
+        assert np.array_equal(part.rgb, slide.region(Box(1000, 2050, 601, 400), (200, 301)).rgb)
+    assert part.name == "scene_x1000_y2050.svs"
+    outlines = json.loads(write_download("geojson", analysis, Choice(), "m", tmp_path).read_text())["features"]
+    with write_download("csv", analysis, Choice(), "m", tmp_path).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(outlines) == len(rows) == 2
+    for outline, row, (x, y, radius) in zip(outlines, rows, DISCS, strict=False):
+        shape = shapely.geometry.shape(outline["geometry"])
+        assert (shape.centroid.x, shape.centroid.y) == pytest.approx((x, y), abs=1)
+        assert (float(row["centroid_x_px"]), float(row["centroid_y_px"])) == pytest.approx((x, y), abs=1)
+        assert float(row["area_um2"]) == pytest.approx(np.pi * (radius / 2)**2, rel=0.05)
+    assert settings(analysis, Choice(), "m")["origin_xy_px"] == [1000, 2050]
+
+    view = stage_view(overview, analysis)
+    assert (view["full"], view["width"]) == ([WIDE, HIGH], 1100)
+    assert (view["part"], view["grid"]) == ([1000, 2050, 601, 400], [301, 200])
+    assert decoded(view["data"])[1].shape == (200, 301, 3)
+    assert Loaded(overview, scene, analysis, True).nbytes == overview.rgb.nbytes + analysis.nbytes
+
+
+def test_parts_are_bounded_and_what_names_none_is_told_how_to(make_demo, scene):
+    overview = read_overview(scene, Limits())
+    assert part_of({"part": [-50, -3, 99999, 200.4]}, overview.full_hw) == (0, 0, WIDE, 200)
+    for part in (None, [1, 2, 3], ["a", 0, 1, 1], [0, 0, float("nan"), 9]):
+        value = None if part is None else {"part": part}
+        with pytest.raises(PartError, match="Zoom to the part"):
+            part_of(value, overview.full_hw)
+    with pytest.raises(PartError, match="outside the slide"):
+        part_of({"part": [5000, 0, 6000, 100]}, overview.full_hw)
+    few = Limits(max_region_px=10**6)
+    assert read_part(scene, overview, (0, 0, 2000, 2000), 0.5, 1.0, few).rgb.shape == (1000, 1000, 3)
+    with pytest.raises(PartError, match="2002×2000 px is 1 million pixels for the model, and 1 million can be"):
+        read_part(scene, overview, (0, 0, 2002, 2000), 0.5, 1.0, few)
+    assert read_part(scene, overview, (0, 0, 900, 700), None, 1.0, few).rgb.shape == (700, 900, 3)
+    with pytest.raises(PartError, match="too small"):
+        read_part(scene, overview, (0, 0, 40, 300), 0.5, 1.0, few)
+
+
+def test_the_command_for_the_whole_slide_names_the_model_as_it_is_got():
+    assert whole_slide_command("a b.svs", ModelSource("me/glands", "v1")) == (
+        "hf-gland predict 'a b.svs' --model me/glands --revision v1 --out results")
