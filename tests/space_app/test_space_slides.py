@@ -3,14 +3,18 @@
 import csv
 import json
 
+import gradio as gr
 import numpy as np
 import pytest
 import shapely.geometry
 from gland_space.analysis import Choice, analyse, stage_view
-from gland_space.demo import Loaded
+from gland_space.annotate_tab import AnnotateTab
+from gland_space.annotation import geojson_file, make_drawing
+from gland_space.demo import Demo, Loaded
 from gland_space.downloads import settings, write_download
 from gland_space.model_source import ModelSource
 from gland_space.pictures import Limits
+from gland_space.segment_tab import SegmentTab
 from gland_space.slides import PartError, opens_as_slide, part_of, read_overview, read_part, tile_images, whole_slide_command
 from slide_scene import write_scene
 from test_view import decoded
@@ -150,3 +154,26 @@ def test_parts_are_bounded_and_what_names_none_is_told_how_to(make_demo, scene):
 def test_the_command_for_the_whole_slide_names_the_model_as_it_is_got():
     assert whole_slide_command("a b.svs", ModelSource("me/glands", "v1")) == (
         "hf-gland predict 'a b.svs' --model me/glands --revision v1 --out results")
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+def test_a_part_of_a_slide_is_taken_over_to_be_annotated_in_pixels_of_the_slide(make_demo, scene, tmp_path, with_model):
+    demo = make_demo(mpp=1.0, max_annotated_px=150)
+    if not with_model:
+        demo = Demo(None, None, tmp_path / "files", demo.limits)
+    with gr.Blocks():
+        segment = SegmentTab(demo, [])
+        annotate = AnnotateTab(demo, [], segment, gr.Tabs())
+    key, _ = demo.load(scene)
+    asked = annotate.take_over({"view": key, "part": [1000, 2000, 1400, 2300]}, False)
+    picture = demo.store.get(asked[annotate.stage]["view"]).picture
+    assert (picture.rgb.shape[1], picture.full_hw, picture.origin_xy) == (150, (300, 400), (1000, 2000))
+    assert (asked[annotate.mpp], asked[annotate.image_id]) == ("0.5", "scene_x1000_y2000")
+    mask = np.full(picture.rgb.shape[:2], 255, np.uint8)
+    mask[30:60, 15:45] = 1
+    drawing = make_drawing(picture, mask, "a", "", 0.5)
+    assert drawing.mpp == pytest.approx(0.5 * 400 / 150, rel=1e-5)
+    feature = json.loads(geojson_file(drawing, ("background", "gland"), tmp_path).read_text())["features"][0]
+    bounds = shapely.geometry.shape(feature["geometry"]).bounds
+    scale_x, scale_y = 400 / 150, 300 / picture.rgb.shape[0]
+    assert bounds == pytest.approx((1000 + 15 * scale_x, 2000 + 30 * scale_y, 1000 + 45 * scale_x, 2000 + 60 * scale_y))

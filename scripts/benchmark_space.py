@@ -1,0 +1,212 @@
+"""Time the web demo: its answer to a picture beside the bare model, a slide's first view and zoom, many visitors at once.
+
+  python scripts/benchmark_space.py --model RUN/model --images FOLDER --mpp 0.62 --slide big.svs --out space.json
+
+picture: from the upload to the finished view (read, segment, measure, draw) against the network alone on the same tiles;
+the aim is at most 1.5 × the network + 0.5 s. slide: from the uploaded file to the overview (aim: 2 s), and the tiles of a
+view of 1280×512 px at each level (0.5 s). visitors: `--clients` at once over HTTP from a process of their own, each with one
+picture, for `--seconds`: every answer has to be the one that its picture got alone; what the server's memory grew by, and
+the size of its folder.
+"""
+
+import argparse
+import concurrent.futures
+import gc
+import json
+import multiprocessing
+import os
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve the web server
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "space_app"))
+
+import gradio as gr
+import torch
+from gland_space.demo import Demo
+from gland_space.model_source import load_model, parse_source
+from gland_space.page import build_page, launch_options
+from gland_space.pictures import Limits
+from gland_space.runner import Job
+from gland_space.segment_tab import SegmentTab
+from gland_space.server import TemporaryFolder
+from gland_space.slides import TILE_PX
+from gradio_client import Client, handle_file
+
+from hf_gland.environment import git_commit, hardware, versions
+from hf_gland.files import write_text_atomically
+from hf_gland.imaging.opening import SUFFIXES
+from hf_gland.imaging.pictures import read_picture
+from hf_gland.imaging.resample import resample_image
+from hf_gland.inference import GlandSegmenter
+from hf_gland.model.cpu import use_all_cores
+from hf_gland.model.tiled import tile_starts
+from hf_gland.options import Tiling
+
+TILING, REPEATS, PICTURES = Tiling(), 9, 5
+VIEW_HW = (512, 1280)
+GEOJSON = 2  # its place in the answer of /segment
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="model folder or Hub id")
+    parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--mpp", type=float, required=True, help="µm per pixel of the pictures")
+    parser.add_argument("--slide", type=Path, help="a pyramid, to time its first view and its tiles")
+    parser.add_argument("--clients", type=int, default=20, help="[%(default)s]")
+    parser.add_argument("--seconds", type=float, default=60, help="that they keep asking [%(default)s]")
+    parser.add_argument("--out", type=Path, required=True, help="JSON to write")
+    arguments = parser.parse_args()
+    use_all_cores()
+    images = sorted(path for path in arguments.images.iterdir() if path.suffix.lower() in SUFFIXES)
+    folder = TemporaryFolder(600)
+    try:
+        demo = Demo(load_model(parse_source(arguments.model)), None, folder.path, Limits())
+        with gr.Blocks():
+            tab = SegmentTab(demo, [])
+        figures = {"benchmark": "web demo", "load_before": os.getloadavg()[0],
+                   "picture": answers(demo, tab, images, arguments.mpp)}
+        if arguments.slide:
+            figures["slide"] = slide_views(demo, tab, arguments.slide)
+        figures["visitors"] = visitors(demo, images, arguments.mpp, arguments.clients, arguments.seconds)
+        demo.runner.close()
+    finally:
+        folder.close()
+    figures |= {"command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "hardware": hardware(),
+                "versions": versions(), "threads": torch.get_num_threads()}
+    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
+    write_text_atomically(arguments.out, text)
+    print(text)
+    return 0
+
+
+def in_turns(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Median seconds of each over `repeats` rounds after one that warms up; in turns, so that all meet the same machine."""
+    taken: list[list[float]] = [[] for _ in works]
+    for turn in range(repeats + 1):
+        for work, seconds in zip(works, taken, strict=True):
+            begun = time.perf_counter()
+            work()
+            if turn:
+                seconds.append(time.perf_counter() - begun)
+    return [statistics.median(seconds) for seconds in taken]
+
+
+def bare_network(segmenter: GlandSegmenter, path: Path, mpp: float) -> Callable[[], object]:
+    """The network alone on the tiles that the demo gives it, ready in memory."""
+    rgb = read_picture(path, upright=False).rgb
+    hw = segmenter.working_hw(rgb.shape[:2], mpp)
+    image = torch.from_numpy(resample_image(rgb, hw)).permute(2, 0, 1)
+    side, batch, forward = TILING.tile_px, TILING.batch_size, segmenter.network(TILING)
+    tiles = [image[:, y:y + side, x:x + side] for y in tile_starts(hw[0], side, TILING.stride_px)
+             for x in tile_starts(hw[1], side, TILING.stride_px)]
+    batches = [torch.stack(tiles[start:start + batch]) for start in range(0, len(tiles), batch)]
+    return lambda: [forward(one) for one in batches]
+
+
+def answers(demo: Demo, tab: SegmentTab, images: Sequence[Path], mpp: float) -> dict[str, Any]:
+    """Seconds of the demo's whole answer and of the bare network, median over pictures."""
+    assert demo.model is not None
+    bare, whole = [], []
+    for path in images[:PICTURES]:
+        def answer(path: Path = path) -> None:
+            key, _ = demo.load(path)
+            *_, (_, changes) = tab.answer(Job(), {"view": key}, str(mpp), 75)
+            tab.view(changes[tab.stage]["view"])
+
+        seconds = in_turns([bare_network(demo.model.segmenter, path, mpp), answer], REPEATS)
+        bare.append(seconds[0])
+        whole.append(seconds[1])
+    shares = [answered / (1.5 * network + 0.5) for network, answered in zip(bare, whole, strict=True)]
+    return {"pictures": len(bare), "bare_network_s": statistics.median(bare), "answer_s": statistics.median(whole),
+            "slowest_answer_s": max(whole), "share_of_what_is_allowed": max(shares)}
+
+
+def slide_views(demo: Demo, tab: SegmentTab, path: Path) -> dict[str, Any]:
+    """Seconds of a slide's first view, and of the tiles of one view at each level."""
+    key, loaded = demo.load(path)
+    (first,) = in_turns([lambda: tab.view(demo.load(path)[0])], REPEATS)
+    height, width = loaded.picture.full_hw
+    zooms = {}
+    for level in range(16):
+        side = TILE_PX << level
+        if 2**level >= loaded.picture.reduction:
+            break
+        tiles = [[column, row] for row in range(height // 2 // side, (height // 2 + (VIEW_HW[0] << level)) // side + 1)
+                 for column in range(width // 2 // side, (width // 2 + (VIEW_HW[1] << level)) // side + 1)
+                 if column * side < width and row * side < height]
+        (zooms[f"1:{2**level}"],) = in_turns([lambda level=level, tiles=tiles: demo.tiles(  # type: ignore[misc]
+            {"view": key, "level": level, "at": tiles})], REPEATS)
+    return {"width_px": width, "height_px": height, "first_view_s": first, "tiles_of_a_view_s": zooms}
+
+
+def visitors(demo: Demo, images: Sequence[Path], mpp: float, clients: int, seconds: float) -> dict[str, Any]:
+    """How many answers that many visitors get, and what they leave behind. Raises RuntimeError for a wrong answer."""
+    page = build_page(demo)
+    page.launch(server_name="127.0.0.1", server_port=None, prevent_thread_lock=True, quiet=True, **launch_options(demo))
+    jobs = [(page.local_url, images[number % len(images)], mpp) for number in range(clients)]
+    try:
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            process.submit(crowd, jobs, seconds / 4).result()  # pools, caches and threads reach their size
+            gc.collect()
+            before = resident_mb()
+            waits = process.submit(crowd, jobs, seconds).result()
+        gc.collect()
+        return {"clients": clients, "seconds": seconds, "answers": len(waits), "median_wait_s": statistics.median(waits),
+                "longest_wait_s": max(waits), "memory_before_mb": before, "memory_grown_mb": resident_mb() - before,
+                "files_mb": sum(file.stat().st_size for file in demo.folder.rglob("*") if file.is_file()) / 2**20,
+                "quota_mb": demo.limits.quota_mb}
+    finally:
+        page.close()
+
+
+def crowd(jobs: Sequence[tuple[str, Path, float]], seconds: float) -> list[float]:
+    """Seconds that each answer took, asked for from as many threads as `jobs`."""
+    with tempfile.TemporaryDirectory() as place:
+        tempfile.tempdir = place
+        alone = {path: ask(Client(url, verbose=False, download_files=place), path, mpp) for url, path, mpp in set(jobs)}
+        with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+            until = time.monotonic() + seconds
+            found = pool.map(lambda job: visit(*job, alone[job[1]], until, place), jobs)
+            return [wait for waits in found for wait in waits]
+
+
+def visit(url: str, path: Path, mpp: float, expected: str, until: float, place: str) -> list[float]:
+    """One visitor, who asks about one picture again and again."""
+    client, waits = Client(url, verbose=False, download_files=place, httpx_kwargs={"timeout": 300}), []
+    while not waits or time.monotonic() < until:
+        begun = time.perf_counter()
+        if ask(client, path, mpp) != expected:
+            raise RuntimeError(f"{path.name}: another answer than alone")
+        waits.append(time.perf_counter() - begun)
+    client.close()
+    return waits
+
+
+def ask(client: Client, path: Path, mpp: float) -> str:
+    """The outlines of a picture, as GeoJSON."""
+    answer = client.predict(handle_file(str(path)), mpp=mpp, api_name="/segment")
+    text = Path(answer[GEOJSON]).read_text()
+    for file in answer[GEOJSON:]:
+        with suppress(OSError):
+            Path(file).unlink()
+    return text
+
+
+def resident_mb() -> float:
+    """Memory of this process; Linux alone says so."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    sys.exit(main())
