@@ -7,11 +7,10 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from gland_space.about_tab import build_about_tab, header_html, no_model_html
-from gland_space.annotate_tab import AnnotateTab
 from gland_space.api import build_api
 from gland_space.demo import Demo
 from gland_space.page_parts import DIRECT, examples, html_widget, static_text
-from gland_space.segment_tab import SegmentTab
+from gland_space.picture_tabs import AnnotateTab, SegmentTab
 from gland_space.server import Guard
 
 TITLE = "Gland segmentation from a few outlined glands"

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import shapely.geometry
 from gland_space.analysis import Choice, analyse, stage_view
-from gland_space.annotate_tab import AnnotateTab
 from gland_space.annotation import geojson_file, make_drawing
 from gland_space.demo import Demo, Loaded
 from gland_space.downloads import settings, write_download
 from gland_space.model_source import ModelSource
+from gland_space.picture_tabs import AnnotateTab, SegmentTab
 from gland_space.pictures import Limits
-from gland_space.segment_tab import SegmentTab
 from gland_space.slides import PartError, opens_as_slide, part_of, read_overview, read_part, tile_images, whole_slide_command
 from slide_scene import write_scene
 from test_view import decoded

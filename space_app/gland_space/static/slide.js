@@ -32,6 +32,7 @@ async function sharpen(wanted) {
       lost = !images.length;
     }
   } catch (unreachable) { lost = true; } finally { asking = false; }
+  if (lost) readout.textContent = "The server has this slide no more: load it again to see it sharp.";
   while (tiles.size > KEPT_TILES) tiles.delete(tiles.keys().next().value);
   draw();
 }
