@@ -144,8 +144,10 @@ def slide_views(demo: Demo, tab: SegmentTab, path: Path) -> dict[str, Any]:
         tiles = [[column, row] for row in range(height // 2 // side, (height // 2 + (VIEW_HW[0] << level)) // side + 1)
                  for column in range(width // 2 // side, (width // 2 + (VIEW_HW[1] << level)) // side + 1)
                  if column * side < width and row * side < height]
-        (zooms[f"1:{2**level}"],) = in_turns([lambda level=level, tiles=tiles: demo.tiles(  # type: ignore[misc]
-            {"view": key, "level": level, "at": tiles})], REPEATS)
+        asked = {"view": key, "level": level, "at": tiles}
+        if demo.tiles(asked) is None:
+            raise RuntimeError(f"{path.name}: no tiles of level {level}")
+        (zooms[f"1:{2**level}"],) = in_turns([lambda asked=asked: demo.tiles(asked)], REPEATS)
     return {"width_px": width, "height_px": height, "first_view_s": first, "tiles_of_a_view_s": zooms}
 
 

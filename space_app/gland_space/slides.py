@@ -19,7 +19,7 @@ from hf_gland.imaging.slides import MOST_SOURCE_PX, Box, Slide, is_slide, open_s
 from hf_gland.imaging.tiff_pages import inspect_tiff
 
 TILE_PX = 512
-MOST_TILES = 16  # of one request
+MOST_TILES, MOST_LEVEL = 16, 12  # of one request
 LEAST_OVERVIEW_PX = 1024  # a level at least this long is shown as it is; a smaller one would look blurred
 MOST_KEPT_PX = 2**25  # of a level that is kept in memory, as the slide's reader does not see it
 
@@ -69,9 +69,10 @@ def tile_images(path: Path, overview: Picture, asked: Mapping[str, Any]) -> list
         level, places = int(asked["level"]), [(int(column), int(row)) for column, row in asked["at"]]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PartError("No such tiles.") from error
-    side, (height, width) = TILE_PX << max(level, 0), overview.full_hw
-    if not 0 <= level < 16 or 2**level > 2 * overview.reduction or not 0 < len(places) <= MOST_TILES or not all(
-            0 <= column * side < width and 0 <= row * side < height for column, row in places):
+    if not 0 <= level <= MOST_LEVEL or 2**level > 2 * overview.reduction or not 0 < len(places) <= MOST_TILES:
+        raise PartError("No such tiles.")
+    side, (height, width) = TILE_PX * 2**level, overview.full_hw
+    if not all(0 <= column * side < width and 0 <= row * side < height for column, row in places):
         raise PartError("No such tiles.")
     with _read_for(path, overview, level) as slide:
         down, right = slide.hw[0] / height, slide.hw[1] / width
@@ -113,8 +114,9 @@ def read_part(path: Path, overview: Picture, part: Sequence[int], mpp: float | N
     Raises PartError for one that is too large or too small, PixelSizeError and ImageError.
     """
     left, top, width, height = part
-    resampled = mpp is not None and model_mpp is not None
-    pixels = width * height * ((mpp / model_mpp)**2 if resampled else 1.0)  # type: ignore[operator]
+    pixels = float(width * height)
+    if mpp is not None and model_mpp is not None:
+        pixels *= (mpp / model_mpp)**2
     if pixels > limits.max_region_px:
         raise PartError(f"This part of {width}×{height} px is {pixels / MEGAPIXEL:.0f} million pixels for the model, and "
                         f"{limits.max_region_px / MEGAPIXEL:.0f} million can be segmented here: zoom in, or draw a smaller "

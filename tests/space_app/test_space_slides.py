@@ -64,8 +64,8 @@ def test_a_tile_is_what_the_slide_shows_there_at_the_resolution_of_its_level(sce
 
 @pytest.mark.parametrize("asked", [
     {}, {"level": 0}, {"level": 0, "at": []}, {"level": 0, "at": [[0]]}, {"level": "x", "at": [[0, 0]]},
-    {"level": -1, "at": [[0, 0]]}, {"level": 0, "at": [[9, 0]]}, {"level": 0, "at": [[0, -1]]},
-    {"level": 0, "at": [[0, 0]] * 17},
+    {"level": -1, "at": [[0, 0]]}, {"level": 10**12, "at": [[0, 0]]}, {"level": 0, "at": [[9, 0]]},
+    {"level": 0, "at": [[0, -1]]}, {"level": 0, "at": [[0, 0]] * 17},
     {"level": 4, "at": [[0, 0]]}, {"level": 0, "at": [[float("inf"), 0]]}, {"level": 0, "at": "../../etc"}])
 def test_what_is_no_tile_is_refused(scene, asked):
     with pytest.raises(PartError, match="No such tiles"):
