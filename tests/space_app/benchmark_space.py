@@ -1,6 +1,6 @@
 """Time the web demo: its answer to a picture beside the bare model, a slide's first view and zoom, many visitors at once.
 
-  python scripts/benchmark_space.py --model RUN/model --images FOLDER --mpp 0.62 --slide big.svs --out space.json
+  python tests/space_app/benchmark_space.py --model RUN/model --images FOLDER --mpp 0.62 --slide big.svs --out space.json
 
 picture: from the upload to the finished view (read, segment, measure, draw) against the network alone on the same tiles;
 the aim is at most 1.5 × the network + 0.5 s. slide: from the uploaded file to the overview (aim: 2 s), and the tiles of a
@@ -27,7 +27,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve the web server
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "space_app"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "space_app"))
 
 import gradio as gr
 import torch
