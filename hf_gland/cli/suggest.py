@@ -70,14 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
     grades = {key: known.grade for key, known in (read_metadata(arguments.metadata) if arguments.metadata else {}).items()}
     segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, arguments.device)
     warnings.simplefilter("ignore", PixelSizeWarning)  # said below
-    if arguments.mpp is None and segmenter.missing_mpp is not None:
-        print(f"warning: no --mpp given; where a file states none either, {segmenter.assumption()}", file=sys.stderr)
+    silent: list[str] = []  # images that do not say how large a pixel is
     places: list[Place] = []
     scales: dict[str, float] = {}
     for name, path in tqdm(images.items(), desc="looking", unit="image", disable=None):
         try:
             outlines = annotation_file(path, arguments.annotated, len(images)) if arguments.annotated else None
             with open_slide(path, name) as slide:
+                silent += [name] if slide.mpp_xy is None and arguments.mpp is None else []
                 scales[name], found = image_places(segmenter, slide, arguments.mpp, read_annotations(outlines)[0]
                                                    if outlines else (), grades.get(path.stem, ""))
             places += found
@@ -86,6 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = choose(places, arguments.count, noise=noise_of_round(arguments.round), seed=arguments.seed + arguments.round,
                     least=LEAST_SCORE)
     write(chosen, {name: (images[name], scale) for name, scale in scales.items()}, segmenter.class_names, arguments.out)
+    if silent and segmenter.missing_mpp is not None:
+        more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
+        print(f"warning: {silent[0]}{more}: no pixel size is stated, and no --mpp was given; {segmenter.assumption()}",
+              file=sys.stderr)
     if len(chosen) < arguments.count:
         print(f"note: only {len(chosen)} places that are not outlined are uncertain and lie apart", file=sys.stderr)
     print(f"suggested: {len(chosen)} places on {len({place.image for place in chosen})} of {len(images)} images; written to "

@@ -8,6 +8,7 @@ import numpy as np
 from hf_gland.export.geojson_masks import Region, paint
 from hf_gland.export.geojson_read import Annotation
 from hf_gland.imaging.slides import Box, Slide, slide_mpp
+from hf_gland.imaging.tissue import tissue_mask
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.inference.suggest import SUGGESTED, Place, places_of, uncertainty
 
@@ -19,8 +20,8 @@ def image_places(segmenter: GlandSegmenter, slide: Slide, mpp: float | None, dra
     """Pixels of the file for each that the model sees, and the places of one image, in pixels that the model sees.
 
     `mpp`: µm per pixel of the file (None: what it states, else what the model assumes); `drawn`: what is outlined on it
-    already, suggestions that nobody looked at apart. Glands that a block cuts are left out. Raises ImageError and
-    PixelSizeError.
+    already, suggestions that nobody looked at apart. Glands that a block cuts are left out, and where there are several
+    blocks those without tissue. Raises ImageError and PixelSizeError.
     """
     known = mpp is not None or slide.mpp_xy is not None
     image_mpp = slide_mpp(slide, mpp)[0][0] if known else segmenter.missing_mpp
@@ -28,7 +29,13 @@ def image_places(segmenter: GlandSegmenter, slide: Slide, mpp: float | None, dra
     hw = tuple(max(round(side / scale), 1) for side in slide.hw)
     outlines = [a.polygons for a in drawn if a.polygons and not a.label.startswith(SUGGESTED)]
     found: list[Place] = []
-    for left, top, right, bottom in _blocks(hw):
+    blocks = list(_blocks(hw))
+    tissue = tissue_mask(slide, (image_mpp, image_mpp)) if image_mpp and len(blocks) > 1 else np.ones((1, 1), bool)
+    for left, top, right, bottom in blocks:
+        (y, y_end), (x, x_end) = ((start * side // whole, -(-end * side // whole)) for start, end, side, whole in zip(
+            (top, left), (bottom, right), tissue.shape, hw, strict=True))
+        if tissue.any() and not tissue[y:y_end, x:x_end].any():
+            continue
         part_hw = bottom - top, right - left
         corner = np.array([left, top]) * scale
         size = np.minimum(np.array([right - left, bottom - top]) * scale, np.array(slide.hw[::-1]) - corner)

@@ -12,6 +12,8 @@ from tiny_model import save_tiny_model
 from hf_gland.cli.main import run_command
 from hf_gland.data.build import load_local
 from hf_gland.export.geojson_masks import masks_from_geojson
+from hf_gland.inference import suggest_image
+from hf_gland.inference.segmenter import GlandSegmenter
 
 
 @pytest.fixture
@@ -78,3 +80,27 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_rest_goes_on(images, tmp
     said = capsys.readouterr()
     assert "broken.png" in said.err
     assert "suggested: 2 places" in said.out
+
+
+def test_of_a_large_image_blocks_with_tissue_are_looked_at_and_an_unknown_pixel_size_is_said(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    tile = np.kron(picture(0, 2)[0], np.ones((4, 4, 1), np.uint8))[:250, :300]
+    wide = np.full((250, 1200, 3), 245, np.uint8)
+    wide[:, -300:] = tile
+    Image.fromarray(wide).save(folder / "wide.png", dpi=(50_800, 50_800))  # 0.5 µm per pixel
+    monkeypatch.setattr(suggest_image, "BLOCK_PX", 300)
+    looked = []
+    predict = GlandSegmenter.predict
+    monkeypatch.setattr(GlandSegmenter, "predict", lambda self, rgb, *rest, **more: (
+        looked.append(rgb), predict(self, rgb, *rest, **more))[1])
+    model = save_tiny_model(tmp_path / "model", mpp=0.5)
+    command = [str(folder), "--model", str(model), "--device", "cpu", "--count", "3", "--out"]
+    assert run_command("suggest", [*command, str(tmp_path / "out")]) == 0
+    assert "pixel size" not in capsys.readouterr().err
+    assert 1 <= len(looked) <= 2  # the mask of tissue has a margin
+    assert np.array_equal(looked[-1], tile)
+    Image.fromarray(tile).save(folder / "other.png")
+    assert run_command("suggest", [*command, str(tmp_path / "both")]) == 0
+    said = capsys.readouterr().err
+    assert f"warning: {folder / 'other.png'}: no pixel size is stated, and no --mpp was given; assuming 0.5 µm" in said

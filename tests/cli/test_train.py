@@ -265,6 +265,19 @@ def test_a_run_that_goes_on_from_a_model_is_compared_with_it(finished, tmp_path)
     assert "was trained at 0 µm per pixel, and goes on at 0.5" in stderr
 
 
+def test_without_a_validation_split_a_run_that_goes_on_says_that_it_was_not_compared(tmp_path):
+    notes = {"train_seconds": 60, "loss": 0.5, "coverage": 0.0, "data": {}}
+
+    def said(backbone):
+        (line,) = [line for line in ending(make_config({"dataset": "d", "backbone": str(backbone)}), tmp_path, notes)
+                   if line.startswith("validation")]
+        return line
+
+    assert said("nvidia/mit-b0") == "validation: none, as no split was held out for it"
+    (tmp_path / "training_config.json").write_text("{}")
+    assert said(tmp_path).endswith("; nothing says whether this model is better than the one that it went on from")
+
+
 @pytest.mark.parametrize(("score", "worse"), [(71.25, True), (80.0, False), (80.5, False)])
 def test_a_model_that_became_worse_is_said_to_be(score, worse):
     config = make_config({"dataset": "d", "backbone": "runs/first/model"})
