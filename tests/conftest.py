@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 try:
     import resource
@@ -14,7 +15,14 @@ except ImportError:  # not on Windows
 # Read when torch and datasets are imported, so set before any test module is.
 _CACHE = tempfile.TemporaryDirectory(prefix="hf_gland-tests-")
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_GLAND_THREADS="1", HF_DATASETS_CACHE=_CACHE.name,
-                  HF_HUB_DISABLE_TELEMETRY="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
+                  HF_HUB_DISABLE_TELEMETRY="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1", HF_UPDATE_DOWNLOAD_COUNTS="0")
+for _name in ("NO_PROXY", "no_proxy"):  # the servers of the tests are on this machine
+    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost")))
+
+# The same examples on every machine, and no judgement about its speed. HYPOTHESIS_PROFILE=default looks for new ones.
+settings.register_profile("same", derandomize=True, database=None, deadline=None,
+                          suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session")

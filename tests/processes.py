@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import runpy
 import signal
-import socket
 import sys
 import tempfile
 import traceback
@@ -18,6 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ports import free_port
 
 from hf_gland.cli.main import run_command
 
@@ -36,7 +37,7 @@ class Running:
     stdout_path: Path
     stderr_path: Path
 
-    def wait(self, timeout: float | None = 240) -> int:
+    def wait(self, timeout: float | None = 600) -> int:
         """The exit status: that of the script, or minus the number of the signal that ended it."""
         self.process.join(timeout)
         if self.process.exitcode is None:
@@ -66,9 +67,7 @@ def start(function: Callable[..., Any], *arguments: Any, environment: dict[str, 
 
 def start_together(count: int, function: Callable[..., Any], *arguments: Any) -> list[Running]:
     """`count` processes of one run, with the environment that torchrun would give them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     return [start(function, *arguments, environment={
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}) for rank in range(count)]

@@ -132,24 +132,25 @@ def test_records_go_beside_the_runs_unless_told_otherwise_and_replace_no_others_
     assert "--overwrite" in command
 
 
-def test_a_measured_cell_is_not_run_again(tmp_path):
+def test_a_measured_cell_is_not_run_again(tmp_path, monkeypatch):
     cell = "ours_glands-rim+scribble-0.2_seed0"
     (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)
     for done in ("model", "evaluation"):
         (tmp_path / "runs" / cell / done).mkdir(parents=True)
-    done = subprocess.run([sys.executable, SCRIPT, "--archive", "missing.zip", "--out", tmp_path, "--variants", "ours"],
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["ablate.py", "--archive", "missing.zip", "--out", str(tmp_path), "--variants", "ours"])
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: pytest.fail(f"runs {command}"))
+    assert ablate.main() == 0
 
 
-def test_a_cell_that_fails_is_named_with_its_log(tmp_path):
+def test_a_cell_that_fails_is_named_with_its_log(tmp_path, monkeypatch, capsys):
     (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)
-    done = subprocess.run([sys.executable, SCRIPT, "--archive", "missing.zip", "--out", tmp_path, "--variants", "ours",
-                           "--config", "missing.toml"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "ours_glands-rim+scribble-0.2_seed0" in done.stderr
+    monkeypatch.setattr(sys, "argv", ["ablate.py", "--archive", "missing.zip", "--out", str(tmp_path), "--variants", "ours",
+                                      "--config", "missing.toml"])
+    assert ablate.main() == 2
+    said = capsys.readouterr().err
+    assert "ours_glands-rim+scribble-0.2_seed0" in said
     log = next((tmp_path / "logs").glob("ours*.log"))
-    assert str(log) in done.stderr
+    assert str(log) in said
     assert "missing.toml: cannot be read" in log.read_text()
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -32,15 +32,22 @@ def project(tmp_path):
     return tmp_path
 
 
-def report(folder: Path, *more: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, SCRIPT, "--results", folder / "results", "--benchmarks", folder / "benchmarks",
-                           "--references", folder / "references.json", "--readme", folder / "README.md",
-                           "--figures", folder / "figures", *more], capture_output=True, text=True)
+def run_script(*words: str | Path) -> int:
+    """`python scripts/report.py WORDS`; returns the exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
+        with pytest.raises(SystemExit) as leaving:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+    return leaving.value.code
+
+
+def report(folder: Path, *more: str) -> int:
+    return run_script("--results", folder / "results", "--benchmarks", folder / "benchmarks", "--references",
+                      folder / "references.json", "--readme", folder / "README.md", "--figures", folder / "figures", *more)
 
 
 def test_results_replace_what_lies_between_the_markers(project):
-    done = report(project)
-    assert done.returncode == 0, done.stderr
+    assert report(project) == 0
     text = (project / "README.md").read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
@@ -52,27 +59,25 @@ def test_results_replace_what_lies_between_the_markers(project):
 
 
 def test_check_tells_a_readme_that_lags_behind_its_records(project):
-    assert report(project, "--check").returncode == 1
+    assert report(project, "--check") == 1
     report(project)
-    assert report(project, "--check").returncode == 0
+    assert report(project, "--check") == 0
     path = next((project / "results").glob("*naive*"))
     record = json.loads(path.read_text())
     record["metrics"]["mIoU"] = 62.5
     path.write_text(json.dumps(record))
-    assert report(project, "--check").returncode == 1
+    assert report(project, "--check") == 1
 
 
-def test_a_broken_record_is_named_and_nothing_is_written(project):
+def test_a_broken_record_is_named_and_nothing_is_written(project, capsys):
     before = (project / "README.md").read_text()
     path = next((project / "results").glob("*ours*"))
     path.write_text("{")
-    done = report(project)
-    assert done.returncode == 2
-    assert path.name in done.stderr
+    assert report(project) == 2
+    assert path.name in capsys.readouterr().err
     assert (project / "README.md").read_text() == before
 
 
-def test_the_committed_readme_is_up_to_date():
-    root = SCRIPT.parents[1]
-    done = subprocess.run([sys.executable, SCRIPT, "--check"], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, "run python scripts/report.py and commit README.md" + done.stderr
+def test_the_committed_readme_is_up_to_date(monkeypatch):
+    monkeypatch.chdir(SCRIPT.parents[1])
+    assert run_script("--check") == 0, "run python scripts/report.py and commit README.md"

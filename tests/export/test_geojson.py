@@ -34,7 +34,7 @@ def collection(*features):
     return {"type": "FeatureCollection", "features": list(features)}
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(class_map=CLASS_MAPS)
 def test_every_gland_comes_back_pixel_by_pixel(predicted, class_map):
     prediction = predicted(class_map, mpp=0.5)
@@ -107,7 +107,7 @@ def test_simplified_outlines_have_fewer_points_stay_near_and_keep_holes(predicte
     assert thinned["properties"]["measurements"] == exact["properties"]["measurements"]
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(class_map=CLASS_MAPS, tolerance=st.floats(0.1, 5))
 def test_simplified_outlines_are_always_valid(predicted, class_map, tolerance):
     for feature in glands_to_geojson(predicted(class_map), ExportOptions(simplify_px=tolerance))["features"]:

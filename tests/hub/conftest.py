@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 TESTS = Path(__file__).resolve().parents[1]
 CLIENTS = Path(__file__).resolve().parent / "clients"
@@ -20,7 +21,7 @@ class LocalHub:
     """The server of tests/local_hub as a process of its own, which can be killed and started again on the same port."""
 
     def __init__(self, folder: Path):
-        self.folder, self.port = folder, 0
+        self.folder, self.port = folder, free_port()
         self.environment: dict[str, str] = {}
         self.start()
 
@@ -34,7 +35,6 @@ class LocalHub:
             if name == "HF_HUB_DISABLE_UPDATE_CHECK":
                 break
         self.endpoint = self.environment["HF_ENDPOINT"]
-        self.port = int(self.endpoint.rpartition(":")[2])
 
     def kill(self) -> None:
         self.process.kill()
@@ -43,7 +43,7 @@ class LocalHub:
     def ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.endpoint}{path}", data, {"Authorization": "Bearer hf_local_writer"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)
 
     def faults(self, **faults: str) -> None:

@@ -1,6 +1,5 @@
 """A model whose answer is known, pictures for it, and the page served from this process."""
 
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from gradio_client import Client
+from ports import free_port
 from torch import nn
 
 from hf_gland.inference.segmenter import GlandSegmenter, Preprocessing
@@ -35,7 +35,7 @@ class DarkIsGland(nn.Module):
 
     def forward(self, pixel_values):
         self.runs += 1
-        assert self.gate.wait(timeout=120)
+        assert self.gate.wait(timeout=600)
         darkness = 0.5 - pixel_values.mean(dim=1, keepdim=True)
         return type("Output", (), {"logits": torch.cat([-5 * darkness, 5 * darkness], dim=1)})
 
@@ -63,13 +63,7 @@ def discs(count, height=200, width=260, radius=20, darkness=0.95):
 
 def connect(url, downloads=False):
     """A client of the API that waits longer than a busy machine takes; it puts files into the folder `downloads`."""
-    return Client(url, verbose=False, download_files=downloads and str(downloads), httpx_kwargs={"timeout": 120})
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return Client(url, verbose=False, download_files=downloads and str(downloads), httpx_kwargs={"timeout": 300})
 
 
 class Server:

@@ -16,7 +16,8 @@ from gland_space.page import build_page, launch_options
 from gland_space.page_parts import examples
 from hostile import hostile_demo
 from PIL import Image
-from space_tools import Server, dark_demo, discs, free_port
+from ports import free_port
+from space_tools import Server, dark_demo, discs
 from test_pictures import bad_files
 
 pytestmark = pytest.mark.browser

@@ -6,7 +6,8 @@ import sys
 import httpx
 import pytest
 from browser_tools import visit
-from space_tools import SPACE_APP, free_port
+from ports import free_port
+from space_tools import SPACE_APP
 from test_pictures import bad_files
 
 from hf_gland.hub.space_repo import stage_space

@@ -35,7 +35,8 @@ def wait_until_said(lines: int) -> None:
         heard.wait_for(lambda: len(said) >= lines)
 
 
-pusher = CheckpointPusher(repo, Path(run), say=say, end_patience_s=2 if plan == "hub_that_dies" else 60)
+pusher = CheckpointPusher(repo, Path(run), say=say, start_patience_s=300,
+                          end_patience_s=2 if plan == "hub_that_dies" else 600)
 endpoint = os.environ["HF_ENDPOINT"]
 
 
@@ -73,7 +74,7 @@ def wait_for_commit(title: str) -> None:
 
 
 def slow_hub() -> bool:
-    """It holds the first checkpoint's commit until training is over."""
+    """It holds the first checkpoint's commit until training is over and waits for what is left."""
     hub = SameHub()
     pusher.start()
     hub.requests()
@@ -84,7 +85,12 @@ def slow_hub() -> bool:
     hand_over(4)
     hand_over(6)
     said.append(f"commits while it holds: {len(HfApi().list_repo_commits(repo))}")
-    hub.faults()
+
+    def let_go() -> None:
+        wait_until_said(2)
+        hub.faults()
+
+    threading.Thread(target=let_go, daemon=True).start()
     return pusher.on_finish(Path(run) / "model")
 
 
