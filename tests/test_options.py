@@ -55,9 +55,9 @@ def test_a_core_is_surer_than_85_percent():
     assert (PostProcessing().core_probability, PostProcessing().split_touching) == (0.85, True)
 
 
-@pytest.mark.parametrize(("mpp", "pixels"), [(0.5, 800), (0.62, 520), (None, 0)])
-def test_a_disc_of_200_square_micrometres_is_the_smallest_gland_hole_and_core(mpp, pixels):
-    assert PostProcessing().areas_px(mpp) == (pixels, pixels, pixels)
+@pytest.mark.parametrize(("mpp", "gland", "detail"), [(0.5, 1200, 800), (0.62, 780, 520), (None, 0, 0)])
+def test_the_smallest_gland_has_300_square_micrometres_and_the_smallest_hole_and_core_200(mpp, gland, detail):
+    assert PostProcessing().areas_px(mpp) == (gland, detail, detail)
 
 
 def test_areas_come_in_either_unit_and_pixels_take_precedence():

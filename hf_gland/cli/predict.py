@@ -28,7 +28,15 @@ from tqdm import tqdm
 import hf_gland
 from hf_gland.cli.outcome import Outcome, recorded
 from hf_gland.export.formats import DEFAULT_FORMATS, FORMATS, output_paths, write_outputs
-from hf_gland.options import PICTURE_TILE_PX, SLIDE_TILE_PX, SMALLEST_GLAND_UM2, ExportOptions, PostProcessing, Tiling
+from hf_gland.options import (
+    PICTURE_TILE_PX,
+    SLIDE_TILE_PX,
+    SMALLEST_DETAIL_UM2,
+    SMALLEST_GLAND_UM2,
+    ExportOptions,
+    PostProcessing,
+    Tiling,
+)
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, so that --help comes without torch
     from hf_gland.inference.requests import Request
@@ -75,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     cleaning.add_argument("--min-gland-um2", type=float, metavar="AREA",
                           help=f"smallest gland in µm² [{SMALLEST_GLAND_UM2:g}]; 0 keeps all")
     cleaning.add_argument("--max-hole-um2", type=float, metavar="AREA",
-                          help=f"largest hole to fill in µm² [{SMALLEST_GLAND_UM2:g}]; 0 keeps all")
+                          help=f"largest hole to fill in µm² [{SMALLEST_DETAIL_UM2:g}]; 0 keeps all")
     cleaning.add_argument("--keep-joined", action="store_true",
                           help="one gland per connected region, even where several sure cores lie in it")
     cleaning.add_argument("--simplify-px", type=float, default=0.0, metavar="PX",

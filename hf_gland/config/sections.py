@@ -110,7 +110,7 @@ class Method:
         choices=("fading", "constant", "none"), short="balance")
     dice_weight: float = setting(1.0, "λ, weight of the Dice term", low=0)
     border_px: float = setting(
-        5.0, "width of the rim of an outlined gland, in px at the training pixel size, that the network learns to tell from "
+        4.0, "width of the rim of an outlined gland, in px at the training pixel size, that the network learns to tell from "
         "the gland's core, so that touching glands come out as two (0: no such output)", low=0)
     border_weight: float = setting(1.0, "weight of that term", low=0, only={"border_px": SET})
     pseudo_weight: float = setting(1.0, "weight of the pseudo-label term once ramped up", low=0,
@@ -185,13 +185,13 @@ class Augment:
     """Augmentation."""
 
     crop_px: int = setting(256, "side of a training crop, at the training pixel size", low=32)
-    scale_min: float = setting(0.75, "smallest magnification of a crop", above=0)
-    scale_max: float = setting(1.33, "largest magnification of a crop", above=0)
-    stain_jitter: float = setting(0.15, "H&E jitter in optical density: spread of stain strength (0: off)", low=0)
-    brightness_jitter: float = setting(0.15, "spread of brightness and contrast (0: off)", low=0)
+    scale_min: float = setting(0.6, "smallest magnification of a crop", above=0)
+    scale_max: float = setting(1.6, "largest magnification of a crop", above=0)
+    stain_jitter: float = setting(0.3, "H&E jitter in optical density: spread of stain strength (0: off)", low=0)
+    brightness_jitter: float = setting(0.25, "spread of brightness and contrast (0: off)", low=0)
     cutmix: float = setting(0.5, "share of the crops that get a rectangle of another image pasted in, labels with it (0: "
                             "none)", low=0, high=1)
-    blur_px: float = setting(1.0, "largest blur sigma in px (0: off)", low=0)
+    blur_px: float = setting(2.0, "largest blur sigma in px (0: off)", low=0)
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def _check_outputs(before: PretrainedConfig, outputs: list[str], border: bool, w
         return
     if has_border(before) != border:
         raise ClassNamesError(f"{where}: was trained {'without' if border else 'with'} an output for the border of glands; "
-                              f"train with --border_px {0 if border else 5}")
+                              f"train with --border_px {0 if border else 4}")
 
 
 def _upernet_config(encoder: PretrainedConfig, labels: Mapping[str, Any], changes: Mapping[str, Any]) -> UperNetConfig:

@@ -244,7 +244,8 @@ def test_glands_that_touch_are_told_apart_whatever_the_temperature_unless_told_n
 def test_cores_are_the_same_pixels_at_any_temperature(dark_is_gland):
     rgb = bridged()
     rgb[rgb == 20] = 96  # gland with a probability of 0.92, which a temperature of 2 makes 0.78
-    found = [dark_is_gland(mpp=0.5, temperature=t).predict(rgb, 0.5, EXACT) for t in (1.0, 2.0)]
+    small = PostProcessing(min_gland_area_um2=200)
+    found = [dark_is_gland(mpp=0.5, temperature=t).predict(rgb, 0.5, EXACT, small) for t in (1.0, 2.0)]
     assert found[1].confidence[40, 30] < 0.8
     assert [len(prediction.glands) for prediction in found] == [2, 2]
     assert np.array_equal(found[0].instances, found[1].instances)

@@ -56,9 +56,9 @@ def test_a_model_goes_on_with_its_border_and_is_not_taken_for_one_without(folder
     again = load_student(str(folder), THREE, 0.5, border=True)
     kept = AutoModelForSemanticSegmentation.from_pretrained(folder)
     assert torch.equal(again.decode_head.classifier.bias, kept.decode_head.classifier.bias)
-    with pytest.raises(ClassNamesError, match="--border_px 5"):
+    with pytest.raises(ClassNamesError, match="--border_px 4"):
         load_student(str(folder), THREE, 0.5)
-    with pytest.raises(ClassNamesError, match="--border_px 5"):  # its border would be the fourth class
+    with pytest.raises(ClassNamesError, match="--border_px 4"):  # its border would be the fourth class
         load_student(str(folder), (*THREE, "mucinous"), 0.5)
     other = load_student(str(folder), ("background", "gland"), 0.5, border=True)  # another number of outputs: a new head
     assert output_maps(other(PIXELS).logits, 2)[:, 2].max() < 0.9

@@ -103,8 +103,8 @@ def test_only_the_largest_regions_are_kept_and_the_user_is_told(make_demo):
 
 
 def test_the_first_choice_drops_what_the_segmenter_drops_by_default(make_demo):
-    assert default_choice(analysed(make_demo(), discs(1), mpp=0.5)).min_area == 200
-    assert default_choice(analysed(make_demo(), discs(1))).min_area == 800
+    assert default_choice(analysed(make_demo(), discs(1), mpp=0.5)).min_area == 300
+    assert default_choice(analysed(make_demo(), discs(1))).min_area == 1200
     assert default_choice(analysed(make_demo(mpp=None), discs(1))).min_area == 0
 
 
@@ -112,13 +112,13 @@ def test_without_a_pixel_size_the_first_choice_goes_by_the_one_that_was_assumed(
     demo = make_demo(max_side_px=130)
     demo.model.segmenter.missing_mpp = 1.0  # of training's images; the model itself sees 0.5
     reduced = read_picture(picture_file(discs(2)), demo.limits)
-    assert default_choice(analyse(demo.model, reduced, None, demo.limits)).min_area == 4 * 200
-    assert default_choice(analysed(demo, discs(2))).min_area == 200
+    assert default_choice(analyse(demo.model, reduced, None, demo.limits)).min_area == 4 * 300
+    assert default_choice(analysed(demo, discs(2))).min_area == 300
 
 
 def test_the_bound_on_areas_rounds_as_the_segmenter_does(make_demo):
     demo, pixels = make_demo(), discs(1)
-    pixels[120:140, 100:126] = 10  # 520 px of 0.62 µm are 199.9 µm², and 200 µm² are 520 px
+    pixels[120:146, 100:130] = 10  # 780 px of 0.62 µm are 299.8 µm², and 300 µm² are 780 px
     analysis = analysed(demo, pixels, mpp=0.62)
     assert len(demo.model.segmenter.predict(pixels, 0.62).glands) == 2
     assert len(kept_glands(analysis, default_choice(analysis))) == 2
