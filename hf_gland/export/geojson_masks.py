@@ -152,5 +152,5 @@ def _patch(region: Region, hw: tuple[int, int], where: str, in_all: int) -> tupl
 def _corners(rings: list[np.ndarray], hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Top left and bottom right corner of the pixels inside the image that rings reach, int [2] of (x, y) each."""
     points = np.concatenate(rings or [np.zeros((1, 2))])
-    return tuple(np.clip(edge, 0, hw[::-1]).astype(int)  # type: ignore[return-value]
-                 for edge in (np.floor(points.min(axis=0)), np.ceil(points.max(axis=0))))
+    first, last = np.floor(points.min(axis=0)), np.ceil(points.max(axis=0))
+    return np.clip(first, 0, hw[::-1]).astype(int), np.clip(last, 0, hw[::-1]).astype(int)

@@ -11,11 +11,14 @@ from shapely.geometry import shape
 
 from hf_gland.errors import HfGlandError
 from hf_gland.export.geojson_read import read_text
-from hf_gland.export.polygons import fill_polygon
+from hf_gland.export.polygons import crosses_itself, fill_polygon
 from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.slides import Slide
 from hf_gland.imaging.tissue import tissue_mask
 from hf_gland.inference.slides.plan import SlideGrid
+
+MANY_POINTS = 500  # of an outline; one of fewer is mended where it crosses itself
+MOST_CROSSINGS = 1_000_000  # of an outline with the rows of a grid of some 1,000
 
 
 class Area(Protocol):
@@ -160,9 +163,21 @@ def _geometry(feature: dict[str, Any], where: str) -> shapely.Geometry:
         geometry = shape(feature.get("geometry", feature))
         if not np.isfinite(shapely.get_coordinates(geometry)).all():
             raise ValueError("coordinates that are no numbers")
+        _check_effort(geometry)
         return geometry
     except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise HfGlandError(f"{where}: not a geometry of GeoJSON ({error})") from error
+
+
+def _check_effort(geometry: shapely.Geometry) -> None:
+    """Raises ValueError for outlines of many points that cross themselves or run to and fro: what geometry takes for them
+    grows with the square of their points."""
+    for part in shapely.get_parts(geometry):
+        if part.geom_type == "Polygon" and shapely.get_num_coordinates(part) > MANY_POINTS:
+            place, crossings = crosses_itself([shapely.get_coordinates(ring) for ring in (part.exterior, *part.interiors)])
+            if place or crossings > MOST_CROSSINGS:
+                raise ValueError(f"an outline of {shapely.get_num_coordinates(part)} points that "
+                                 + ("crosses itself" if place else "runs to and fro") + "; draw it again")
 
 
 def _nearest(start: int, stop: int, side_px: int, of_px: int) -> np.ndarray:

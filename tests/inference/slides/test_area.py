@@ -114,3 +114,20 @@ def test_a_missing_file_of_outlines_is_named(tmp_path):
     slide = Slide(PictureLevels(np.zeros((9, 9, 3), np.uint8), 0.5, ""), "a", None, "")
     with pytest.raises(HfGlandError, match=r"none\.geojson: no such file"):
         find_area(slide, SlideGrid(9, 9, 0.5), (0.5, 0.5), tmp_path / "none.geojson", False)
+
+
+@pytest.mark.parametrize(("kind", "why"), [("zigzag", "3001 points that crosses"), ("spikes", "4004 points that runs to")])
+def test_outlines_that_would_take_minutes_are_refused_with_their_number(tmp_path, kind, why):
+    if kind == "zigzag":
+        outline = np.random.default_rng(0).uniform(0, 900, (3_000, 2)).tolist()
+    else:
+        x, side = np.arange(4_000) / 2, np.arange(4_000) % 2
+        outline = [*np.stack([x + 3_000 * side, 3_000.0 * side], axis=1).tolist(), [6_000, 3_010], [-10, 3_010], [-10, -10]]
+    file = write(tmp_path / "roi.geojson", polygon(SQUARE), polygon([*outline, outline[0]]))
+    with pytest.raises(HfGlandError, match=rf"roi\.geojson: feature 2: .*{why}"):
+        read_roi(file, (1_000, 1_000))
+    turns = np.linspace(0, 2 * np.pi, 3_001)
+    disc = 500 + 400 * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    (region,), notes = read_roi(write(tmp_path / "roi.geojson", polygon(disc.tolist())), (1_000, 1_000))
+    assert region.area == pytest.approx(np.pi * 400**2, rel=0.01)
+    assert notes == []
