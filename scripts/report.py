@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hf_gland.evaluation.figures import draw_curves, draw_risk_coverage
 from hf_gland.evaluation.records import ResultError, read_results
-from hf_gland.evaluation.report import results_section, timings_section
+from hf_gland.evaluation.report import results_section, timings_section, trials_section
 
 START, END = "<!-- results -->", "<!-- /results -->"
 
@@ -30,9 +30,9 @@ def main() -> int:
         text = arguments.readme.read_text("utf-8")
         before, rest = text.split(START)
         _, after = rest.split(END)
-        timings = timings_section([json.loads(p.read_text("utf-8")) for p in sorted(arguments.benchmarks.glob("*.json"))])
+        benchmarks = [json.loads(p.read_text("utf-8")) for p in sorted(arguments.benchmarks.glob("*.json"))]
         tables = results_section(records, json.loads(arguments.references.read_text("utf-8")))
-        section = "\n".join(part for part in (tables, timings) if part)
+        section = "\n".join(part for part in (tables, trials_section(benchmarks), timings_section(benchmarks)) if part)
         updated = f"{before}{START}\n{section}{END}{after}"
     except (ResultError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

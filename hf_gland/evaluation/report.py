@@ -147,6 +147,22 @@ def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
                + markdown.table(["stage", "benchmark", "ms"], stages, 2) if stages else "") + "\n")
 
 
+TRIAL = ("variant", "mpp", "crops", "augmentation", "fold")
+MEASURED = ("mIoU", "object_f1", "object_dice", "object_hausdorff")
+
+
+def trials_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: what was tried on held-out patients before a setting was chosen, a table per benchmark file with `trials`;
+    "" without any."""
+    header = ["variant", "µm per pixel", "crops (px)", "augmentation", "fold", *map(keys.heading, MEASURED),
+              "mIoU, restained (%)"]
+    return "\n".join(
+        f"### Choices: {b['benchmark']}\n\n{b['about']} ({b['hardware']})\n\n" + markdown.table(
+            header, [[*(t[k] for k in TRIAL), *(keys.figure(k, t[k]) for k in MEASURED),
+                      keys.figure("mIoU", t["mIoU_restained"])] for t in b["trials"]], len(TRIAL))
+        for b in benchmarks if "trials" in b)
+
+
 def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, Any]]) -> ResultRecord:
     """The record with what tables head their rows by, beyond its own fields."""
     variant = all_variants().get(record.variant)

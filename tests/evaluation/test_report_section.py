@@ -2,7 +2,7 @@ import pytest
 
 from hf_gland.config import all_variants
 from hf_gland.evaluation.records import ResultRecord
-from hf_gland.evaluation.report import results_section, timings_section
+from hf_gland.evaluation.report import results_section, timings_section, trials_section
 from hf_gland.metrics.keys import MEASURED
 
 REFERENCES = [{"name": all_variants()["ours"].paper, "supervision": "glands", "mIoU": 80.1, "mDice": 89.1,
@@ -123,3 +123,12 @@ def test_timings_are_ratios_with_their_range():
                                "stages_ms": {"loss": 1.25, "all else": 3.0}}])
     assert "| loss | a step | 1.2 |\n| all else | a step | 3.0 |" in stages
     assert timings_section([]) == ""
+
+
+def test_trials_are_a_table_per_benchmark_that_has_some():
+    trial = {"variant": "ours", "mpp": 0.83, "crops": "3 × 320²", "augmentation": "doubled", "fold": 2, "mIoU": 77.25,
+             "object_f1": 71.0, "object_dice": 74.96, "object_hausdorff": 140.4, "mIoU_restained": 61.04}
+    text = trials_section([{"ratios": {}}, {"benchmark": "sizes", "about": "How.", "hardware": "a CPU", "trials": [trial]}])
+    assert text.startswith("### Choices: sizes\n\nHow. (a CPU)\n\n| variant |")
+    assert "| ours | 0.83 | 3 × 320² | doubled | 2 | 77.2 | 71.0 | 75.0 | 140.4 | 61.0 |" in text
+    assert trials_section([{"ratios": {}}]) == ""
