@@ -11,11 +11,12 @@ from scipy import ndimage
 from hf_gland.data.sparsify import SparseAnnotation
 from hf_gland.data.windows import Window
 from hf_gland.export.geojson_masks import Region, class_of, paint, without_unclassified
-from hf_gland.export.geojson_read import Annotation, Polygons, read_annotations
+from hf_gland.export.geojson_read import Annotation, GeoJsonError, Polygons, read_annotations
 from hf_gland.export.polygons import stroke_rings
 from hf_gland.imaging.opening import displayable
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX
 
+MOST_STROKE_POINTS = 1_000_000  # of all lines; each takes some 500 bytes
 SKIPPED = -1  # class of what is left out
 # Beside the names of the classes. `suggest` calls what nobody has looked at "Suggested: gland".
 USUAL_CLASSES = {"background": BACKGROUND, "stroma": BACKGROUND, "ignore*": IGNORE_INDEX, "suggested": SKIPPED,
@@ -67,7 +68,12 @@ def read_outlines(path: Path, image_hw: tuple[int, int], reading: Reading) -> Ou
     marked = [a for a in usable if rois & {a.label.casefold(), a.name.casefold()} - {""}]
     others = without_unclassified([a for a in usable if a not in marked], left_out)
     regions = [Region(a.number, BACKGROUND, a.polygons, outlined=False, below=True) for a in marked]
+    stroke_points = 0
     for annotation in others:
+        stroke_points += 0 if annotation.polygons else sum(map(len, annotation.lines))
+        if stroke_points > MOST_STROKE_POINTS:
+            raise GeoJsonError(f"{name}: feature {annotation.number}: up to here lines have {stroke_points:,} points; "
+                               "nobody drew that")
         class_id = class_of(annotation, reading.class_ids, f"{name}: feature {annotation.number}")
         if class_id == SKIPPED:
             left_out[f"objects of class {annotation.label}"] += 1

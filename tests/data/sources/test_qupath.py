@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from hf_gland.cli.main import run_command
+from hf_gland.data import outlines
 from hf_gland.data.build import load_local
 from hf_gland.export.geojson import glands_to_geojson
 from hf_gland.inference.glands import glands_from_probabilities
@@ -218,6 +219,15 @@ def test_hostile_files_are_refused_with_the_features_number(tmp_path, capsys, te
     assert status == 2
     said = capsys.readouterr().err
     assert f"a.geojson: {message}" in said or f"a.geojson: not GeoJSON: {message}" in said or f"({message}" in said, said
+
+
+def test_more_strokes_than_anybody_draws_are_refused_with_the_features_number(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(outlines, "MOST_STROKE_POINTS", 50)
+    line = {"type": "LineString", "coordinates": [[i, 70] for i in range(20)]}
+    drawn = [feature("Gland", ring(10, 10, 30, 20)), *[feature("Stroma", geometry=line)] * 4]
+    assert build(tmp_path, drawn[:3], "--stroke-px", "6")[0] == 0
+    assert build(tmp_path, drawn, "--stroke-px", "6")[0] == 2
+    assert "a.geojson: feature 4: up to here lines have 60 points" in capsys.readouterr().err
 
 
 def test_edges_that_rounding_made_cross_are_passed_over(tmp_path):
