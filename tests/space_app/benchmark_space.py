@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve the web server
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -173,8 +174,7 @@ def visitors(demo: Demo, images: Sequence[Path], mpp: float, clients: int, secon
 
 def crowd(jobs: Sequence[tuple[str, Path, float]], seconds: float) -> list[float]:
     """Seconds that each answer took, asked for from as many threads as `jobs`."""
-    with tempfile.TemporaryDirectory() as place:
-        tempfile.tempdir = place
+    with tempfile.TemporaryDirectory() as place, patch("tempfile.tempdir", place):  # gradio_client leaves folders there
         alone = {path: ask(Client(url, verbose=False, download_files=place), path, mpp) for url, path, mpp in set(jobs)}
         with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
             until = time.monotonic() + seconds
