@@ -58,6 +58,7 @@ def test_each_point_is_a_training_on_more_outlines_and_nothing_is_done_twice(scr
     assert sum(rows["annotated_glands"]) == len(drawn[1]["glands"])
 
     script.ran.clear()
+    monkeypatch.setattr(script, "execute", lambda command, log: script.ran.append((Path(command[1]).stem, command)))
     (tmp_path / "out" / "suggested_0.5_seed5" / "evaluation").rename(tmp_path / "gone")
     assert script.main() == 0
     assert [name for name, _ in script.ran] == ["evaluate"]

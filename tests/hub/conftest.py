@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,17 +144,6 @@ def client(session_hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> I
     host = HubClient(session_hub.environment, tmp_path_factory.mktemp("client"))
     yield host
     host.close()
-
-
-@pytest.fixture
-def offline(session_hub: LocalHub) -> Callable[..., Any]:
-    """Run a client script in a process that must not use the network, with the other client's caches; returns its result."""
-    def run_offline(script: str, *arguments: str) -> Any:
-        environment = os.environ | session_hub.environment | {"HF_HUB_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
-        done = subprocess.run([sys.executable, str(CLIENTS / script), *arguments], env=environment, capture_output=True,
-                              text=True)
-        return Outcome(done.returncode, done.stdout, done.stderr).result
-    return run_offline
 
 
 @pytest.fixture(scope="session")

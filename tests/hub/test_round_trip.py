@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from publications import write_glas_archive, write_glas_dataset
+from scored_images import expected, two_images
 from tiny import one_gland_and_a_strip, tree, write_dataset
 from transformers import AutoModelForSemanticSegmentation
 
 from hf_gland.data.build import load_provenance
+from hf_gland.metrics.standalone import write_standalone
 
 APP = Path(__file__).resolve().parents[2] / "space_app"
 MODEL_FILES = {"README.md", "model.safetensors", "config.json", "preprocessor_config.json", "student/model.safetensors",
@@ -80,7 +82,7 @@ def test_publishing_again_changes_nothing(published, hub, client, commands):
     assert not [request for request in hub.requests() if "/commit/" in request or request.startswith("PUT")]
 
 
-def test_what_is_read_back_is_what_was_published(published, client, offline, run, dotted_dataset):
+def test_what_is_read_back_is_what_was_published(published, client, run, dotted_dataset):
     seen = client.run("read_back.py", "me/glands", "me/tiny", "dots", "me/gland_segmentation", "v1").result
     assert seen["digest"] == seen["streamed_digest"] == load_provenance(dotted_dataset)["data_sha256"]
     assert seen["default_rows"] == {"train": 6, "validation": 2}
@@ -94,8 +96,28 @@ def test_what_is_read_back_is_what_was_published(published, client, offline, run
     assert seen["metric"] == 100
 
     # After that one download the Hub is no longer needed.
-    again = offline("read_back.py", "me/glands", "me/tiny", "dots", "me/gland_segmentation", "v1")
+    again = client.run("read_back.py", "me/glands", "me/tiny", "dots", "me/gland_segmentation", "v1",
+                       environment={"HF_HUB_OFFLINE": "1"}).result
     assert again == {key: value for key, value in seen.items() if key != "streamed_digest"}
+
+
+def test_the_metric_needs_no_installed_package(published, client, tmp_path):
+    """As a folder, and from its repository."""
+    images = two_images()
+    probs, predictions, references, instances = ([a.tolist() for a in column] for column in zip(*images, strict=True))
+    (tmp_path / "inputs.json").write_text(json.dumps({
+        "predictions": predictions, "references": references, "instances": instances, "probabilities": probs,
+        "bootstrap": 20}))
+    folder = write_standalone(tmp_path / "my_metric", "my_metric").parent
+    from_folder, from_repository = client.run("standalone_metric.py", tmp_path / "inputs.json", folder,
+                                              "me/gland_segmentation").result
+    assert from_folder == from_repository
+    full = expected(images, bootstrap=20)
+    assert from_folder.keys() == full.keys()
+    assert from_folder.pop("reliability")["pixels"] == full.pop("reliability")["pixels"]
+    assert from_folder.pop("risk_coverage")["error"] == pytest.approx(full.pop("risk_coverage")["error"])
+    for key, value in full.items():
+        assert from_folder[key] == pytest.approx(value), key  # as lists, probabilities become float64
 
 
 def test_changed_content_is_one_more_commit_without_what_is_gone(published, hub, client, commands, dotted_dataset):

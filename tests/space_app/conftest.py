@@ -1,3 +1,5 @@
+import multiprocessing.util
+
 import pytest
 from browser_tools import browser
 from PIL import Image
@@ -6,8 +8,20 @@ from space_tools import Server, dark_demo
 
 @pytest.fixture(scope="session", autouse=True)
 def _place_of_temporary_files(tmp_path_factory):
-    """Settled before a server moves Python's temporary folder into its own, which goes when the server ends."""
+    """Settled before a server moves Python's temporary folder into its own, which is swept, and goes when the server ends.
+
+    The processes of tests that come later are started by way of multiprocessing's.
+    """
     tmp_path_factory.getbasetemp()
+    multiprocessing.util.get_temp_dir()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patience_with_a_busy_machine():
+    """gradio takes a page that does not answer within three seconds of its launch for one that cannot be reached."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gradio.networking.url_ok", lambda url: True)
+        yield
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ class Server:
     def __init__(self, **options):
         from gland_space.page import build_page, launch_options
 
-        self.temporary = TemporaryFolder(600)
+        self.temporary = TemporaryFolder(24 * 3600)
         self.demo = dark_demo(self.temporary.path, **options)
         self.network = self.demo.model.segmenter.model
         self.page = build_page(self.demo)

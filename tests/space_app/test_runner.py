@@ -16,7 +16,7 @@ def test_progress_and_then_the_result_come_in_order(runner):
 
     def work(job):
         job.report(0.5)
-        assert gate.wait(10)
+        assert gate.wait(300)
         return "result"
 
     steps = runner.follow(work)
@@ -45,7 +45,7 @@ def test_closing_the_iterator_stops_the_work_and_frees_the_thread(runner):
 
     def work(job):
         started.set()
-        gate.wait(10)
+        gate.wait(300)
         try:
             job.report(1.0)
         finally:
@@ -53,10 +53,10 @@ def test_closing_the_iterator_stops_the_work_and_frees_the_thread(runner):
 
     steps = runner.follow(work)
     next(steps)
-    assert started.wait(10)
+    assert started.wait(300)
     steps.close()
     gate.set()
-    assert ended.wait(10)
+    assert ended.wait(300)
     assert list(runner.follow(lambda job: "next"))[-1] == Finished("next")
 
 
@@ -72,14 +72,14 @@ def test_the_result_of_a_run_stopped_in_its_last_moment_is_not_given(runner):
 
 def test_a_job_stopped_while_it_waits_never_begins(runner):
     gate = threading.Event()
-    runner.start(lambda job: gate.wait(10), Job())
+    runner.start(lambda job: gate.wait(300), Job())
     waiting = Job()
     ran = []
     future = runner.start(lambda job: ran.append(1), waiting)
     waiting.stop()
     gate.set()
     with pytest.raises(Cancelled):
-        future.result(10)
+        future.result(300)
     assert ran == []
 
 
@@ -103,7 +103,7 @@ def test_one_run_at_a_time(runner):
             running.pop()
 
     for future in [runner.start(work, Job()) for _ in range(5)]:
-        future.result(10)
+        future.result(300)
     assert max(most) == 1
 
 
