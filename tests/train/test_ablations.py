@@ -81,12 +81,12 @@ class TestAblations:
         assert not same_weights(*(weights(run) for run in runs))
 
     def test_a_balance_that_stays_is_another_training_than_one_that_fades(self, tiny_dataset, tmp_path):
-        runs = [run_training(tmp_path / balance, tiny_settings(tiny_dataset, balance=balance))
+        runs = [run_training(tmp_path / balance, tiny_settings(tiny_dataset, steps=6, balance=balance))
                 for balance in ("fading", "constant")]
         assert not same_weights(*(weights(run) for run in runs))
 
     def test_without_ema_the_teacher_is_the_student(self, tiny_dataset, tmp_path):
-        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, ema=False))
+        run = watched_run(tmp_path / "run", tiny_settings(tiny_dataset, steps=6, ema=False))
         assert same_weights(weights(run.run), weights(run.run, "student"))
         assert set(run.decays) == {0}
         assert run.records[-1]["coverage"] > 0
@@ -103,11 +103,11 @@ class TestAblations:
         assert run.refreshes == [3, 6, 9]
 
     def test_sparse_only_is_an_endless_warmup(self, tiny_dataset, tmp_path):
-        run = watched_run(tmp_path / "bound", tiny_settings(tiny_dataset, mode="sparse-only"))
+        run = watched_run(tmp_path / "bound", tiny_settings(tiny_dataset, steps=6, mode="sparse-only"))
         assert run.refreshes == []
         assert {r["coverage"] for r in run.records} == {0}
         assert not (checkpoint_paths(run.run)[-1] / "bank.u8").exists()
-        warm = run_training(tmp_path / "warm", tiny_settings(tiny_dataset, warmup_fraction=1.0))
+        warm = run_training(tmp_path / "warm", tiny_settings(tiny_dataset, steps=6, warmup_fraction=1.0))
         assert same_weights(weights(run.run, "student"), weights(warm, "student"))
 
     def test_pseudo_labels_come_from_the_bank_at_the_place_of_the_crop(self, tiny_dataset, tmp_path, monkeypatch):

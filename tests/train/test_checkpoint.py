@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import NETWORK, tree
+from tiny import TWO_LEVELS, tree
 
 from hf_gland.config import make_config
 from hf_gland.model.backbones import load_student
@@ -31,7 +31,7 @@ HISTOGRAMS = [[3] * 256, [5] * 256]
 def make_state(seed=0, steps=0, bank=None):
     """A student, its teacher and its optimiser after a few steps on noise."""
     torch.manual_seed(seed)
-    student = load_student("random:segformer", ("background", "gland"), None, NETWORK)
+    student = load_student("random:segformer", ("background", "gland"), None, TWO_LEVELS)
     teacher = make_teacher(student)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3)
     for _ in range(steps):
@@ -349,7 +349,7 @@ class TestKilledWhileSaving:
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     path = save(tmp_path, make_state(steps=1))
     other = make_state()
-    other.student = load_student("random:segformer", ("background", "gland"), None, NETWORK | {"decoder_hidden_size": 24})
+    other.student = load_student("random:segformer", ("background", "gland"), None, TWO_LEVELS | {"decoder_hidden_size": 24})
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_checkpoint(path, other, make_config({}))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import NETWORK, tiny_settings, write_dataset
+from tiny import TWO_LEVELS, tiny_settings, write_dataset
 from training import run_training
 
 from hf_gland.flat_arrays import FlatArrays
@@ -26,7 +26,7 @@ def few_strokes(mask, instances):
 @pytest.fixture(scope="module")
 def gland_everywhere(tmp_path_factory):
     """A model that calls every pixel a gland, with a probability of 0.88."""
-    model = load_student("random:segformer", ("background", "gland"), None, NETWORK)
+    model = load_student("random:segformer", ("background", "gland"), None, TWO_LEVELS)
     with torch.no_grad():
         model.decode_head.classifier.weight.zero_()
         model.decode_head.classifier.bias.copy_(torch.tensor([0.0, 2.0]))
