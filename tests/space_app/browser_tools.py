@@ -52,6 +52,14 @@ def text_becomes(page, selector, part):
     page.wait_for_function("([s, t]) => document.querySelector(s)?.textContent.includes(t)", arg=[selector, part])
 
 
+def text_goes(page, selector, part):
+    page.wait_for_function("([s, t]) => !document.querySelector(s).textContent.includes(t)", arg=[selector, part])
+
+
+def count_becomes(page, selector, count):
+    page.wait_for_function("([s, n]) => document.querySelectorAll(s).length === n", arg=[selector, count])
+
+
 def segment(page, path, mpp="0.5"):
     upload(page, path)
     text_becomes(page, "#segment-stage .gl-name", path.name.replace(" ", "_"))

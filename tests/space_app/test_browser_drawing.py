@@ -236,18 +236,22 @@ def test_suggestions_keep_away_from_what_is_drawn_and_a_predicted_gland_is_taken
         annotate(page, picture_file(pixels, "biopsy.png"))
         assert page.locator("#annotate-stage .gl-layers").is_hidden()
         assert page.locator("#annotate-stage [value=take]").is_hidden()
-        asked = []
-        page.on("response", lambda answer: asked.append(answer.json()) if "component_server" in answer.url
-                and "suggest" in (answer.request.post_data or "") else None)
-        page.click("#annotate-start")
+
+        def suggested_after(action, *arguments):
+            """The places that the server names in answer to what is done."""
+            with page.expect_response(lambda answer: "component_server" in answer.url
+                                      and "suggest" in (answer.request.post_data or "")) as answered:
+                action(*arguments)
+            return answered.value.json()
+
+        asked = [suggested_after(page.click, "#annotate-start")]
         page.wait_for_selector("#annotate-stage .gl-layers", state="visible")
         page.click("#annotate-stage label:has([value=take])")
-        page.mouse.click(*on_screen(page, 26, 50, "annotate"))
+        asked.append(suggested_after(page.mouse.click, *on_screen(page, 26, 50, "annotate")))
         text_becomes(page, "#annotate-budget", "1 gland outlined")
         page.keyboard.press("o")
-        stroke(page, [(55, 115), (105, 115), (105, 165), (55, 165)])
+        asked.append(suggested_after(stroke, page, [(55, 115), (105, 115), (105, 165), (55, 165)]))
         text_becomes(page, "#annotate-budget", "2 glands outlined")
-        page.wait_for_function("() => true")
         mask = np.asarray(Image.open(saved(page, "#annotate-save-mask", tmp_path)))
         y, x = np.mgrid[:200, :260]
         assert np.array_equal(mask[:100] == 1, ((x - 26) ** 2 + (y - 50) ** 2 <= 400)[:100])
