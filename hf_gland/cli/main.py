@@ -23,6 +23,7 @@ COMMANDS = {
     "train": ("train", "a model from sparse labels"),
     "predict": ("predict", "glands of pictures: outlines for QuPath, tables, overlays"),
     "suggest": ("suggest", "where the next outline helps most, for QuPath"),
+    "export": ("export", "a model as ONNX, for faster CPU back-ends"),
     "evaluate": ("evaluate", "figures of a model on a dataset"),
     "calibrate": ("calibrate", "a model's confidence fitted to held-out patients"),
     "cam": ("cam", "masks from class activation maps, the image-level baseline"),

@@ -77,6 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
     tiling.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
     tiling.add_argument("--precision", default="auto",
                         help="float32, bfloat16, float16 (CUDA only), or auto: bfloat16 where the hardware has it [auto]")
+    tiling.add_argument("--backend", choices=("auto", "torch", "onnx", "openvino"), default="auto",
+                        help="what computes on a CPU: the fastest of those that `export` timed, or torch [auto]")
+    tiling.add_argument("--exported", type=Path, metavar="FOLDER", help="what `export` wrote [MODEL/onnx]")
     cleaning = parser.add_argument_group("clean-up")
     cleaning.add_argument("--threshold", type=float, help="probability of gland from which a pixel is gland (default: "
                           "the likeliest class)")
@@ -124,6 +127,9 @@ def run(arguments: argparse.Namespace) -> int:
             there = {request.path for request in requests if is_there(request, arguments)}
         segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, shares.device(arguments.device),
                                                    "student" if arguments.student else None)
+        if (words := segmenter.use_backend(arguments.backend, arguments.exported or Path(arguments.model) / "onnx",
+                                           arguments.precision)) and shares.first:
+            print(words, file=sys.stderr)
         settings = settings_of(segmenter, arguments.mpp, tiling, post, options)
         outcome = Outcome()
         if pictures and shares.first:
@@ -187,7 +193,7 @@ def settings_of(segmenter: "GlandSegmenter", mpp: float | None, tiling: Tiling, 
 
     return {"weights_sha256": segmenter.weights_sha256(), "temperature": segmenter.temperature,
             "model_mpp": segmenter.mpp, "missing_mpp": segmenter.missing_mpp, "classes": segmenter.class_names,
-            "hf_gland": hf_gland.__version__,
+            "hf_gland": hf_gland.__version__, **({} if segmenter.backend == "torch" else {"backend": segmenter.backend}),
             "mpp": mpp, "precision": precision_name(resolve_precision(segmenter.device, tiling.precision)),
             "tiling": tiling, "post_processing": post, "export": options}
 

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hf_gland.cli.outcome import Outcome, recorded
+from hf_gland.export.formats import FORMATS
 from hf_gland.imaging.opening import displayable
 from hf_gland.inference.requests import Request
 from hf_gland.inference.segmenter import GlandSegmenter
@@ -77,6 +78,8 @@ def predict_slides(segmenter: GlandSegmenter, requests: list[Request], settings:
     """Predict this process's share of what is not finished, the largest files first, and write the table of all slides."""
     todo = None
     if shares.first:
+        if none := [name for name in settings.formats if FORMATS[name].slide is None]:
+            print(f"note: {', '.join(none)}: not written of slides, only of pictures", file=sys.stderr)
         kept = {request for request in requests if arguments.skip_existing and is_finished(request, settings)}
         todo = sorted((request for request in requests if request not in kept), key=_size, reverse=True)
         if not arguments.overwrite:

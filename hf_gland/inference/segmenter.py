@@ -23,6 +23,7 @@ from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.pictures import ImageSource, Picture, read_picture, read_rgb
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.imaging.resample import resample_image
+from hf_gland.inference.exported import NETWORK, ExportedNetwork, choose_backend
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
 from hf_gland.inference.memory import out_of_memory
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
@@ -73,6 +74,7 @@ class GlandSegmenter:
                  device: Device = None, appearance: Appearance | None = None):
         self.device = torch.device(device) if device is not None else _default_device()
         self.model = model.to(self.device).eval()
+        self.backend, self._run = "torch", self.model  # what computes, see use_backend
         self.preprocessing = preprocessing
         self.id2label = dict(id2label)
         self.mpp = mpp
@@ -101,6 +103,20 @@ class GlandSegmenter:
         return cls(model, preprocessing, dict(enumerate(facts.class_names)), mpp=facts.mpp, missing_mpp=facts.missing_mpp,
                    temperature=facts.temperature, device=device,
                    appearance=appearance_of(getattr(config, APPEARANCE_KEY, None)))
+
+    def use_backend(self, wanted: str, folder: Path, precision: str = "auto") -> str | None:
+        """Compute with another library (see `inference.exported`), of the network exported to `folder`; returns what to say.
+
+        Only on a CPU in float32: "auto" stays with torch elsewhere, and HfGlandError is raised for another.
+        """
+        if self.device.type != "cpu" or resolve_precision(self.device, precision) != torch.float32:
+            if wanted not in ("auto", "torch"):
+                raise HfGlandError(f"{wanted} computes in float32 on a CPU only; give --device cpu --precision float32")
+            return None
+        self.backend, words = choose_backend(wanted, folder, self.weights_sha256())
+        if self.backend != "torch":
+            self._run = ExportedNetwork(folder / NETWORK, self.backend, getattr(self.model, "config", None))
+        return words
 
     @property
     def class_names(self) -> list[str]:
@@ -267,7 +283,7 @@ class GlandSegmenter:
     def _forward(self, autocast: AbstractContextManager) -> Forward:
         def forward(tiles: Tensor) -> Tensor:
             with torch.no_grad(), autocast:
-                return output_maps(full_size_logits(self.model, self.preprocessing(tiles)), len(self.id2label))
+                return output_maps(full_size_logits(self._run, self.preprocessing(tiles)), len(self.id2label))
         return forward
 
     def _scale_mpp(self, mpp: float | None, name: str) -> float | None:

@@ -231,4 +231,9 @@ def test_two_runs_in_one_folder_do_not_work_at_the_same_time(predict, slides, tm
         status, _, stderr = predict(slides, "--out", out)
         other.communicate(b"\n")
     assert (status, "is writing there" in stderr) == (2, True)
-    assert predict(slides / "a.svs", "--out", out, "--formats", "csv")[0] == 0
+    out.mkdir(exist_ok=True)
+    (out / ".slides.csv.part").write_text("half a ta")  # of a run killed as it wrote
+    status, _, stderr = predict(slides / "a.svs", "--out", out, "--formats", "csv", "instances", "heatmap")
+    assert status == 0
+    assert "note: instances, heatmap: not written of slides" in stderr
+    assert not (out / ".slides.csv.part").exists()

@@ -14,7 +14,7 @@ from hf_gland.environment import hardware, versions
 from hf_gland.errors import HfGlandError
 from hf_gland.export.formats import slide_paths
 from hf_gland.export.results_folder import file_sha256, other_settings
-from hf_gland.files import write_atomically
+from hf_gland.files import atomic_file, write_atomically
 from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.slides import open_slide, slide_mpp
 from hf_gland.inference.glands import GlandRules
@@ -160,7 +160,9 @@ def write_summary(path: Path, requests: Iterable[Request]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode("utf-8")))
+    # One name for all runs, of which only one writes at a time: what a killed one left is written over.
+    with atomic_file(path, f".{path.name}.part") as file:
+        file.write(text.getvalue().encode("utf-8"))
 
 
 def summary_row(record: Mapping[str, Any]) -> dict[str, Any]:
