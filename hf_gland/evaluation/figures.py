@@ -27,7 +27,8 @@ def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
         method = record.variant.removesuffix(HELD_OUT)
         if method in _shown_in("self_training") and "curve" in record.extra and record.on_usual_images:
             watched = ", patients held out" if record.variant.endswith(HELD_OUT) else ""
-            runs.setdefault((f"{record.recipe}, stroma by {record.background}{watched}", method), record)
+            size = f" at {record.mpp:g} µm per pixel" if record.mpp else ""
+            runs.setdefault((f"{record.recipe}{size},\nstroma by {record.background}{watched}", method), record)
     methods = _shown_in("self_training")
     complete = {t for t, _ in runs if {(t, method) for method in methods} <= set(runs)}
     titles = sorted(complete, key=lambda t: ("held out" in t, t))
@@ -69,18 +70,20 @@ def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
 
 
 def draw_risk_coverage(records: Iterable[ResultRecord], path: Path) -> bool:
-    """Share of wrong pixels among the most confident ones, one line per method; False if no record has the curve."""
-    lines: dict[str, list[list[float]]] = {}
+    """Share of wrong pixels among the most confident ones, one line per method, all of one pixel size: that at which most
+    methods were measured, the finest of several. False if no record has the curve."""
+    found_at: dict[float, dict[str, list[list[float]]]] = {}
     shares: list[float] = []
     for record in records:
         found = record.metrics.get("risk_coverage")
         if (record.variant in _shown_in("risk_coverage") and found and record.on_usual_images
                 and record.recipe == "bench" and record.background in ("rim+scribble", "all")
                 and record.budget in (0.2, 1.0) and record.style in ("glands", "full")):
-            lines.setdefault(record.variant, []).append(found["error"])
+            found_at.setdefault(record.mpp or 0.0, {}).setdefault(record.variant, []).append(found["error"])
             shares = found["coverage"]
-    if not lines:
+    if not found_at:
         return False
+    lines = found_at[max(found_at, key=lambda mpp: (len(found_at[mpp]), -mpp))]
     figure = Figure(figsize=(5, 3.5), dpi=130, layout="constrained")
     axes = figure.subplots()
     for (variant, curves), colour in zip(sorted(lines.items()), (GREEN, BLUE, VERMILION, PURPLE), strict=False):
