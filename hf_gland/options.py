@@ -18,6 +18,7 @@ SLIDE_TILE_PX = 512
 SMALLEST_GLAND_UM2 = 300.0
 # A disc 16 µm across. Smaller holes are filled; smaller sure cores are no second gland.
 SMALLEST_DETAIL_UM2 = 200.0
+BACKENDS = ("auto", "torch", "onnx", "openvino")  # what computes on a CPU, see `inference.exported`
 LOW_CONFIDENCE = 0.75  # a pixel below is of low confidence; a gland by its mean, unless the user says another bound
 # Chosen, as is touching.CORE_SHARE, on held-out patients of GlaS train, with four models, and again with two that tell the
 # border of glands.

@@ -29,6 +29,7 @@ import hf_gland
 from hf_gland.cli.outcome import Outcome, recorded
 from hf_gland.export.formats import DEFAULT_FORMATS, FORMATS, output_paths, write_outputs
 from hf_gland.options import (
+    BACKENDS,
     PICTURE_TILE_PX,
     SLIDE_TILE_PX,
     SMALLEST_DETAIL_UM2,
@@ -77,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     tiling.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
     tiling.add_argument("--precision", default="auto",
                         help="float32, bfloat16, float16 (CUDA only), or auto: bfloat16 where the hardware has it [auto]")
-    tiling.add_argument("--backend", choices=("auto", "torch", "onnx", "openvino"), default="auto",
+    tiling.add_argument("--backend", choices=BACKENDS, default="auto",
                         help="what computes on a CPU: the fastest of those that `export` timed, or torch [auto]")
     tiling.add_argument("--exported", type=Path, metavar="FOLDER", help="what `export` wrote [MODEL/onnx]")
     cleaning = parser.add_argument_group("clean-up")

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from hf_gland.cli.main import own_command
 from hf_gland.config import Parser, add_settings, config_from_arguments, recipe_name, recipe_names
-from hf_gland.config.files import SAVED_CONFIG
 from hf_gland.metrics.keys import PIXEL
 
 if TYPE_CHECKING:  # --help answers without torch
@@ -134,9 +133,11 @@ def ending(config: TrainConfig, run: Path, notes: dict[str, Any]) -> list[str]:
             lines.append(f"warning: this model is worse than that by {before - after:.1f} points; keep "
                          f"{config.model.backbone}, or go on with more outlines or another --seed")
     if "validation_step" not in notes:
-        trained_here = (Path(config.model.backbone) / SAVED_CONFIG).is_file()
+        from hf_gland.train.setup import is_trained_here
+
         lines.append("validation: none, as no split was held out for it" + (
-            "; nothing says whether this model is better than the one that it went on from" if trained_here else ""))
+            "; nothing says whether this model is better than the one that it went on from"
+            if is_trained_here(config.model.backbone) else ""))
     if (run / "panels").is_dir():
         lines.append(f"pictures of crops, labels, what was learned from them and predictions: {run / 'panels'}")
     if config.run.tracker == "tensorboard":

@@ -22,7 +22,6 @@ from hf_gland.model.backbones import side_multiple_px
 from hf_gland.options import SLIDE_TILE_PX
 
 PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}  # of each back-end
-BACKENDS = ("auto", *PACKAGES)
 NETWORK, RECORD = "network.onnx", "network.json"
 TOLERANCE = 1e-3  # by which logits may differ from torch's
 MISSING = "pip install 'hf_gland[onnx]'"
@@ -79,18 +78,19 @@ def export_network(model: nn.Module, weights_sha256: str, folder: Path) -> dict[
     return record
 
 
-def choose_backend(wanted: str, folder: Path, weights_sha256: str) -> tuple[str, str | None]:
-    """Which of BACKENDS a CPU is to take in float32, and what to say about it (None: nothing).
+def choose_backend(wanted: str, folder: Path, weights_sha256: Callable[[], str]) -> tuple[str, str | None]:
+    """Which of options.BACKENDS a CPU is to take in float32, and what to say about it (None: nothing).
 
     "auto" takes the fastest by the times that the export measured on this very processor, if the exported network is of
-    these weights; else torch. Raises HfGlandError for a back-end that was asked for and cannot be used.
+    these weights; else torch. `weights_sha256` is called only where there is a record. Raises HfGlandError for a back-end
+    that was asked for and cannot be used.
     """
     if wanted == "torch":
         return wanted, None
     problem = None
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
-        if record["weights_sha256"] != weights_sha256:
+        if record["weights_sha256"] != weights_sha256():
             problem = f"{folder}: exported from other weights than the model's; export it again"
         elif record["network_sha256"] != file_sha256(folder / NETWORK):
             problem = f"{folder / NETWORK}: not the file that was exported; export it again"

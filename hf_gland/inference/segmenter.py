@@ -113,7 +113,7 @@ class GlandSegmenter:
             if wanted not in ("auto", "torch"):
                 raise HfGlandError(f"{wanted} computes in float32 on a CPU only; give --device cpu --precision float32")
             return None
-        self.backend, words = choose_backend(wanted, folder, self.weights_sha256())
+        self.backend, words = choose_backend(wanted, folder, self.weights_sha256)
         if self.backend != "torch":
             self._run = ExportedNetwork(folder / NETWORK, self.backend, getattr(self.model, "config", None))
         return words
