@@ -5,11 +5,13 @@
 
 The annotator knows the dense truth of the train split and spends each budget, a share of all its glands, in three ways:
 `random` glands; `one-per-image`, random too, but each image gets one before any gets a second; `suggested`, the first budget
-as one-per-image, each further one where the model of the budget before is expected to change most (as hf-gland suggest).
-A place that turns out to be no gland is labelled as stroma and costs as much. Every point is a training of its own by the
-recipe, from the encoder. What is done is not done again, so an interrupted grid goes on where it stopped.
+is that of one-per-image, each further one where the model of the budget before is expected to change most (as hf-gland
+suggest). A place that turns out to be no gland is labelled as stroma and costs as much. Every point is a training of its own
+by the recipe, from the encoder; --train-options shortens it. What is done is not done again, so an interrupted grid goes on
+where it stopped.
 
---record is written after every point: budgets, mIoU by choice and seed (null: still to come), the area under each curve.
+--record is written after every point: budgets, mIoU and object F1 by choice and seed (null: still to come), and the area
+under each curve of mIoU.
 """
 
 import argparse
@@ -34,6 +36,8 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="JSON of the curves, its plot beside it [OUT/suggestions.json]")
     parser.add_argument("--config", default="bench", help="recipe or settings file of every training [bench]")
     parser.add_argument("--backbone", help="Hub id or folder [the recipe's]")
+    parser.add_argument("--train-options", type=shlex.split, default=[], metavar="'--NAME VALUE …'",
+                        help="settings that every training overrules, in one word: '--steps 200 --mpp 1.24'")
     parser.add_argument("--budgets", nargs="+", type=float, default=[0.02, 0.05, 0.1, 0.2],
                         help="rising shares of all glands")
     parser.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES))
@@ -67,7 +71,7 @@ def run_choice(arguments: argparse.Namespace, choice: str, seed: int) -> None:
     before: Path | None = None
     drawn = Drawn()
     for number, marks in enumerate(budget_marks(arguments.budgets, len(glands)), start=1):
-        cell = cell_folder(arguments, choice, seed, arguments.budgets[number - 1])
+        cell = cell_folder(arguments, choice, seed, number)
         picks = cell / "picks.json"
         if picks.exists():
             found = json.loads(picks.read_text("utf-8"))
@@ -128,14 +132,16 @@ def train_and_measure(arguments: argparse.Namespace, drawn: Any, rows: Any, cell
     if not (run / "model").exists():
         execute([sys.executable, str(SCRIPTS / "train.py"), "--config", arguments.config, "--dataset", str(data), "--out",
                  str(run), "--seed", str(seed), "--validation_split", "", *(["--backbone", backbone] if backbone else []),
-                 *(["--resume"] if any(run.glob("checkpoints/step-*")) else [])], log)
+                 *arguments.train_options, *(["--resume"] if any(run.glob("checkpoints/step-*")) else [])], log)
     if not (cell / "evaluation").exists():
         execute([sys.executable, str(SCRIPTS / "evaluate.py"), str(run / "model"), str(arguments.dataset), "--split",
                  arguments.split, "--out", str(cell / "evaluation"), "--variant", cell.name], log)
 
 
-def cell_folder(arguments: argparse.Namespace, choice: str, seed: int, budget: float) -> Path:
-    return arguments.out / f"{choice}_{budget:g}_seed{seed}"
+def cell_folder(arguments: argparse.Namespace, choice: str, seed: int, number: int) -> Path:
+    """Of budget 1, 2, …; the first one of `suggested` is that of `one-per-image`, there being no model to ask yet."""
+    shared = choice == "suggested" and number == 1
+    return Path(arguments.out / f"{CHOICES[1] if shared else choice}_{arguments.budgets[number - 1]:g}_seed{seed}")
 
 
 def execute(command: list[str], log: Path) -> None:
@@ -152,16 +158,22 @@ def write_record(arguments: argparse.Namespace) -> Path:
     from hf_gland.evaluation.figures import draw_budget_curves
     from hf_gland.files import write_atomically
 
-    def score(choice: str, seed: int, budget: float) -> float | None:
-        found = sorted((cell_folder(arguments, choice, seed, budget) / "evaluation").glob("*_seed*.json"))
-        return round(json.loads(found[0].read_text("utf-8"))["metrics"]["mIoU"], 3) if found else None
+    def score(name: str, choice: str, seed: int, number: int) -> float | None:
+        found = sorted((cell_folder(arguments, choice, seed, number) / "evaluation").glob("*_seed*.json"))
+        return round(json.loads(found[0].read_text("utf-8"))["metrics"][name], 3) if found else None
 
-    rows = {choice: [[score(choice, seed, budget) for budget in arguments.budgets] for seed in arguments.seeds]
-            for choice in arguments.choices}
+    def scores(name: str) -> dict[str, list[list[float | None]]]:
+        numbers = range(1, len(arguments.budgets) + 1)
+        return {choice: [[score(name, choice, seed, number) for number in numbers] for seed in arguments.seeds]
+                for choice in arguments.choices}
+
+    rows = scores("mIoU")
     whole = {choice: seeds for choice, seeds in rows.items() if all(None not in row for row in seeds)}
     record = {"benchmark": "which glands to outline next", "budgets": arguments.budgets, "mIoU": rows,
+              "object_f1": scores("object_f1"),
               "area_under_the_curve": spread_of(whole, arguments.budgets), "seeds": arguments.seeds,  # type: ignore[arg-type]
-              "recipe": Path(arguments.config).stem, "split": arguments.split, "hardware": hardware("cpu"),
+              "recipe": Path(arguments.config).stem, "train_options": shlex.join(arguments.train_options),
+              "split": arguments.split, "hardware": hardware("cpu"),
               "command": shlex.join(["python", *sys.argv]), "commit": git_commit()}
     path: Path = arguments.record or arguments.out / "suggestions.json"
     write_atomically(path, lambda file: file.write(json.dumps(record, indent=2).encode() + b"\n"))

@@ -41,17 +41,19 @@ def test_each_point_is_a_training_on_more_outlines_and_nothing_is_done_twice(scr
     settings.pop("dataset")
     (tmp_path / "tiny.json").write_text(json.dumps(settings))
     words = ["--dataset", dataset, "--out", tmp_path / "out", "--config", tmp_path / "tiny.json", "--budgets", "0.25", "0.5",
-             "--seeds", "5", "--choices", "suggested"]
+             "--seeds", "5", "--choices", "suggested", "--train-options", "--learning_rate 0.0003"]
     monkeypatch.setattr(sys, "argv", ["scripts/annotation_curve.py", *map(str, words)])
     assert script.main() == 0
     assert [name for name, _ in script.ran] == ["train", "evaluate"] * 2
+    assert all("0.0003" in command for name, command in script.ran if name == "train")
     record = json.loads((tmp_path / "out" / "suggestions.json").read_text())
     assert record["budgets"] == [0.25, 0.5]
     assert {choice: np.shape(rows) for choice, rows in record["mIoU"].items()} == {"suggested": (1, 2)}
     assert set(record["area_under_the_curve"]) == {"suggested"}
     assert (tmp_path / "out" / "suggestions.png").stat().st_size > 5000
-    drawn = [json.loads((tmp_path / "out" / f"suggested_{budget}_seed5" / "picks.json").read_text())
-             for budget in (0.25, 0.5)]
+    assert np.shape(record["object_f1"]["suggested"]) == (1, 2)
+    drawn = [json.loads((tmp_path / "out" / f"{cell}_seed5" / "picks.json").read_text())
+             for cell in ("one-per-image_0.25", "suggested_0.5")]  # no model yet at the first budget
     assert [len(found["glands"]) + len(found["stroma"]) for found in drawn] == [3, 6]  # of 12 glands
     assert drawn[1]["glands"][:3] == drawn[0]["glands"]
     rows = load_local(tmp_path / "out" / "suggested_0.5_seed5" / "dataset")["train"]
