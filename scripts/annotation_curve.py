@@ -27,6 +27,9 @@ import numpy as np
 
 SCRIPTS = Path(os.path.relpath(Path(__file__).parent))
 CHOICES = ("random", "one-per-image", "suggested")
+ABOUT = ("A simulated annotator outlines a rising share of all glands, each with a ring and strokes of stroma: glands at "
+         "random; at random, but one in each image first; or where the model of the budget before is expected to change "
+         "most (the first budget as one-per-image). Every point is a training of its own.")
 
 
 def main() -> int:
@@ -154,27 +157,33 @@ def execute(command: list[str], log: Path) -> None:
 def write_record(arguments: argparse.Namespace) -> Path:
     """What is measured by now, and, of the choices of which all is, the area under the curves; with a plot beside it."""
     from hf_gland.data.annotator import spread_of
-    from hf_gland.environment import git_commit, hardware
     from hf_gland.evaluation.figures import draw_budget_curves
     from hf_gland.files import write_atomically
 
-    def score(name: str, choice: str, seed: int, number: int) -> float | None:
+    def point(choice: str, seed: int, number: int) -> dict[str, Any] | None:
         found = sorted((cell_folder(arguments, choice, seed, number) / "evaluation").glob("*_seed*.json"))
-        return round(json.loads(found[0].read_text("utf-8"))["metrics"][name], 3) if found else None
+        return json.loads(found[0].read_text("utf-8")) if found else None
+
+    numbers = range(1, len(arguments.budgets) + 1)
+    points = {choice: [[point(choice, seed, number) for number in numbers] for seed in arguments.seeds]
+              for choice in arguments.choices}
+    known = [found for rows in points.values() for row in rows for found in row if found]
 
     def scores(name: str) -> dict[str, list[list[float | None]]]:
-        numbers = range(1, len(arguments.budgets) + 1)
-        return {choice: [[score(name, choice, seed, number) for number in numbers] for seed in arguments.seeds]
-                for choice in arguments.choices}
+        return {choice: [[found and round(found["metrics"][name], 3) for found in row] for row in rows]
+                for choice, rows in points.items()}
+
+    def facts(name: str) -> list[Any]:
+        return [json.loads(text) for text in sorted({json.dumps(found[name]) for found in known})]
 
     rows = scores("mIoU")
     whole = {choice: seeds for choice, seeds in rows.items() if all(None not in row for row in seeds)}
-    record = {"benchmark": "which glands to outline next", "budgets": arguments.budgets, "mIoU": rows,
+    record = {"benchmark": "which glands to outline next", "about": ABOUT, "budgets": arguments.budgets, "mIoU": rows,
               "object_f1": scores("object_f1"),
               "area_under_the_curve": spread_of(whole, arguments.budgets), "seeds": arguments.seeds,  # type: ignore[arg-type]
               "recipe": Path(arguments.config).stem, "train_options": shlex.join(arguments.train_options),
-              "split": arguments.split, "hardware": hardware("cpu"),
-              "command": shlex.join(["python", *sys.argv]), "commit": git_commit()}
+              "split": arguments.split, "command": shlex.join(["python", *sys.argv]),
+              **{name: facts(name) for name in ("commit", "hardware", "precision", "versions", "test_data_sha256")}}
     path: Path = arguments.record or arguments.out / "suggestions.json"
     write_atomically(path, lambda file: file.write(json.dumps(record, indent=2).encode() + b"\n"))
     draw_budget_curves(record, path.with_suffix(".png"))

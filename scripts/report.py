@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from hf_gland.evaluation.figures import draw_curves, draw_risk_coverage
+from hf_gland.evaluation.figures import draw_budget_curves, draw_curves, draw_risk_coverage
 from hf_gland.evaluation.records import ResultError, read_results
-from hf_gland.evaluation.report import results_section, timings_section, trials_section
+from hf_gland.evaluation.report import annotation_section, results_section, timings_section, trials_section
 
 START, END = "<!-- results -->", "<!-- /results -->"
 
@@ -32,7 +32,8 @@ def main() -> int:
         _, after = rest.split(END)
         benchmarks = [json.loads(p.read_text("utf-8")) for p in sorted(arguments.benchmarks.glob("*.json"))]
         tables = results_section(records, json.loads(arguments.references.read_text("utf-8")))
-        section = "\n".join(part for part in (tables, trials_section(benchmarks), timings_section(benchmarks)) if part)
+        section = "\n".join(filter(None, (
+            tables, trials_section(benchmarks), annotation_section(benchmarks), timings_section(benchmarks))))
         updated = f"{before}{START}\n{section}{END}{after}"
     except (ResultError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -41,6 +42,8 @@ def main() -> int:
         return int(updated != text)
     draw_curves(records, arguments.figures / "self_training.png")
     draw_risk_coverage(records, arguments.figures / "risk_coverage.png")
+    for benchmark in (b for b in benchmarks if "budgets" in b):
+        draw_budget_curves(benchmark, arguments.figures / "suggestions.png")
     arguments.readme.write_text(updated, "utf-8")
     print(f"{arguments.readme}: {len(records)} records")
     return 0

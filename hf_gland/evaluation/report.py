@@ -163,6 +163,30 @@ def trials_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
         for b in benchmarks if "trials" in b)
 
 
+def annotation_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: each way of choosing the next outlines by budget, mean ± standard deviation over seeds, of the benchmark
+    files that have `budgets` (scripts/annotation_curve.py); "" without any."""
+    def cell(scores: Sequence[float | None]) -> str | None:
+        known = [score for score in scores if score is not None]
+        spread = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
+        return f"{statistics.fmean(known):.1f}{spread}" if known else None
+
+    parts = []
+    for b in (b for b in benchmarks if "budgets" in b):
+        areas = {choice: f"{area['mean']:.1f} ± {area['sd']:.1f}" for choice, area in b["area_under_the_curve"].items()}
+        rows = [[choice, keys.heading(name), *map(cell, zip(*seeds, strict=True)),
+                 areas.get(choice) if name == "mIoU" else None]
+                for name in ("mIoU", "object_f1") for choice, seeds in b[name].items()]
+        header = ["glands chosen", "figure", *(f"{100 * budget:g} % outlined" for budget in b["budgets"]), "area"]
+        parts.append(
+            f"### Choices: {b['benchmark']}\n\n{b['about']} ({'; '.join(b['hardware'])}, {', '.join(b['precision'])}; "
+            f"recipe `{b['recipe']}`, `{b['train_options']}`; measured on `{b['split']}`; mean ± standard deviation over "
+            f"{markdown.count(len(b['seeds']), 'seed')}; the area is that under the curve over the logarithm of the budget.)"
+            f"\n\n{markdown.table(header, rows, 2)}\n![mIoU over the share of the glands outlined, by the way they were "
+            "chosen](hub_cards/figures/suggestions.png)\n")
+    return "\n".join(parts)
+
+
 def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, Any]]) -> ResultRecord:
     """The record with what tables head their rows by, beyond its own fields."""
     variant = all_variants().get(record.variant)

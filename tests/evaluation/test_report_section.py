@@ -2,7 +2,7 @@ import pytest
 
 from hf_gland.config import all_variants
 from hf_gland.evaluation.records import ResultRecord
-from hf_gland.evaluation.report import results_section, timings_section, trials_section
+from hf_gland.evaluation.report import annotation_section, results_section, timings_section, trials_section
 from hf_gland.metrics.keys import MEASURED
 
 REFERENCES = [{"name": all_variants()["ours"].paper, "supervision": "glands", "mIoU": 80.1, "mDice": 89.1,
@@ -132,3 +132,19 @@ def test_trials_are_a_table_per_benchmark_that_has_some():
     assert text.startswith("### Choices: sizes\n\nHow. (a CPU)\n\n| variant |")
     assert "| ours | 0.83 | 3 × 320² | doubled | 2 | 77.2 | 71.0 | 75.0 | 140.4 | 61.0 |" in text
     assert trials_section([{"ratios": {}}]) == ""
+
+
+def test_ways_of_choosing_outlines_are_rows_with_their_budgets_beside():
+    record = {"benchmark": "where next", "about": "How.", "budgets": [0.02, 0.1], "seeds": [0, 1], "recipe": "bench",
+              "train_options": "--steps 9", "split": "testA", "hardware": ["a CPU"], "precision": ["float32"],
+              "mIoU": {"random": [[70.0, 80.0], [72.0, None]], "suggested": [[71.0, None], [None, None]]},
+              "object_f1": {"random": [[50.0, 60.0], [52.0, 64.0]], "suggested": [[51.0, None], [None, None]]},
+              "area_under_the_curve": {"random": {"mean": 75.25, "sd": 0.5}}}
+    text = annotation_section([{"ratios": {}}, record])
+    assert text.startswith("### Choices: where next\n\nHow. (a CPU, float32; recipe `bench`, `--steps 9`; measured on "
+                           "`testA`;")
+    assert "| glands chosen | figure | 2 % outlined | 10 % outlined | area |" in text
+    assert "| random | mIoU (%) | 71.0 ± 1.4 | 80.0 | 75.2 ± 0.5 |" in text
+    assert "| suggested | mIoU (%) | 71.0 | | |" in text
+    assert "| random | object F1 (%) | 51.0 ± 1.4 | 62.0 ± 2.8 | |" in text
+    assert annotation_section([{"ratios": {}}]) == ""
