@@ -56,7 +56,7 @@ class PostProcessing:
 
     `gland_threshold`: a pixel is gland where 1 − P(background) reaches it, of the likeliest gland class (None: the
     likeliest class of all, which for two classes is a threshold of 0.5). `split_touching`: divide a region that holds
-    several cores of more than `core_probability` and of at least SMALLEST_DETAIL_UM2 (see `touching`). Glands and holes
+    several cores of more than `core_probability` and of at least SMALLEST_GLAND_UM2 (see `touching`). Glands and holes
     under `min_gland_area_um2` and up to `max_hole_area_um2` are removed and filled (None: SMALLEST_GLAND_UM2 and
     SMALLEST_DETAIL_UM2, or nothing where no pixel size is known); the same in pixels of the picture takes precedence.
     Raises HfGlandError.
@@ -97,7 +97,7 @@ class PostProcessing:
                 raise PixelSizeError(f"{name}: {what}_um2 needs the image's µm per pixel; give mpp, or {what}_px instead")
             return area_in_px(area_um2, mpp)
 
-        return limit("min_gland_area", gland), limit("max_hole_area", detail), detail
+        return limit("min_gland_area", gland), limit("max_hole_area", detail), gland
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def count_becomes(page, selector, count):
     page.wait_for_function("([s, n]) => document.querySelectorAll(s).length === n", arg=[selector, count])
 
 
-def segment(page, path, mpp="0.5"):
+def segment(page, path, mpp="0.8"):
     upload(page, path)
     text_becomes(page, "#segment-stage .gl-name", path.name.replace(" ", "_"))
     page.fill("#segment-mpp :is(input, textarea)", mpp)

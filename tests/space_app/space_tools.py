@@ -40,18 +40,21 @@ class DarkIsGland(nn.Module):
         return type("Output", (), {"logits": torch.cat([-5 * darkness, 5 * darkness], dim=1)})
 
 
-def dark_segmenter(mpp=0.5, gland="gland"):
+def dark_segmenter(mpp=0.8, gland="gland"):
     scaling = Preprocessing(rescale=1 / 255, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     return GlandSegmenter(DarkIsGland(), scaling, {0: "background", 1: gland}, device="cpu", mpp=mpp)
 
 
-def dark_demo(folder, mpp=0.5, **limits):
+def dark_demo(folder, mpp=0.8, **limits):
     model = LoadedModel(dark_segmenter(mpp), ModelSource("test/dark-is-gland"))
     return Demo(model, None, folder, Limits(**limits))
 
 
 def discs(count, height=200, width=260, radius=20, darkness=0.95):
-    """A bright uint8 [H, W, 3] picture with `count` dark discs in a row, well apart; one beyond 5 goes to a second row."""
+    """A bright uint8 [H, W, 3] picture with `count` dark discs in a row, well apart; one beyond 5 goes to a second row.
+
+    One of radius 20 has 804 µm² at the model's 0.8 µm per pixel, well above the smallest gland.
+    """
     image = np.full((height, width), 240.0)
     y, x = np.mgrid[:height, :width]
     for index in range(count):

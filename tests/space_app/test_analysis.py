@@ -19,12 +19,12 @@ def test_the_smallest_area_gives_what_the_segmenter_gives_without_running_it(mak
     demo = make_demo()
     pixels = discs(4)
     pixels[100:108, 100:108] = 10  # a speck of 64 px
-    analysis = analysed(demo, pixels, mpp=0.5)
+    analysis = analysed(demo, pixels, mpp=0.8)
     runs = demo.model.segmenter.model.runs
     for area_px, count in ((0, 5), (64, 5), (65, 4), (5000, 0)):
-        chosen = chosen_prediction(analysis, Choice(min_area=area_px * 0.25))
+        chosen = chosen_prediction(analysis, Choice(min_area=area_px * 0.64))
         assert demo.model.segmenter.model.runs == runs
-        direct = demo.model.segmenter.predict(pixels, 0.5, post=PostProcessing(min_gland_area_px=area_px))
+        direct = demo.model.segmenter.predict(pixels, 0.8, post=PostProcessing(min_gland_area_px=area_px))
         runs = demo.model.segmenter.model.runs
         assert len(chosen.glands) == count
         assert np.array_equal(chosen.class_map, direct.class_map)
@@ -34,19 +34,21 @@ def test_the_smallest_area_gives_what_the_segmenter_gives_without_running_it(mak
 
 def test_glands_that_touch_are_told_apart_as_the_segmenter_does(make_demo):
     demo = make_demo()
-    pixels = discs(2)
-    pixels[46:54, 40:64] = 122  # a strip between them that is gland with a probability of about a half and more
-    analysis = analysed(demo, pixels, mpp=0.5)
-    chosen, direct = chosen_prediction(analysis, default_choice(analysis)), demo.model.segmenter.predict(pixels, 0.5)
-    joined = demo.model.segmenter.predict(pixels, 0.5, post=PostProcessing(split_touching=False))
-    assert (len(joined.glands), len(direct.glands)) == (1, 2)
+    pixels = discs(3)
+    pixels[46:54, 40:116] = 122  # strips between them that are gland with a probability of about a half and more
+    pixels[70:92, 70:90] = 122
+    pixels[74:92, 70:90] = 10  # too small to be a gland of its own: 360 px of 0.8 µm are 230 µm²
+    analysis = analysed(demo, pixels, mpp=0.8)
+    chosen, direct = chosen_prediction(analysis, default_choice(analysis)), demo.model.segmenter.predict(pixels, 0.8)
+    joined = demo.model.segmenter.predict(pixels, 0.8, post=PostProcessing(split_touching=False))
+    assert (len(joined.glands), len(direct.glands)) == (1, 3)
     assert np.array_equal(chosen.instances, direct.instances)
 
 
 def test_a_gland_keeps_its_id_whatever_is_filtered_and_what_is_taken_away_is_numbered_without_gaps(make_demo):
     pixels = discs(3)
     pixels[2:9, 2:9] = 10
-    analysis = analysed(make_demo(), pixels, mpp=0.5)
+    analysis = analysed(make_demo(), pixels, mpp=0.8)
     all_ids = [gland.id for gland in kept_glands(analysis, Choice())]
     large = [gland.id for gland in kept_glands(analysis, Choice(min_area=100))]
     assert all_ids == [1, 2, 3, 4]
@@ -86,38 +88,47 @@ def test_a_pixel_size_that_would_blow_the_picture_up_is_refused_before_any_work(
 
 def test_the_limit_on_work_counts_pixels_at_the_models_own_size(make_demo):
     twice = 400 * 520  # 200×260 px of 1 µm, at the model's 0.5 µm
-    assert len(analysed(make_demo(max_working_px=twice), discs(1), mpp=1.0).prediction.glands) == 1
+    assert len(analysed(make_demo(mpp=0.5, max_working_px=twice), discs(1), mpp=1.0).prediction.glands) == 1
     with pytest.raises(PixelSizeError, match="260×200 px of 1 µm are more than"):
-        analysed(make_demo(max_working_px=twice - 1), discs(1), mpp=1.0)
+        analysed(make_demo(mpp=0.5, max_working_px=twice - 1), discs(1), mpp=1.0)
 
 
 def test_without_a_pixel_size_the_notes_say_what_was_assumed(make_demo):
-    assert "0.5 µm per pixel was assumed" in analysed(make_demo(), discs(1)).notes[0]
+    assert "0.8 µm per pixel was assumed" in analysed(make_demo(), discs(1)).notes[0]
     assert analysed(make_demo(mpp=None), discs(1)).notes[0] == "No pixel size given: sizes are in pixels."
 
 
 def test_only_the_largest_regions_are_kept_and_the_user_is_told(make_demo):
-    analysis = analysed(make_demo(max_glands=3), discs(5), mpp=0.5)
+    analysis = analysed(make_demo(max_glands=3), discs(5), mpp=0.8)
     assert len(analysis.prediction.glands) == 3
     assert analysis.notes == ("Only the 3 largest of 5 glands are kept.",)
 
 
+@pytest.fixture
+def smallest_300(monkeypatch):
+    for module in ("hf_gland.options", "gland_space.analysis"):
+        monkeypatch.setattr(f"{module}.SMALLEST_GLAND_UM2", 300.0)
+
+
+@pytest.mark.usefixtures("smallest_300")
 def test_the_first_choice_drops_what_the_segmenter_drops_by_default(make_demo):
-    assert default_choice(analysed(make_demo(), discs(1), mpp=0.5)).min_area == 300
-    assert default_choice(analysed(make_demo(), discs(1))).min_area == 1200
+    assert default_choice(analysed(make_demo(), discs(1), mpp=0.8)).min_area == 300
+    assert default_choice(analysed(make_demo(mpp=0.5), discs(1))).min_area == 1200
     assert default_choice(analysed(make_demo(mpp=None), discs(1))).min_area == 0
 
 
+@pytest.mark.usefixtures("smallest_300")
 def test_without_a_pixel_size_the_first_choice_goes_by_the_one_that_was_assumed(make_demo, picture_file):
     demo = make_demo(max_side_px=130)
-    demo.model.segmenter.missing_mpp = 1.0  # of training's images; the model itself sees 0.5
+    demo.model.segmenter.missing_mpp = 1.0  # of training's images; the model itself sees 0.8
     reduced = read_picture(picture_file(discs(2)), demo.limits)
     assert default_choice(analyse(demo.model, reduced, None, demo.limits)).min_area == 4 * 300
     assert default_choice(analysed(demo, discs(2))).min_area == 300
 
 
+@pytest.mark.usefixtures("smallest_300")
 def test_the_bound_on_areas_rounds_as_the_segmenter_does(make_demo):
-    demo, pixels = make_demo(), discs(1)
+    demo, pixels = make_demo(mpp=0.5), discs(1)
     pixels[120:146, 100:130] = 10  # 780 px of 0.62 µm are 299.8 µm², and 300 µm² are 780 px
     analysis = analysed(demo, pixels, mpp=0.62)
     assert len(demo.model.segmenter.predict(pixels, 0.62).glands) == 2
@@ -125,7 +136,7 @@ def test_the_bound_on_areas_rounds_as_the_segmenter_does(make_demo):
 
 
 def test_rejected_glands_are_left_out_and_the_review_becomes_labels(make_demo):
-    analysis = analysed(make_demo(), discs(3), mpp=0.5)
+    analysis = analysed(make_demo(), discs(3), mpp=0.8)
     instances = analysis.prediction.instances
     choice = Choice.of({"uncertain_below": 0.8, "min_area": 100, "accepted": [1], "rejected": [2]})
     assert [gland.id for gland in kept_glands(analysis, choice)] == [1, 3]

@@ -47,12 +47,12 @@ def test_as_tools_the_endpoints_have_the_same_names(server):
 
 
 def test_a_picture_gives_its_glands_and_files(client, picture_file):
-    answers = client.predict(handle_file(str(picture_file(discs(3)))), mpp=0.5, api_name="/segment")
+    answers = client.predict(handle_file(str(picture_file(discs(3)))), mpp=0.8, api_name="/segment")
     found = dict(zip(labels_of(client), answers, strict=True))
     summary, table = found["summary"], found["glands"]
-    assert (summary["glands"], summary["mpp"], summary["notes"]) == (3, 0.5, [])
+    assert (summary["glands"], summary["mpp"], summary["notes"]) == (3, 0.8, [])
     assert len(table["data"]) == 3
-    assert dict(zip(table["headers"], table["data"][0], strict=True))["area_um2"] == pytest.approx(np.pi * 100, rel=0.05)
+    assert dict(zip(table["headers"], table["data"][0], strict=True))["area_um2"] == pytest.approx(np.pi * 256, rel=0.05)
     assert np.array_equal(np.asarray(Image.open(found["mask"])), (discs(3)[..., 0] < 128).astype(np.uint8))
     assert Image.open(found["overlay"]).size == (260, 200)
     assert min(Image.open(found["heatmap"]).size) > 200  # a figure with its colour bar
@@ -159,7 +159,7 @@ def test_a_wrong_mask_is_refused_in_words(client, picture_file, mask, words):
 
 def test_the_model_is_described(client):
     facts = client.predict(api_name="/model")
-    assert (facts["name"], facts["mpp"]) == ("test/dark-is-gland", 0.5)
+    assert (facts["name"], facts["mpp"]) == ("test/dark-is-gland", 0.8)
     assert facts["classes"] == {"0": "background", "1": "gland"}
 
 
@@ -171,7 +171,7 @@ def test_each_of_several_clients_gets_its_own_result(server, picture_file):
     def visitor(count):
         own = connect(server.url)
         together.wait(300)
-        return own.predict(handle_file(str(files[count])), mpp=0.5, api_name="/segment")[0]
+        return own.predict(handle_file(str(files[count])), mpp=0.8, api_name="/segment")[0]
 
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         for count, summary in zip(files, pool.map(visitor, files), strict=True):

@@ -75,7 +75,7 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
         upload(page, path)
         text_becomes(page, "#segment-status", "Ready: press Segment")
         assert "does not state its pixel size" in page.inner_text("#segment-status")
-        page.fill("#segment-mpp :is(input, textarea)", "0,5")
+        page.fill("#segment-mpp :is(input, textarea)", "0,8")
         page.click("#segment-start")
         page.wait_for_selector(ROWS)
         assert page.locator(ROWS).count() == 3
@@ -134,7 +134,7 @@ def test_a_row_leads_to_its_gland_and_a_gland_to_its_row(chromium, server, pictu
         assert in_window(page, 100, 1300, size)
         assert in_window(page, 140, 1340, size)
         assert page.inner_text(READOUT).startswith(
-            "Gland 11: gland, 400 µm², mean confidence 99 %, 0 % of its pixels below 75 %")
+            "Gland 11: gland, 1,024 µm², mean confidence 99 %, 0 % of its pixels below 75 %")
         assert not page.locator("#segment-stage .gl-minimap").is_hidden()
         zoomed = float(page.inner_text("#segment-stage .gl-zoom").removesuffix(" %"))
         box = page.locator(STAGE).bounding_box()
@@ -160,7 +160,7 @@ def test_a_row_leads_to_its_gland_and_a_gland_to_its_row(chromium, server, pictu
         page.mouse.move(*on_screen(page, 78, 50))
         text_becomes(page, READOUT, "gland 2")
         assert page.get_attribute(f"{ROWS}:nth-child(2)", "class") == "gl-hovered"
-        assert re.search(r"x 7\d, y \d+ px: gland, confidence 9\d % · gland 2: 31\d µm²", page.inner_text(READOUT))
+        assert re.search(r"x 7\d, y \d+ px: gland, confidence 9\d % · gland 2: 80\d µm²", page.inner_text(READOUT))
         page.mouse.click(*on_screen(page, 78, 50))
         assert page.get_attribute(f"{ROWS}:nth-child(2)", "aria-selected") == "true"
         page.mouse.move(*on_screen(page, 200, 900))
@@ -183,17 +183,17 @@ def test_the_table_sorts_filters_and_sums_what_is_selected(chromium, server, pic
         assert areas == sorted(areas)
         page.click("#segment-stage [data-sort=area]")
         assert [float(cell) for cell in page.locator(f"{ROWS} td:nth-child(4)").all_inner_texts()] == areas[::-1]
-        for column, text, count in (("area", "100", 2), ("area", "< 100", 1), ("area", "50-100", 1), ("mean", "<80", 1),
+        for column, text, count in (("area", "300", 2), ("area", "< 300", 1), ("area", "100-300", 1), ("mean", "<80", 1),
                                     ("class", "stroma", 0), ("remarks", "uncert", 1)):
             page.fill(f"[data-filter={column}]", text)
             assert page.locator(ROWS).count() == count
             page.fill(f"[data-filter={column}]", "")
         page.fill("[data-filter=area]", "many")
         assert page.get_attribute("[data-filter=area]", "aria-invalid") == "true"
-        page.fill("[data-filter=area]", "100")
+        page.fill("[data-filter=area]", "300")
         text_becomes(page, SUMMARY, "2 shown by the filters")
         page.click("#segment-stage .gl-all")
-        assert page.inner_text(SUM).startswith("2 selected · 628 µm² · 89 % of the gland area")  # 2 · 1257 px of 0.5 µm
+        assert page.inner_text(SUM).startswith("2 selected · 1,609 µm² · 89 % of the gland area")  # 2 · 1257 px of 0.8 µm
         page.fill("[data-filter=area]", "")
         page.click(f"{ROWS}:nth-child(1) td:nth-child(4)")
         page.click(f"{ROWS}:nth-child(3) td:nth-child(4)", modifiers=["Control"])
@@ -253,7 +253,7 @@ def test_layers_switch_and_outlines_stay_thin_at_any_zoom(chromium, server, pict
         bar = page.locator("#segment-stage .gl-scale-bar").bounding_box()["width"]
         length = float(page.inner_text("#segment-stage .gl-scale-text").removesuffix(" µm"))
         left, _, right, _ = settled(page)
-        assert bar == pytest.approx(length / 0.5 / (right - left) * page.locator(STAGE).bounding_box()["width"], rel=0.05)
+        assert bar == pytest.approx(length / 0.8 / (right - left) * page.locator(STAGE).bounding_box()["width"], rel=0.05)
         assert right - left < 150
         page.click("#segment-stage [data-zoom=full]")
         text_becomes(page, "#segment-stage .gl-zoom", "100 %")

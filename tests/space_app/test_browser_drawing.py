@@ -207,7 +207,7 @@ def test_reviewed_glands_go_to_the_annotate_tab_and_an_outline_is_moved_by_its_p
         page.click("#segment-stage .gl-redraw")
         text_becomes(page, READOUT, "Points:")
         text_becomes(page, "#annotate-budget", "1 gland outlined")
-        assert page.input_value("#annotate-mpp :is(input, textarea)") == "0.5"
+        assert page.input_value("#annotate-mpp :is(input, textarea)") == "0.8"
         before = settled(page, "annotate")
         assert before[0] < 6 < 46 < before[2]  # the gland is in sight
         page.locator("#annotate-stage .gl-canvas").scroll_into_view_if_needed()

@@ -20,7 +20,7 @@ def analysis(make_demo):
     demo = make_demo()
     pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.6), 120, axis=1))
     pixels[0:5, 0:6] = 10
-    return analyse(demo.model, Picture(pixels, "a.png", pixels.shape[:2]), 0.5, demo.limits)
+    return analyse(demo.model, Picture(pixels, "a.png", pixels.shape[:2]), 0.8, demo.limits)
 
 
 CHOICE = Choice(uncertain_below=0.85, min_area=100)
@@ -62,7 +62,7 @@ def test_geojson_has_a_valid_polygon_a_class_a_colour_and_measures_for_each_glan
 def test_of_a_reduced_picture_geojson_has_the_files_own_coordinates(make_demo, picture_file, tmp_path):
     demo = make_demo(max_side_px=130)
     picture = read_picture(picture_file(discs(2)), demo.limits)
-    analysis = analyse(demo.model, picture, 0.5, demo.limits)
+    analysis = analyse(demo.model, picture, 0.8, demo.limits)
     features = json.loads(write_download("geojson", analysis, Choice(), "m", tmp_path).read_text())["features"]
     for feature, x in zip(features, (26, 78), strict=True):
         shape = shapely.geometry.shape(feature["geometry"])
@@ -103,7 +103,7 @@ def test_the_zip_holds_every_file_the_same_and_how_they_were_made(analysis, tmp_
     assert set(names) >= {"a.geojson", "a_confidence.png", "a_glands.csv", "a_heatmap.png", "a_instances.png",
                           "a_mask.png", "a_overlay.png", "settings.json"}
     assert (settings["model"], settings["mpp"], settings["unsure_below"], settings["min_area"], settings["min_area_unit"]
-            ) == ("owner/model@v1", 0.5, 0.85, 100, "µm²")
+            ) == ("owner/model@v1", 0.8, 0.85, 100, "µm²")
 
 
 def test_files_have_the_names_and_bytes_that_predict_gives(make_demo, picture_file, tmp_path):
@@ -112,8 +112,8 @@ def test_files_have_the_names_and_bytes_that_predict_gives(make_demo, picture_fi
     pixels[0:5, 0:6] = 10  # a speck, which both leave out
     path = picture_file(pixels)
     picture = read_picture(path, demo.limits)
-    analysis = analyse(demo.model, picture, 0.5, demo.limits)
-    theirs = demo.model.segmenter.predict(path, 0.5).save(tmp_path / "predicted" / picture.stem, FORMATS)
+    analysis = analyse(demo.model, picture, 0.8, demo.limits)
+    theirs = demo.model.segmenter.predict(path, 0.8).save(tmp_path / "predicted" / picture.stem, FORMATS)
     for kind, expected in zip(FORMATS, theirs, strict=True):
         ours = write_download(kind, analysis, default_choice(analysis), "m", tmp_path)
         assert (ours.name, ours.read_bytes()) == (expected.name, expected.read_bytes())

@@ -27,7 +27,7 @@ def visits(url, path, glands, seconds, folder):
     expected = (discs(glands)[..., 0] < 128).astype(np.uint8)
     until, count = time.monotonic() + seconds, 0
     while count == 0 or time.monotonic() < until:
-        summary, table, _, _, _, mask, *_ = client.predict(handle_file(str(path)), mpp=0.5, api_name="/segment")
+        summary, table, _, _, _, mask, *_ = client.predict(handle_file(str(path)), mpp=0.8, api_name="/segment")
         assert (summary["glands"], summary["picture"], len(table["data"])) == (glands, path.name, glands)
         assert np.array_equal(np.asarray(Image.open(mask)), expected)
         count += 1

@@ -25,7 +25,7 @@ def numbers(data):
     return data[..., 0].astype(int) + 256 * data[..., 1].astype(int)
 
 
-def analysed(demo, pixels, mpp=0.5):
+def analysed(demo, pixels, mpp=0.8):
     return analyse(demo.model, Picture(pixels, "a.png", pixels.shape[:2]), mpp, demo.limits)
 
 
@@ -41,7 +41,7 @@ def test_the_browser_gets_every_pixels_gland_and_confidence(make_demo):
     assert decoded(view["image"])[1].shape == pixels.shape
     assert [c["name"] for c in view["classes"]] == ["background", "gland"]
     assert view["classes"][1]["colour"] == "#" + bytes(class_colour(1)).hex()
-    assert (len(view["ramp"]), view["lowest"], view["unit"], view["mpp"]) == (256, 0.5, "µm", 0.5)
+    assert (len(view["ramp"]), view["lowest"], view["unit"], view["mpp"]) == (256, 0.5, "µm", 0.8)
     json.dumps(view, allow_nan=False)
 
 
