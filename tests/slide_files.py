@@ -1,5 +1,8 @@
 """Slides as scanners write them, small: pyramids with Aperio's header, or another."""
 
+import csv
+import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +48,14 @@ def damage_tile(path: Path, index: int, page: int = 0) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"\xff" * length)
+
+
+def contents(out: Path) -> dict[str, object]:
+    """What slides were predicted to, by name; of records and the table of slides what does not tell of time."""
+    found: dict[str, object] = {path.name: path.read_bytes() for path in out.iterdir()}
+    for name, text in list(found.items()):
+        if name.endswith(".json"):
+            found[name] = {key: value for key, value in json.loads(text).items() if key != "seconds"}
+        elif name == "slides.csv":
+            found[name] = [row | {"seconds": None} for row in csv.DictReader(io.StringIO(text.decode()))]
+    return found

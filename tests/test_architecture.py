@@ -114,7 +114,7 @@ def test_every_third_party_import_is_a_declared_dependency():
 
     always = names(project["dependencies"])
     optional = names(r for extra in project["optional-dependencies"].values() for r in extra)
-    of_slides, of_export = (names(project["optional-dependencies"][extra]) for extra in ("slides", "onnx"))
+    of_slides, of_export, of_ray = (names(project["optional-dependencies"][extra]) for extra in ("slides", "onnx", "ray"))
     always.add("httpx2")  # what huggingface_hub lets through when there is no network
     distributions = importlib.metadata.packages_distributions()
     for path in (p for p in FILES if part(p) != "space_app"):  # the Space has a requirements.txt of its own
@@ -122,7 +122,8 @@ def test_every_third_party_import_is_a_declared_dependency():
             owners = {d.lower().replace("_", "-") for d in distributions.get(top, [top])}
             allowed = always | (optional if part(path) == "scripts" else
                                 of_slides if part(path) in ("imaging", "export") else
-                                of_export if path.name == "exported.py" else set())
+                                of_export if path.name == "exported.py" else
+                                of_ray if path.name == "on_ray.py" else set())
             assert owners & allowed, f"{name_of(path)} imports {top}, which pyproject.toml does not ask for"
 
 

@@ -135,5 +135,6 @@ def test_slides_by_the_readmes_commands(tmp_path, monkeypatch):
     assert "segmented: 1, skipped: 1" in said[2]
     assert "the outlined regions" in said[3]
     assert "segmented: 1, skipped: 1" in said[4]  # deeper/b.svs goes by another name there
+    assert "nothing to do" in said[5]  # so that Ray is not needed here
     assert len(Path("study/slides.csv").read_text().splitlines()) == 4
     assert Path("slides_out/CMU-1-Small-Region.geojson").exists()

@@ -69,6 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument("--roi", type=Path, metavar="GEOJSON",
                        help="predict inside these outlines (of QuPath, in pixels of the slide) instead of all tissue")
     where.add_argument("--no-tissue-mask", action="store_true", help="predict the whole slide, glass included")
+    slides.add_argument("--ray", metavar="ADDRESS",
+                        help="share the slides out over a Ray cluster whose machines see the same files: auto for the one "
+                             "this machine is part of, local for one of this machine alone, or its address")
     tiling = parser.add_argument_group("prediction")
     tiling.add_argument("--tile-px", type=int, help="side of a tile, at the model's pixel size "
                         f"[{PICTURE_TILE_PX}; {SLIDE_TILE_PX} for slides]")
@@ -100,10 +103,10 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     from transformers.utils import logging as transformers_logging
 
-    from hf_gland.cli.predict_slides import Shares, predict_slides, slide_settings
+    from hf_gland.cli.predict_slides import Shares, open_model, predict_slides, slide_settings
+    from hf_gland.errors import HfGlandError
     from hf_gland.imaging.pixel_size import check_mpp
     from hf_gland.inference.requests import read_requests
-    from hf_gland.inference.segmenter import GlandSegmenter
     from hf_gland.locks import only_writer
     from hf_gland.model.cpu import make_fast
 
@@ -120,16 +123,16 @@ def run(arguments: argparse.Namespace) -> int:
     requests, notes = read_requests(arguments.images, arguments.out, arguments.mpp, arguments.roi)
     pictures, slides = ([request for request in requests if request.slide is slide] for slide in (False, True))
     shares = Shares()
+    if arguments.ray and shares.count > 1:
+        raise HfGlandError("--ray shares the slides out itself; start this command without accelerate launch")
     arguments.out.mkdir(parents=True, exist_ok=True)
     with only_writer(arguments.out) if shares.first else nullcontext():
         if shares.first:
             for note in notes:
                 print(f"note: {note}", file=sys.stderr)
             there = {request.path for request in requests if is_there(request, arguments)}
-        segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, shares.device(arguments.device),
-                                                   "student" if arguments.student else None)
-        if (words := segmenter.use_backend(arguments.backend, arguments.exported or Path(arguments.model) / "onnx",
-                                           arguments.precision)) and shares.first:
+        segmenter, words = open_model(arguments, shares.device(arguments.device))
+        if words and shares.first:
             print(words, file=sys.stderr)
         settings = settings_of(segmenter, arguments.mpp, tiling, post, options)
         outcome = Outcome()

@@ -4,7 +4,11 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -24,6 +28,7 @@ from hf_gland.inference.slides.cohort import (
     write_summary,
 )
 from hf_gland.inference.slides.contact_sheet import CONTACT_SHEET, write_contact_sheet
+from hf_gland.inference.slides.on_ray import predict_on_ray
 from hf_gland.inference.slides.predict import Progress
 from hf_gland.inference.slides.tiles import TilePlan
 from hf_gland.options import ExportOptions, PostProcessing, Tiling
@@ -64,6 +69,14 @@ class Shares:
             self._state.wait_for_everyone()
 
 
+def open_model(arguments: argparse.Namespace, device: str | None) -> tuple[GlandSegmenter, str | None]:
+    """The model on its device, and what is to be said of its back-end."""
+    segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, device,
+                                               "student" if arguments.student else None)
+    return segmenter, segmenter.use_backend(arguments.backend, arguments.exported or Path(arguments.model) / "onnx",
+                                            arguments.precision)
+
+
 def slide_settings(arguments: argparse.Namespace, tiling: Tiling, post: PostProcessing, options: ExportOptions,
                    settings: dict[str, Any]) -> SlideSettings:
     """How slides are predicted and written; of the pixel size their records say for each what was given."""
@@ -88,18 +101,21 @@ def predict_slides(segmenter: GlandSegmenter, requests: list[Request], settings:
     todo = shares.told_by_first(todo)
     own = todo[shares.index::shares.count]
     gc.freeze()  # the points of outlines start the collector often; it need not walk through all libraries each time
-    for number, request in enumerate(own, start=1):
-        say(_with_bar(segmenter, request, settings, f"{number}/{len(own)}", shares))
+    records = (_on_ray(segmenter, own, settings, arguments) if arguments.ray and own else
+               (_with_bar(segmenter, request, settings, f"{number}/{len(own)}", shares)
+                for number, request in enumerate(own, start=1)))
+    for record in records:
+        say(record)
         if shares.first:
             write_summary(arguments.out / SUMMARY, requests)
     shares.wait()
     if shares.first:
         write_summary(arguments.out / SUMMARY, requests)
         write_contact_sheet(arguments.out / CONTACT_SHEET, requests)
-    records = [read_record(request) or {"error": "no record"} for request in todo]
-    failed = sum("error" in record for record in records)
+    written = [read_record(request) or {"error": "no record"} for request in todo]
+    failed = sum("error" in record for record in written)
     return Outcome(len(todo) - failed, len(requests) - len(todo), failed,
-                   sum(record["figures"]["glands"] for record in records if "error" not in record))
+                   sum(record["figures"]["glands"] for record in written if "error" not in record))
 
 
 def say(record: dict[str, Any]) -> None:
@@ -122,6 +138,20 @@ def _with_bar(segmenter: GlandSegmenter, request: Request, settings: SlideSettin
             bar.update(progress.tiles - bar.n)
 
         return predict_one(segmenter, request, settings, shown)
+
+
+def _on_ray(segmenter: GlandSegmenter, requests: list[Request], settings: SlideSettings,
+            arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The records of slides as workers finish them, all with this process's back-end and precision, under a bar."""
+    same = {"backend": segmenter.backend, "precision": settings.recorded["settings"]["precision"]}
+    settings = replace(settings, tiling=replace(settings.tiling, precision=same["precision"]))
+    load = partial(_model, argparse.Namespace(**vars(arguments) | same))
+    yield from tqdm(predict_on_ray(arguments.ray, load, requests, settings, arguments.device != "cpu"), unit=" slides",
+                    total=len(requests), leave=False)
+
+
+def _model(arguments: argparse.Namespace) -> GlandSegmenter:
+    return open_model(arguments, arguments.device)[0]
 
 
 def _size(request: Request) -> int:

@@ -1,7 +1,6 @@
 """Slides whose prediction is killed: the next run ends with the same files, and does nothing twice."""
 
 import functools
-import json
 import os
 import random
 import signal
@@ -9,7 +8,7 @@ import time
 
 import pytest
 from processes import run_here, start
-from slide_files import aperio, texture, write_slide
+from slide_files import aperio, contents, texture, write_slide
 from tiny_model import save_tiny_model
 
 from hf_gland.cli.main import run_command
@@ -47,30 +46,18 @@ def predict(words, kill_at=None):
     raise SystemExit(run_command("predict", words))
 
 
-def files(out):
-    """Contents by name; of records and the table of slides what does not tell of time."""
-    found = {path.name: path.read_bytes() for path in out.iterdir()}
-    for name, text in found.items():
-        if name.endswith(".json"):
-            found[name] = {key: value for key, value in json.loads(text).items() if key != "seconds"}
-        elif name == "slides.csv":
-            rows = [line.split(",") for line in text.decode().splitlines()]
-            found[name] = [[cell for head, cell in zip(rows[0], row, strict=True) if head != "seconds"] for row in rows]
-    return found
-
-
 def check_after_a_kill(words, out, expected):
     done = {path.name: path.read_bytes() for path in out.glob("*.json")}
     assert run_here("predict", [*words, "--out", out])[0] == 0
-    left = {name for name in files(out) if name.endswith(".part")}
-    assert {name: content for name, content in files(out).items() if name not in left} == expected
+    left = {name for name in contents(out) if name.endswith(".part")}
+    assert {name: content for name, content in contents(out).items() if name not in left} == expected
     assert all((out / name).read_bytes() == record for name, record in done.items())  # with their timings: not done again
     return len(done)
 
 
 def test_killed_between_two_steps_it_ends_the_same(words, tmp_path):
     assert run_here("predict", [*words, "--out", tmp_path / "whole"])[0] == 0
-    expected = files(tmp_path / "whole")
+    expected = contents(tmp_path / "whole")
     assert len(expected) == 16
     # Of each slide: 4 stripes, the end, 6 files and the record renamed; and then the table of slides.
     for moment, finished in ((8, 0), (12, 1)):
@@ -87,7 +74,7 @@ def test_killed_at_twenty_random_moments_it_ends_the_same(words, tmp_path):
     started = time.perf_counter()
     assert running.wait() == 0
     seconds = time.perf_counter() - started
-    expected, rng, killed = files(tmp_path / "whole"), random.Random(7), 0
+    expected, rng, killed = contents(tmp_path / "whole"), random.Random(7), 0
     for number in range(20):
         out = tmp_path / f"killed-{number}"
         running = start(predict, [*words, "--out", str(out)])

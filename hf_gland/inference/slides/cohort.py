@@ -102,11 +102,16 @@ def predict_one(segmenter: GlandSegmenter, request: Request, settings: SlideSett
             message = f"{name}: not enough memory for it; try a smaller --batch-size, or a machine with more"
         else:
             message = str(error) if isinstance(error, HfGlandError) else f"{name}: {type(error).__name__}: {error}"
-        record = {"image": name, "error": message, **settings.recorded}
-        for path in slide_paths(request.stem, settings.formats).values():
-            path.unlink(missing_ok=True)  # of an earlier run: they are not what the record tells of
-        write_atomically(record_path(request), lambda file: file.write(_json(record)))
-        return record
+        return write_error(request, message, settings)
+
+
+def write_error(request: Request, message: str, settings: SlideSettings) -> dict[str, Any]:
+    """The record of a slide that failed, which is written and returned."""
+    record = {"image": displayable(request.path), "error": message, **settings.recorded}
+    for path in slide_paths(request.stem, settings.formats).values():
+        path.unlink(missing_ok=True)  # of an earlier run: they are not what the record tells of
+    write_atomically(record_path(request), lambda file: file.write(_json(record)))
+    return record
 
 
 def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: SlideSettings,
