@@ -70,7 +70,8 @@ def predict_on_ray(address: str, load: Callable[[], GlandSegmenter], requests: S
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # max_task_retries is to get another name in Ray 2.64, which the extra excludes
             done = slides.map(
-                cast(Any, SlideWorker), fn_constructor_args=[load, requests, settings, os.getcwd()], num_cpus=cores, num_gpus=gpus,
+                cast(Any, SlideWorker), fn_constructor_args=[load, requests, settings, os.getcwd()], num_cpus=cores,
+                num_gpus=gpus,
                 compute=ray.data.ActorPoolStrategy(size=min(workers, len(left)), max_tasks_in_flight_per_actor=1),
                 max_task_retries=RETRIES, runtime_env={"env_vars": {"HF_GLAND_THREADS": str(cores)}})
         for row in done.iter_rows():
