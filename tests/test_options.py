@@ -55,14 +55,14 @@ def test_a_core_is_surer_than_85_percent():
     assert (PostProcessing().core_probability, PostProcessing().split_touching) == (0.85, True)
 
 
-@pytest.mark.parametrize(("mpp", "gland", "detail"), [(0.5, 1200, 800), (0.62, 780, 520), (None, 0, 0)])
-def test_the_smallest_gland_and_core_have_300_square_micrometres_and_the_smallest_hole_200(mpp, gland, detail):
+@pytest.mark.parametrize(("mpp", "gland", "detail"), [(0.5, 2000, 800), (0.62, 1301, 520), (None, 0, 0)])
+def test_the_smallest_gland_and_core_have_500_square_micrometres_and_the_smallest_hole_200(mpp, gland, detail):
     assert PostProcessing().areas_px(mpp) == (gland, detail, gland)
 
 
 def test_areas_come_in_either_unit_and_pixels_take_precedence():
-    assert PostProcessing(min_gland_area_um2=50, max_hole_area_um2=0).areas_px(0.5) == (200, 0, 1200)
-    assert PostProcessing(min_gland_area_um2=50, min_gland_area_px=7).areas_px(0.5) == (7, 800, 1200)
+    assert PostProcessing(min_gland_area_um2=50, max_hole_area_um2=0).areas_px(0.5) == (200, 0, 2000)
+    assert PostProcessing(min_gland_area_um2=50, min_gland_area_px=7).areas_px(0.5) == (7, 800, 2000)
     assert PostProcessing(min_gland_area_px=7).areas_px(None) == (7, 0, 0)
     with pytest.raises(PixelSizeError, match=r"a\.png: max_hole_area_um2 needs the image's µm per pixel"):
         PostProcessing(max_hole_area_um2=3).areas_px(None, "a.png")

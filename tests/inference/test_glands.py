@@ -159,14 +159,14 @@ def test_two_glands_joined_in_the_mask_are_told_apart_by_the_border_between_them
     border = np.full((30, 60), 0.1, np.float32)
     border[:, 24:27] = 0.9
     maps = np.stack([1 - gland, gland, border])
-    joined = glands_from_probabilities(maps[:2], NAMES, mpp=1.0)
-    parted = glands_from_probabilities(maps, NAMES, mpp=1.0)
+    joined = glands_from_probabilities(maps[:2], NAMES, mpp=1.5)
+    parted = glands_from_probabilities(maps, NAMES, mpp=1.5)
     assert (len(joined.glands), len(parted.glands)) == (1, 2)
     assert sum(g.area_px for g in parted.glands) == 20 * 50  # each pixel of the region stays a gland's
     assert sorted(g.area_px for g in parted.glands)[0] in range(20 * 19, 20 * 23)
-    assert len(glands_from_probabilities(maps, NAMES, PostProcessing(split_touching=False), mpp=1.0).glands) == 1
+    assert len(glands_from_probabilities(maps, NAMES, PostProcessing(split_touching=False), mpp=1.5).glands) == 1
     np.testing.assert_array_equal(parted.class_map, joined.class_map)
     assert parted.probabilities.shape == (2, 30, 60)
     warm = apply_temperature(maps[:2], 2.5)
-    calibrated = glands_from_probabilities(np.concatenate([warm, maps[2:]]), NAMES, mpp=1.0, temperature=2.5)
+    calibrated = glands_from_probabilities(np.concatenate([warm, maps[2:]]), NAMES, mpp=1.5, temperature=2.5)
     np.testing.assert_array_equal(calibrated.instances, parted.instances)

@@ -225,9 +225,9 @@ def test_files_are_read_three_batches_ahead_large_ones_alone_and_none_once_the_r
 
 def bridged(hw=(92, 120)):
     """Two dark squares, joined by a strip that is gland with a probability of 0.7."""
-    rgb = picture(hw, (20, 60, 12, 48))
-    rgb[20:60, 72:108] = 20
-    rgb[36:44, 48:72] = 117
+    rgb = picture(hw, (15, 77, 4, 50))
+    rgb[15:77, 70:116] = 20
+    rgb[42:50, 50:70] = 117
     return rgb
 
 

@@ -15,6 +15,12 @@ def analysed(demo, pixels, mpp=None, **picture):
     return analyse(demo.model, loaded, mpp, demo.limits)
 
 
+@pytest.fixture
+def smallest_300(monkeypatch):
+    for module in ("hf_gland.options", "gland_space.analysis"):
+        monkeypatch.setattr(f"{module}.SMALLEST_GLAND_UM2", 300.0)
+
+
 def test_the_smallest_area_gives_what_the_segmenter_gives_without_running_it(make_demo):
     demo = make_demo()
     pixels = discs(4)
@@ -32,6 +38,7 @@ def test_the_smallest_area_gives_what_the_segmenter_gives_without_running_it(mak
         assert [g.area_um2 for g in chosen.glands] == [g.area_um2 for g in direct.glands]
 
 
+@pytest.mark.usefixtures("smallest_300")
 def test_glands_that_touch_are_told_apart_as_the_segmenter_does(make_demo):
     demo = make_demo()
     pixels = discs(3)
@@ -102,12 +109,6 @@ def test_only_the_largest_regions_are_kept_and_the_user_is_told(make_demo):
     analysis = analysed(make_demo(max_glands=3), discs(5), mpp=0.8)
     assert len(analysis.prediction.glands) == 3
     assert analysis.notes == ("Only the 3 largest of 5 glands are kept.",)
-
-
-@pytest.fixture
-def smallest_300(monkeypatch):
-    for module in ("hf_gland.options", "gland_space.analysis"):
-        monkeypatch.setattr(f"{module}.SMALLEST_GLAND_UM2", 300.0)
 
 
 @pytest.mark.usefixtures("smallest_300")
