@@ -73,7 +73,7 @@ def _limits_text(limits: Limits) -> str:
   joined.
 - Files of up to {limits.max_file_mb} MB are accepted: slides of any size in pixels, of which a part of up to
   {limits.max_region_px // MEGAPIXEL} million pixels at the model's pixel size is segmented at a time, and pictures of up to
-  {limits.max_decoded_px // MEGAPIXEL} million pixels (of pyramids sent to the API, the level that fits). Longer sides
+  {limits.max_decoded_px // MEGAPIXEL} million pixels. Longer sides
   than {limits.max_side_px} px are reduced for segmentation, longer ones than {limits.max_annotated_px} px for annotation,
   with a note.
 - Pictures and results are kept in memory and in a temporary folder for {limits.keep_minutes:g} minutes after their last use,

@@ -202,7 +202,7 @@ def stage_view(picture: Picture, analysis: Analysis | None = None) -> dict[str, 
     height, width = _shown_hw(picture)
     rgb = picture.rgb
     if (height, width) != rgb.shape[:2]:
-        rgb = np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))
+        rgb = np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0))
     part = picture if analysis is None else analysis.picture
     view = {"name": picture.name, "width": width, "height": height, "full": list(picture.full_hw[::-1]),
             "mpp": picture.mpp if analysis is None else analysis.mpp, "image": data_uri(rgb, "JPEG"), "data": None,

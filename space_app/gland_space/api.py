@@ -15,6 +15,7 @@ from gland_space.downloads import KINDS, export_options, settings, write_downloa
 from gland_space.page_parts import MODEL_QUEUE, sent_file
 from gland_space.pictures import read_picture, safe_name
 from gland_space.runner import Cancelled, Finished
+from gland_space.slides import read_whole
 from hf_gland.errors import HfGlandError
 from hf_gland.export.table import COLUMNS, gland_rows
 from hf_gland.imaging.label_maps import map_mask, read_labels
@@ -55,7 +56,9 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
         """Segment the glands of one picture of H&E-stained tissue.
 
         Args:
-            picture: PNG, JPEG or TIFF file, uploaded or as a data: URI; addresses are not fetched.
+            picture: PNG, JPEG or TIFF file or slide, uploaded or as a data: URI; addresses are not fetched. A pyramid is
+                segmented at its full resolution where that is up to 16 million pixels at the model's pixel size; of a
+                larger one the level that fits is, and the notes say so.
             mpp: µm per pixel of the picture; what the file states if it is not given, else the model's own is assumed
                 and sizes are in pixels.
             unsure_below: glands with a lower mean confidence, in %, are counted and marked as uncertain.
@@ -76,7 +79,7 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
                 raise RequestError("unsure_below is a confidence in %, 0 to 100")
             if min_area is not None and min_area < 0:
                 raise RequestError("min_area is an area, 0 or more")
-            loaded = read_picture(picture, demo.limits, page=1 if page is None else page)
+            loaded = read_whole(Path(picture), 1 if page is None else page, mpp, model.segmenter.mpp, demo.limits)
             known = loaded.mpp if mpp is None else mpp
             for step in demo.runner.follow(lambda job: analyse(model, loaded, known, demo.limits, job.report)):
                 if isinstance(step, Finished):

@@ -41,7 +41,7 @@ def build_page(demo: Demo) -> gr.Blocks:
 
         page.unload(leave)
         if demo.example is not None:
-            page.load(segment.show_example, None, [segment.status, segment.mpp, segment.start, *segment.answered], **DIRECT)
+            page.load(segment.show_example, None, segment.shown, **DIRECT)
     page.queue(max_size=demo.limits.queue_size, default_concurrency_limit=4)
     return page
 

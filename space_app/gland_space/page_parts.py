@@ -213,7 +213,6 @@ class PictureTab:
                     self.lay_out_controls()
         self.ready_file = gr.File(visible="hidden", elem_classes="gl-hidden", label="file to download")
         self.shown = [self.stage, self.status, self.controls, self.mpp, self.start, self.cancel]
-        self.answered: list[gr.components.Component] = [self.stage, self.controls]
 
     # What subclasses say.
 
@@ -229,8 +228,8 @@ class PictureTab:
         """What a new picture changes."""
         raise NotImplementedError
 
-    def answer_view(self, key: str, analysis: Analysis, *values: Any) -> Update:
-        """What a result, kept under `key`, changes; `values` are those of the run's further inputs."""
+    def answer_view(self, key: str, analysis: Analysis, value: dict[str, Any] | None) -> Update:
+        """What a result, kept under `key`, changes; `value` is the stage's when it was asked for."""
         raise NotImplementedError
 
     def suggest(self, value: dict[str, Any]) -> list[dict[str, float]]:
@@ -283,9 +282,8 @@ class PictureTab:
         self.mpp.change(None, self.mpp, None, js=_MPP_JS.format(self.name), **PRIVATE)
         return self.pick.click(example, None, self.shown, **DIRECT)
 
-    def wire_run(self, triggers: Iterable[Any], further: list[gr.components.Component]) -> None:
-        """Each trigger asks for a run of the model, whose `answer_view` is given the values of `further`; `cancel`, a new
-        picture or leaving calls it off."""
+    def wire_run(self, triggers: Iterable[Any]) -> None:
+        """Each trigger asks for a run of the model; `cancel`, a new picture or leaving calls it off."""
         buttons = [self.status, self.start, self.cancel]
         untouched = {self.status: gr.skip()}
 
@@ -301,14 +299,14 @@ class PictureTab:
             self.demo.tickets.call_off(self.ticket(request))
             return idle(done_html("Cancelled"))
 
-        def run(request: gr.Request, *values: Any) -> Iterator[Update]:
+        def run(request: gr.Request, value: dict[str, Any] | None, given_mpp: str) -> Iterator[Update]:
             percent = -1
             job = self.demo.tickets.take(self.ticket(request))
             if job is None:  # called off while it waited, which the page has said already
                 yield untouched
                 return
             try:
-                for step in self.answer(job, *values):
+                for step in self.answer(job, value, given_mpp):
                     if not isinstance(step, float):
                         yield idle(step[0]) | step[1]
                     elif round(100 * step) > percent:
@@ -323,7 +321,7 @@ class PictureTab:
 
         for trigger in triggers:
             running = trigger(begin, None, buttons, queue=False, **QUICK).then(
-                run, [self.stage, self.mpp, *further], [*buttons, *self.answered], trigger_mode="multiple",
+                run, [self.stage, self.mpp], [*buttons, self.stage, self.controls], trigger_mode="multiple",
                 concurrency_id=MODEL_QUEUE, concurrency_limit=self.demo.limits.concurrency, **QUICK)
             running.failure(lambda: idle(error_html(BUSY)), None, buttons, queue=False, **QUICK)
         self.cancel.click(call_off, None, buttons, queue=False, **QUICK)
@@ -340,8 +338,8 @@ class PictureTab:
         button.click(ready, [self.stage, *further], [self.ready_file, self.status], **DIRECT).success(
             None, self.ready_file, None, js=DOWNLOAD_JS, **PRIVATE)
 
-    def answer(self, job: Job, value: dict[str, Any] | None = None, given_mpp: str | None = None,
-               *further: Any) -> Iterator["float | tuple[str, Update]"]:
+    def answer(self, job: Job, value: dict[str, Any] | None,
+               given_mpp: str | None) -> Iterator["float | tuple[str, Update]"]:
         """Run the model on what is shown: shares of the work done, then what to say and what changes."""
         demo, model, begun = self.demo, self.demo.model, time.perf_counter()
         assert model is not None
@@ -359,7 +357,7 @@ class PictureTab:
             key = demo.keep(replace(loaded, analysis=step.result))
             device = "GPU" if model.segmenter.device.type == "cuda" else "CPU"
             yield (done_html(f"Segmented in {time.perf_counter() - begun:.1f} s on the {device}", step.result.notes),
-                   self.answer_view(key, step.result, value, *further))
+                   self.answer_view(key, step.result, value))
 
 
 def digest(picture: Picture, names: Iterable[str] = ()) -> str:

@@ -1,6 +1,7 @@
 """The two tabs of pictures. Segment: a picture or slide in, outlines and confidence out, sliders that need no model, and
 downloads. Annotate: outline a few glands and a little stroma, and take away what training needs."""
 
+from dataclasses import replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -24,7 +25,6 @@ from gland_space.demo import Demo, ExpiredError, Loaded
 from gland_space.downloads import BUTTONS, write_download
 from gland_space.page_parts import (
     DIRECT,
-    PRIVATE,
     QUICK,
     Example,
     PictureTab,
@@ -43,9 +43,6 @@ from hf_gland.imaging.pictures import reduced
 from hf_gland.inference.suggest import LEAST_SCORE, choose, places_of, uncertainty
 from hf_gland.labels import IGNORE_INDEX
 
-# The stage takes the sliders' positions at once, and keeps them in its value for the downloads.
-_CHOICE_JS = """(percent, area) => document.dispatchEvent(
-  new CustomEvent("gl-choice", { detail: { uncertain_below: percent / 100, min_area: area } }))"""
 EXAMPLE_TEXT = "An example result, on synthetic tissue: click a gland or a row. Then drop a picture of your own"
 STROMA_COLOUR = "#56b4e9"  # the background class is black on every map, which would not show on tissue
 SUGGESTED_PLACES = 5
@@ -59,13 +56,10 @@ class SegmentTab(PictureTab):
     def __init__(self, demo: Demo, found: list[Example]) -> None:
         super().__init__(demo, found)
         self.shown += [self.page]
-        self.answered += [self.uncertain, self.min_area]
         picked = self.wire_picture()
         self.page.release(self.turn_page, [self.page, self.stage, self.mpp], self.shown, **DIRECT)
         if demo.model is not None:
-            self.wire_run([self.start.click, picked.success], [self.uncertain])
-        gr.on([self.uncertain.input, self.min_area.input], None, [self.uncertain, self.min_area], None, js=_CHOICE_JS,
-              **PRIVATE)
+            self.wire_run([self.start.click, picked.success])
         for kind, button in self.buttons.items():
             self.wire_download(button, partial(self.make_file, kind), [])
 
@@ -74,12 +68,6 @@ class SegmentTab(PictureTab):
         self.run_buttons("3. Segment", variant="primary", interactive=False)
 
     def lay_out_controls(self) -> None:
-        with gr.Row():
-            self.uncertain = gr.Slider(50, 100, value=75, step=1, elem_id="segment-uncertain", min_width=220,
-                                       label="Uncertain below (confidence, %)",
-                                       info="Glands whose mean lies below are dashed; pixels below are tinted.")
-            self.min_area = gr.Slider(0, 5000, value=200, step=1, elem_id="segment-area", min_width=220,
-                                      label="Smallest gland", info="Smaller ones are left out of everything.")
         with gr.Row(elem_id="segment-downloads"):
             self.buttons = {kind: gr.Button(f"⤓ {title}", size="sm", min_width=120, elem_id=f"download-{kind}",
                                             variant="primary" if kind == "zip" else "secondary")
@@ -104,20 +92,17 @@ class SegmentTab(PictureTab):
             return {self.status: error_html(str(problem))}
         return self.show(request, path, int(number)) | {self.mpp: mpp}
 
-    def answer_view(self, key: str, analysis: Analysis, *values: Any) -> Update:
-        before, uncertain_percent = values
-        self.demo.store.drop(key_of(before))
-        choice = Choice(uncertain_percent / 100, default_choice(analysis).min_area)
-        return {self.stage: {"view": key} | choice.view(), self.controls: gr.update(visible=True),
-                self.uncertain: gr.update(minimum=round(100 * analysis.lowest_confidence), value=uncertain_percent),
-                self.min_area: _area_slider(analysis, choice)}
+    def answer_view(self, key: str, analysis: Analysis, value: Value | None) -> Update:
+        self.demo.store.drop(key_of(value))
+        choice = replace(default_choice(analysis), uncertain_below=Choice.of(value or {}).uncertain_below)
+        return {self.stage: {"view": key} | choice.view(), self.controls: gr.update(visible=True)}
 
     def show_example(self) -> Update:
         """The result that was prepared when the demo started, for who has just come."""
         loaded = self.demo.example_result()
         if loaded is None or loaded.analysis is None:
             return {self.status: gr.skip()}
-        shown = self.answer_view(self.demo.store.put(loaded, 0), loaded.analysis, None, 75)
+        shown = self.answer_view(self.demo.store.put(loaded, 0), loaded.analysis, None)
         return shown | {self.stage: shown[self.stage] | {"example": True}, self.status: done_html(EXAMPLE_TEXT),
                         self.mpp: shown_mpp(loaded.analysis.mpp), self.start: gr.update(interactive=True)}
 
@@ -126,14 +111,6 @@ class SegmentTab(PictureTab):
         if analysis is None:
             raise ExpiredError("Press Segment first.")
         return write_download(kind, analysis, Choice.of(value or {}), self.demo.model_name, self.demo.out_folder())
-
-
-def _area_slider(analysis: Analysis, choice: Choice) -> Value:
-    """The slider of the smallest area in the unit at hand, reaching to the largest gland's."""
-    per_um = analysis.mpp is not None
-    areas = [gland.area_um2 if per_um else gland.area_px for gland in analysis.prediction.glands]
-    return gr.update(maximum=int(max([float(area or 0) for area in areas] + [4 * choice.min_area, 100.0])) + 1,
-                     value=choice.min_area, label=f"Smallest gland ({'µm²' if per_um else 'px; no pixel size given'})")
 
 
 class AnnotateTab(PictureTab):
@@ -146,7 +123,7 @@ class AnnotateTab(PictureTab):
         super().__init__(demo, found)
         self.shown += [self.spent, self.image_id]
         self.wire_picture()
-        self.wire_run([self.start.click], [])
+        self.wire_run([self.start.click])
         self.reuse.click(lambda value: self.take_over(value, False), segment.stage, self.shown, **DIRECT)
         segment.stage.submit(lambda value: self.take_over(value, True), segment.stage, self.shown, **DIRECT).then(
             lambda: gr.update(selected="annotate"), None, tabs, **DIRECT)
@@ -256,8 +233,8 @@ class AnnotateTab(PictureTab):
         except HfGlandError as problem:
             return error_html(str(problem))
 
-    def answer_view(self, key: str, analysis: Analysis, *values: Any) -> Update:
-        return {self.stage: {**(values[0] or {}), "view": key}}
+    def answer_view(self, key: str, analysis: Analysis, value: Value | None) -> Update:
+        return {self.stage: {**(value or {}), "view": key}}
 
     def save(self, kind: str, value: Value | None, image: str, patient: str, given_mpp: str) -> Path:
         mask = self._mask(value)

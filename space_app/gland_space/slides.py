@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from hf_gland.imaging.slides import MOST_SOURCE_PX, Box, Slide, is_slide, open_s
 from hf_gland.imaging.tiff_pages import inspect_tiff
 
 TILE_PX = 512
+THREADS = 2  # that read the tiles of one request
 MOST_TILES, MOST_LEVEL = 16, 12  # of one request
 LEAST_OVERVIEW_PX = 1024  # a level at least this long is shown as it is; a smaller one would look blurred
 MOST_KEPT_PX = 2**25  # of a level that is kept in memory, as the slide's reader does not see it
@@ -74,15 +76,16 @@ def tile_images(path: Path, overview: Picture, asked: Mapping[str, Any]) -> list
     side, (height, width) = TILE_PX * 2**level, overview.full_hw
     if not all(0 <= column * side < width and 0 <= row * side < height for column, row in places):
         raise PartError("No such tiles.")
-    with _read_for(path, overview, level) as slide:
+    with _read_for(path, overview, level) as slide, ThreadPoolExecutor(THREADS) as threads:
         down, right = slide.hw[0] / height, slide.hw[1] / width
-        tiles = []
-        for column, row in places:
-            left, top = column * side, row * side
+
+        def tile(place: tuple[int, int]) -> str:
+            left, top = place[0] * side, place[1] * side
             wide, tall = min(side, width - left), min(side, height - top)
             hw = max(round(tall / 2**level), 1), max(round(wide / 2**level), 1)
-            tiles.append(data_uri(slide.region(Box(left * right, top * down, wide * right, tall * down), hw).rgb, "JPEG"))
-        return tiles
+            return data_uri(slide.region(Box(left * right, top * down, wide * right, tall * down), hw).rgb, "JPEG")
+
+        return list(threads.map(tile, places))
 
 
 @contextmanager
@@ -131,6 +134,20 @@ def read_part(path: Path, overview: Picture, part: Sequence[int], mpp: float | N
     stem, suffix = Path(overview.name).stem, Path(overview.name).suffix
     return Picture(region.rgb, f"{stem}_x{left}_y{top}{suffix}", (height, width), overview.mpp, overview.mpp_source,
                    notes=(note, *damaged), origin_xy=(left, top))
+
+
+def read_whole(path: Path, page: int, mpp: float | None, model_mpp: float | None, limits: Limits) -> Picture:
+    """A picture, or all of a slide as `read_part` reads it; of one too large for that, the level that fits, as notes say.
+
+    `mpp`: µm per pixel of the file, None: what it states. Raises PixelSizeError and ImageError.
+    """
+    if page == 1 and opens_as_slide(path):
+        overview = read_overview(path, limits)
+        with suppress(PartError):
+            whole = read_part(path, overview, (0, 0, *overview.full_hw[::-1]), overview.mpp if mpp is None else mpp,
+                              model_mpp, limits)
+            return replace(whole, name=overview.name, notes=whole.notes[1:])
+    return read_picture(path, limits, page=page)
 
 
 def whole_slide_command(name: str, source: ModelSource) -> str:

@@ -78,16 +78,19 @@ def annotate(page, path):
 
 
 def settled(page, tab="segment"):
-    """What the stage shows, [left, top, right, bottom] in pixels of the file, once it has come to rest."""
-    return page.evaluate("""async (stage) => {
-      const seen = () => document.querySelector(stage).dataset.sight;
-      const wait = () => new Promise((done) => setTimeout(done, 80));
-      for (let before = null, same = 0; same < 3; same = before && before === seen() ? same + 1 : 0) {
-        before = seen();
-        await wait();
-      }
-      return seen().split(",").map(Number);
-    }""", f"#{tab}-stage .gl-stage")
+    """What the stage shows, [left, top, right, bottom] in pixels of the file, once it is drawn and no move is under way."""
+    return page.wait_for_function("""(stage) => {
+      const { sight, moving } = document.querySelector(stage).dataset;
+      return moving === undefined && sight && sight.split(",").map(Number);
+    }""", arg=f"#{tab}-stage .gl-stage").json_value()
+
+
+def wheel(page, turn, tab="segment"):
+    """Turn the wheel over the stage, and wait until that shows."""
+    before, stage = settled(page, tab), f"#{tab}-stage .gl-stage"
+    page.mouse.wheel(0, turn)
+    page.wait_for_function("([stage, before]) => document.querySelector(stage).dataset.sight !== before",
+                           arg=[stage, ",".join(f"{value:.1f}" for value in before)])
 
 
 def on_screen(page, x, y, tab="segment"):

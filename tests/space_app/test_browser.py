@@ -23,6 +23,7 @@ from browser_tools import (
     text_goes,
     upload,
     visit,
+    wheel,
 )
 from gland_space.demo import Demo
 from gland_space.page import build_page, launch_options
@@ -94,7 +95,14 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
         text_becomes(page, SUMMARY, "4 glands")
         set_slider(page, "segment-area", 101)
         text_becomes(page, SUMMARY, "3 glands")
-        assert page.input_value("#segment-area input[type=range]") == page.input_value("#segment-area input[type=number]")
+        slider, field = page.locator("#segment-area input[type=range]"), page.locator("#segment-area input[type=number]")
+        assert slider.get_attribute("aria-valuetext") == "101 µm²"
+        for action, low, high in ((("fill", "200"), 90, 110), (("press", "ArrowRight"), 92, 112), (("fill", "0"), 0, 0),
+                                  (("fill", "400"), 1000, 1000), (("fill", "255"), 180, 200)):  # 10 to 1000 µm² in 400 steps
+            getattr(slider, action[0])(action[1])
+            assert low <= float(field.input_value()) <= high
+            assert slider.get_attribute("aria-valuetext") == f"{float(field.input_value()):,.0f} µm²"
+        text_becomes(page, SUMMARY, "3 glands")
         assert server.network.runs == runs
 
         archive = saved(page, "#download-zip", tmp_path)
@@ -247,7 +255,7 @@ def test_layers_switch_and_outlines_stay_thin_at_any_zoom(chromium, server, pict
         assert 1 <= outline_width() <= 6
         page.mouse.move(*on_screen(page, 6, 50))
         page.keyboard.down("Control")
-        page.mouse.wheel(0, -480)
+        wheel(page, -480)
         page.keyboard.up("Control")  # five times as large
         assert 1 <= outline_width() <= 6
         bar = page.locator("#segment-stage .gl-scale-bar").bounding_box()["width"]

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import shapely.geometry
-from browser_tools import SIZES, on_screen, saved, settled, text_becomes, upload, visit
+from browser_tools import SIZES, on_screen, saved, settled, text_becomes, upload, visit, wheel
 from slide_scene import write_scene
 
 pytestmark = pytest.mark.browser
@@ -38,8 +38,7 @@ def zoom_to(page, x, y, wanted):
     page.focus(STAGE)
     page.mouse.move(*on_screen(page, x, y))
     while float(page.inner_text("#segment-stage .gl-zoom").removesuffix(" %")) < wanted:
-        page.mouse.wheel(0, -100)
-        settled(page)
+        wheel(page, -100)
         page.mouse.move(*on_screen(page, x, y))
 
 

@@ -3,12 +3,14 @@ import zipfile
 import numpy as np
 import pytest
 import tifffile
+from gland_space.page_parts import shown_mpp, typed_mpp
 from gland_space.pictures import Limits, read_picture, safe_name
 from PIL import Image, PngImagePlugin
 
-from hf_gland.inference import ImageError
+from hf_gland.inference import ImageError, PixelSizeError
 
 SMALL = Limits(max_side_px=100, max_decoded_px=40_000)
+GREY = np.full((40, 40, 3), 128, np.uint8)
 
 
 def noise(height=64, width=96, channels=3, seed=0):
@@ -136,3 +138,32 @@ def test_a_file_that_is_gone_asks_for_a_new_upload(tmp_path):
     ("слайд.png", "слайд.png"), ("a\0b\n.png", "a_b.png")])
 def test_file_names_lose_what_could_do_harm(name, safe):
     assert safe_name(name) == safe
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_the_resolution_that_a_file_states_is_read(picture_file, name):
+    picture = read_picture(picture_file(GREY, name, dpi=(50_800, 50_800)), Limits())
+    assert picture.mpp == pytest.approx(0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("dpi", [(72, 72), (300, 300), (50_800, 25_400), (0, 0)])
+def test_printing_and_senseless_resolutions_say_nothing(picture_file, dpi):
+    assert read_picture(picture_file(GREY, "a.tif", dpi=dpi), Limits()).mpp is None
+
+
+@pytest.mark.parametrize(("description", "mpp"), [
+    ("Aperio Image Library v11|AppMag = 40|MPP = 0.2520", 0.252),
+    ('<OME><Image><Pixels PhysicalSizeX="0.37" PhysicalSizeXUnit="µm"/></Image></OME>', 0.37),
+    ('<OME><Image><Pixels PhysicalSizeX="0.37"/></Image></OME>', 0.37),
+    ('<OME><Image><Pixels PhysicalSizeX="370" PhysicalSizeXUnit="nm"/></Image></OME>', None),
+    ("MPP = 900", None), ("MPP = ...", None), ("nothing", None)])
+def test_scanner_metadata_are_read(tmp_path, description, mpp):
+    tifffile.imwrite(tmp_path / "a.tif", GREY, description=description.encode(), metadata=None)
+    assert read_picture(tmp_path / "a.tif", Limits()).mpp == mpp
+
+
+def test_typed_sizes_take_a_point_or_a_comma_and_refuse_words():
+    assert [typed_mpp(text) for text in ("0.5", " 0,25 ", "1 µm", "", None, "  ")] == [0.5, 0.25, 1.0, None, None, None]
+    with pytest.raises(PixelSizeError, match="'20x' is not a number"):
+        typed_mpp("20x")
+    assert [shown_mpp(value) for value in (None, 0.5, 0.2520)] == ["", "0.5", "0.252"]

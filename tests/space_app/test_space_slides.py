@@ -14,7 +14,16 @@ from gland_space.downloads import settings, write_download
 from gland_space.model_source import ModelSource
 from gland_space.picture_tabs import AnnotateTab, SegmentTab
 from gland_space.pictures import Limits
-from gland_space.slides import PartError, opens_as_slide, part_of, read_overview, read_part, tile_images, whole_slide_command
+from gland_space.slides import (
+    PartError,
+    opens_as_slide,
+    part_of,
+    read_overview,
+    read_part,
+    read_whole,
+    tile_images,
+    whole_slide_command,
+)
 from slide_scene import write_scene
 from test_view import decoded
 
@@ -148,6 +157,16 @@ def test_parts_are_bounded_and_what_names_none_is_told_how_to(make_demo, scene):
     assert read_part(scene, overview, (0, 0, 900, 700), None, 1.0, few).rgb.shape == (700, 900, 3)
     with pytest.raises(PartError, match="too small"):
         read_part(scene, overview, (0, 0, 40, 300), 0.5, 1.0, few)
+
+
+def test_programs_get_a_slide_at_full_resolution_where_it_is_small_enough(ome_scene):
+    whole = read_whole(ome_scene, 1, None, 0.5, Limits())  # 8800×6000 px of 0.25 µm: 13 million pixels at the model's
+    assert (whole.rgb.shape, whole.full_hw, whole.mpp, whole.name) == (
+        (HIGH, WIDE, 3), (2 * HIGH, 2 * WIDE), 0.25, "scene.ome.tif")
+    assert whole.notes == ()
+    few = read_whole(ome_scene, 1, None, 0.5, Limits(max_region_px=13 * 10**6, max_side_px=2000))
+    assert (max(few.rgb.shape), few.full_hw) == (2000, (2 * HIGH, 2 * WIDE))
+    assert "Reduced from 8800×6000 to 2000×1364 px" in few.notes[0]
 
 
 def test_the_command_for_the_whole_slide_names_the_model_as_it_is_got():

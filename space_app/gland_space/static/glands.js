@@ -7,7 +7,9 @@ let numbers = new Map();  // of the glands that are kept, as in the downloads: 1
 let rows = [];  // ids in the table, in its order
 let selected = new Set(), hovered = 0, anchor = 0;
 let order = { column: "id", descending: false }, filters = {};
-let tint = null;  // the confidence layer as a canvas
+let tint = null, bounding = 0;  // the confidence layer as a canvas; the frame in which a new bound is to show
+let inside = null, outside = null;  // pixels of each confidence, 0-255, in glands and elsewhere
+let mostArea = 1000;  // at the right end of the slider
 const table = find(".gl-table"), HINT = TOUCH ? "Tap a gland or a row; pinch to zoom."
   : "Click a gland or a row; Ctrl or Shift adds more. Ctrl + wheel or + and − zoom, drag to move.";
 
@@ -21,12 +23,13 @@ async function readGlands(loaded) {
   ids = confidence = tint = null; glands = new Map(); selected = new Set(); hovered = 0; rows = []; numbers = new Map(); filters = {};
   if (!loaded.data) return;
   const { data } = await pixels(await blobOf(loaded.data)), count = grid.width * grid.height;
-  ids = new Uint16Array(count); confidence = new Uint8Array(count);
+  ids = new Uint16Array(count); confidence = new Uint8Array(count); inside = new Array(256).fill(0); outside = new Array(256).fill(0);
   const boxes = loaded.glands.map(() => [Infinity, Infinity, -1, -1, 0, 0, 0]);  // and sums of x and y, and pixels
   for (let i = 0, x = 0, y = 0; i < count; i++, x++) {
     if (x === grid.width) { x = 0; y++; }
     const id = ids[i] = data[4 * i] + 256 * data[4 * i + 1], box = boxes[id - 1];
     confidence[i] = data[4 * i + 2];
+    (id ? inside : outside)[confidence[i]]++;
     if (!box) continue;
     if (x < box[0]) box[0] = x;
     if (y < box[1]) box[1] = y;
@@ -34,6 +37,7 @@ async function readGlands(loaded) {
     if (y >= box[3]) box[3] = y + 1;
     box[4] += x; box[5] += y; box[6]++;
   }
+  mostArea = Math.max(1000, ...loaded.glands.map((gland) => gland.area));
   loaded.glands.forEach((gland, index) => {
     const box = boxes[index], pixels = box[6];
     if (!pixels) return;
@@ -76,7 +80,6 @@ function applyChoice() {
     rows.length < large.length && `${rows.length} shown by the filters`].filter(Boolean).join(" · ");
   stage.setAttribute("aria-label", `${view.name} with the outlines of ${plural(kept.length, "gland")}, ${kept.filter(uncertain).length} `
     + "of them uncertain. Arrow keys move a cross that reads class and confidence, Enter selects, N and P go from gland to gland.");
-  tint = null;
   drawTable();
   drawChart();
   mark(false);
@@ -198,17 +201,16 @@ function drawTable() {
 
 // The share of pixels by confidence, inside glands and elsewhere.
 function drawChart() {
-  const BINS = 25, low = view.lowest, inside = new Array(BINS).fill(0), outside = new Array(BINS).fill(0);
-  for (let i = 0; i < ids.length; i++) {
-    (ids[i] ? inside : outside)[clamp(Math.floor(BINS * (confidence[i] / 255 - low) / (1 - low)), 0, BINS - 1)]++;
-  }
-  const most = Math.max(...inside.map((count, i) => count + outside[i]), 1), high = (count) => 140 * count / most;
+  const BINS = 25, low = view.lowest, binOf = (value) => clamp(Math.floor(BINS * (value / 255 - low) / (1 - low)), 0, BINS - 1);
+  const binned = (counts) => Array.from({ length: BINS }, (_, bin) => counts.reduce((sum, count, value) => sum + (binOf(value) === bin ? count : 0), 0));
+  const within = binned(inside), beyond = binned(outside);
+  const most = Math.max(...within.map((count, i) => count + beyond[i]), 1), high = (count) => 140 * count / most;
   const bar = (kind, i, count, base) => `<rect class="gl-${kind}" x="${44.5 + 14.6 * i}" y="${152 - base - high(count)}" width="13.6" height="${high(count)}"/>`;
   const x = 44 + 365 * clamp((choice.uncertain_below - low) / (1 - low), 0, 1);
-  const below = confidence.reduce((sum, value) => sum + (value < 255 * choice.uncertain_below), 0) / confidence.length;
+  const below = inside.reduce((sum, count, value) => sum + (value < 255 * choice.uncertain_below ? count + outside[value] : 0), 0) / ids.length;
   const text = `Histogram of the confidence of all pixels: ${percent(below)} of them are below ${percent(choice.uncertain_below)}.`;
   find(".gl-chart").innerHTML = `<svg class="gl-histogram" viewBox="0 0 420 190" role="img" aria-label="${text}">`
-    + inside.map((count, i) => bar("inside", i, count, 0) + bar("outside", i, outside[i], high(count))).join("")
+    + within.map((count, i) => bar("inside", i, count, 0) + bar("outside", i, beyond[i], high(count))).join("")
     + `<path class="gl-axis" d="M44 12V152H410"/><path class="gl-threshold" d="M${x} 12V152"/>`
     + `<text x="38" y="21" text-anchor="end">${percent(most / ids.length)}</text><text x="38" y="152" text-anchor="end">0 %</text>`
     + [0, 0.2, 0.4, 0.6, 0.8, 1].map((t) => `<text x="${44 + 365 * t}" y="168" text-anchor="middle">${(100 * (low + t * (1 - low))).toFixed(0)}</text>`).join("")
@@ -281,6 +283,34 @@ function review(decision, chosen = selected) {
   }
   keepChoice();
   applyChoice();
+}
+
+// The bounds, each by a slider and a field that show the same. Areas span decades, so that slider is logarithmic: 0, then from
+// LEAST_AREA to the largest gland's.
+const [sure, sureField, least, leastField] = all(".gl-choices input"), LEAST_AREA = 10, LAST_STEP = Number(least.max) - 1;
+const areaAt = (step) => step > 0 ? +(LEAST_AREA * (mostArea / LEAST_AREA) ** ((step - 1) / LAST_STEP)).toPrecision(2) : 0;
+const stepOf = (value) => value < LEAST_AREA ? 0 : Math.round(1 + LAST_STEP * Math.log(value / LEAST_AREA) / Math.log(mostArea / LEAST_AREA));
+function showBounds(typing = null) {
+  const show = (input, value) => { if (input !== typing) input.value = value; };
+  sure.min = sureField.min = Math.round(100 * view.lowest);
+  for (const input of [sure, sureField]) show(input, Math.round(100 * choice.uncertain_below));
+  show(least, stepOf(choice.min_area));
+  show(leastField, choice.min_area);
+  least.ariaValueText = `${number(choice.min_area)} ${view.unit}²`;
+  find(".gl-area-unit").textContent = view.unit === "µm" ? "µm²" : "px² (no pixel size given)";
+}
+function bound(event) {
+  const value = event.target.valueAsNumber;
+  event.target.ariaInvalid = String(!(value >= 0));
+  if (!ids || !(value >= 0)) return;
+  if (event.target === sure || event.target === sureField) {
+    choice.uncertain_below = clamp(value, sure.min, 100) / 100;
+    tint = null;
+  } else choice.min_area = event.target === least ? areaAt(value) : value;
+  showBounds(event.type === "input" ? event.target : null);
+  keepChoice();
+  cancelAnimationFrame(bounding);  // a slider sends several values in a frame
+  bounding = requestAnimationFrame(applyChoice);
 }
 // In the value, for the downloads and the Annotate tab.
 function keepChoice() {
@@ -361,11 +391,9 @@ if (mode === "segment") {
   for (const button of all("[data-review]")) button.addEventListener("click", () => review(button.dataset.review));
   find(".gl-redraw").addEventListener("click", redraw);
   find(".gl-hand-over").addEventListener("click", () => handOver());
-  document.addEventListener("gl-choice", (event) => {
-    if (!ids || !element.isConnected) return;
-    Object.assign(choice, event.detail);
-    keepChoice();
-    applyChoice();
-  });
+  for (const kind of ["input", "change"]) find(".gl-choices").addEventListener(kind, bound);
 }
-for (const part of all(".gl-layers")) part.addEventListener("input", (event) => { if (event.target.matches(".gl-layer")) tint = null; draw(); });
+for (const part of all(".gl-layers")) part.addEventListener("input", (event) => {
+  if (event.target.matches(".gl-layer")) tint = null;
+  find(".gl-opacity-shown").textContent = `${find(".gl-opacity").value} %`; draw();
+});

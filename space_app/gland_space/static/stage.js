@@ -68,17 +68,20 @@ const fit = () => set(fitting(), 0, 0);
 const centre = ([x, y], scale = at.scale) => set(scale, x - stage.clientWidth / scale / 2, y - stage.clientHeight / scale / 2);
 
 // Move until `box` (left, top, right, bottom) lies in the middle and takes up about two fifths of the stage.
-let flight = 0;
+let flight = 0, flying = false;
+function land() { cancelAnimationFrame(flight); flying = false; }
 function flyTo([left, top, right, bottom]) {
   const closest = Math.max(fitting(), 4 * view.full[0] / view.width);
   const scale = Math.min(0.4 * Math.min(stage.clientWidth / (right - left), stage.clientHeight / (bottom - top)), closest);
   const from = { ...at }, begun = performance.now(), target = [(left + right) / 2, (top + bottom) / 2];
   const middle = [from.x + stage.clientWidth / from.scale / 2, from.y + stage.clientHeight / from.scale / 2];
-  cancelAnimationFrame(flight);
+  land();
+  flying = true;
   const step = (now) => {
     const share = CALM ? 1 : clamp((now - begun) / 220, 0, 1), ease = share * (2 - share);
+    flying = share < 1;
     centre(target.map((value, i) => middle[i] + (value - middle[i]) * ease), from.scale * (scale / from.scale) ** ease);
-    if (share < 1) flight = requestAnimationFrame(step);
+    if (flying) flight = requestAnimationFrame(step);
   };
   step(begun + (CALM ? 1000 : 0));
 }
@@ -117,6 +120,7 @@ function arrow(event, from) {
 
 let asked = 0;
 function draw() {
+  stage.dataset.moving = "";  // for who looks from outside: what is in sight is about to change
   cancelAnimationFrame(asked);
   asked = requestAnimationFrame(() => { if (view && picture && stage.clientWidth) drawNow(); });
 }
@@ -138,6 +142,7 @@ function drawNow() {
   drawMinimap();
   find(".gl-zoom").textContent = percent(fileScale());
   const share = view.full[0] / view.width;  // for who looks from outside: what is in sight, in pixels of the file
+  if (!flying) delete stage.dataset.moving;
   stage.dataset.sight = [at.x, at.y, at.x + stage.clientWidth * unit, at.y + stage.clientHeight * unit].map((v) => (v * share).toFixed(1));
 }
 
@@ -180,7 +185,7 @@ function drawMinimap() {
 const hand = { grab: () => false, drag() {}, drop() {}, abandon() {}, hover() {}, tap() {}, press: () => false };
 
 // What somebody does next takes the place of a move that is still under way.
-for (const kind of ["pointerdown", "keydown"]) element.addEventListener(kind, () => cancelAnimationFrame(flight), true);
+for (const kind of ["pointerdown", "keydown"]) element.addEventListener(kind, land, true);
 
 const fingers = new Map();
 let travelled = 0, holding = null;
@@ -232,7 +237,7 @@ stage.addEventListener("wheel", (event) => {
   // Plain scrolling belongs to the page until the stage has been clicked on.
   if (!view || !(event.ctrlKey || event.metaKey || document.activeElement === stage)) return;
   event.preventDefault();
-  cancelAnimationFrame(flight);
+  land();
   const box = screen.getBoundingClientRect();
   zoom(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
 }, { passive: false });

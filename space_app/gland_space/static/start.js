@@ -34,7 +34,9 @@ async function show(loaded, wanted = null) {
 }
 
 function showResult(value) {
-  choice = { uncertain_below: value.uncertain_below ?? 0.75, min_area: value.min_area ?? 0, accepted: new Set(), rejected: new Set() };
+  choice = { uncertain_below: value.uncertain_below ?? choice.uncertain_below, min_area: value.min_area ?? 0, accepted: new Set(), rejected: new Set() };
+  keepChoice();
+  if (ids) showBounds();
   applyChoice();
   say();
   if (ids && !value.example) bringIntoView();
