@@ -15,9 +15,7 @@ Blocks of both alternate; each ratio is the median over pairs of blocks, with th
 """
 
 import argparse
-import json
 import os
-import shlex
 import statistics
 import sys
 import tempfile
@@ -40,8 +38,7 @@ from transformers import get_scheduler, pipeline
 
 from hf_gland.config import Parser, TrainConfig, add_settings, config_from_arguments
 from hf_gland.data.training_data import open_training_data
-from hf_gland.environment import git_commit, hardware, versions
-from hf_gland.files import write_text_atomically
+from hf_gland.evaluation.benchmarks import spread, write_benchmark
 from hf_gland.imaging.opening import SUFFIXES
 from hf_gland.imaging.pictures import read_picture, read_rgb
 from hf_gland.imaging.pixel_size import working_hw
@@ -88,15 +85,10 @@ def main() -> int:
     arguments = parser.parse_args()
     make_fast()
     try:
-        figures = arguments.measure(arguments)
+        write_benchmark(arguments.out, arguments.measure(arguments))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    figures |= {"command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "hardware": hardware(),
-                "versions": versions(), "threads": torch.get_num_threads()}
-    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
-    write_text_atomically(arguments.out, text)
-    print(text)
     return 0
 
 
@@ -292,11 +284,6 @@ def per_stage(stages: Mapping[str, float], whole: float, count: int, rest: str =
     """Milliseconds per step or image of each stage, and of all the `rest`, which is negative where stages overlap."""
     times = {**stages, rest: whole - sum(stages.values())}
     return {name: round(1000 * s / count, 2) for name, s in times.items()}
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, lowest and highest."""
-    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
 
 
 def seconds(action) -> float:  # type: ignore[no-untyped-def]

@@ -11,14 +11,13 @@ import argparse
 import json
 import os
 import re
-import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
@@ -30,8 +29,7 @@ from tifffile import TiffWriter
 from hf_gland.cli.main import run_command
 from hf_gland.data.sources.synthetic.images import draw_sample
 from hf_gland.data.sources.synthetic.layout import MPP
-from hf_gland.environment import git_commit, hardware, versions
-from hf_gland.files import write_atomically
+from hf_gland.evaluation.benchmarks import spread, write_benchmark
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.model.cpu import keep_freed_memory, use_all_cores
 from hf_gland.options import SLIDE_TILE_PX, Tiling
@@ -48,10 +46,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
     parser.add_argument("--slide", type=Path, help=argparse.SUPPRESS)  # one slide, in a process of its own
     arguments = parser.parse_args()
-    figures = (one_slide(arguments.slide, arguments.model, arguments.precision, arguments.out.parent) if arguments.slide else
-               all_slides(arguments))
-    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
-    write_atomically(arguments.out, lambda file: file.write(text.encode()))
+    use_all_cores()
+    if arguments.slide:
+        run = one_slide(arguments.slide, arguments.model, arguments.precision, arguments.out.parent)
+        arguments.out.write_text(json.dumps(run))
+    else:
+        write_benchmark(arguments.out, all_slides(arguments))
     return 0
 
 
@@ -73,28 +73,18 @@ def all_slides(arguments: argparse.Namespace) -> dict:
     return {"benchmark": "whole slides against the bare network", "precision": f"{runs[0]['precision']} for both",
             "runs": runs, "tile_rate_over_bare": clock["median"],
             "tile_rate_over_bare_by_processor_time": processors["median"],
-            "tile_rate_over_tiatoolbox": None, "tile_rate_over_tiatoolbox_reason": "not measured",
             "postprocessing_share": statistics.median(run["postprocessing_share"] for run in runs),
             "postprocessing_share_is": "processor time of all that follows the network, writing included, over that of the "
                                        "whole prediction; by the clock it overlaps with the network",
             "peak_memory_mib": {str(side): max(run["peak_memory_mib"] for run in runs if run["side_px"] == side)
                                 for side in arguments.sides},
             "ratios": {"tiles per second of a slide, files written / of the bare network": clock,
-                       "the same by the time of processors": processors},
-            "command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "hardware": hardware(),
-            "versions": versions(), "threads": use_all_cores(), "load_average": os.getloadavg()}
-
-
-def spread(ratios: Iterable[float]) -> dict[str, float]:
-    """Median and range."""
-    values = sorted(ratios)
-    return {"median": statistics.median(values), "lowest": values[0], "highest": values[-1]}
+                       "the same by the time of processors": processors}}
 
 
 def one_slide(path: Path, model: str, precision: str, out: Path) -> dict:
     """`predict` of one slide, with the bare network before and after; the peak is this process's."""
     keep_freed_memory()
-    use_all_cores()
     tiling = Tiling(SLIDE_TILE_PX, precision=precision)
     forward = GlandSegmenter.from_pretrained(model).network(tiling)
     tiles = torch.randint(0, 256, (tiling.batch_size, 3, tiling.tile_px, tiling.tile_px), dtype=torch.uint8)
