@@ -31,6 +31,7 @@ class Tiling:
 
     `tile_px`: side of a tile; `stride_px`: from one tile to the next, 1 to `tile_px` (default: three quarters of a tile,
     rounded down); `batch_size`: tiles at a time; `flips`: average over four mirrored views, four times the work;
+    `match_stain`: what is unlike the model's training images is seen with their stain (see `imaging.appearance`);
     `precision`: see `model.precision.resolve_precision`. Raises HfGlandError for sizes that leave gaps.
     """
 
@@ -39,6 +40,7 @@ class Tiling:
     batch_size: int = 4
     flips: bool = False
     precision: str = "auto"
+    match_stain: bool = True
 
     def __post_init__(self) -> None:
         if self.stride_px is None:

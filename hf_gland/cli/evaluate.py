@@ -49,6 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, help="also keep the result records in this folder, for scripts/report.py")
     parser.add_argument("--student", action="store_true", help="measure the student instead of the teacher")
     parser.add_argument("--flips", action="store_true", help="average over four mirrored views (four times the work)")
+    parser.add_argument("--keep-stain", action="store_true",
+                        help="show the network what is unlike the training images as it is stained, not in their stain")
     parser.add_argument("--keep-joined", action="store_true",
                         help="one gland per connected region, even where several sure cores lie in it")
     parser.add_argument("--variant", help="name of the method in tables [from the training settings]")
@@ -82,7 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
     shift = provenance.get("sources", {}).get("stain_shift")
     measured = {name: Measurement(
         f"{name}@stain{shift:g}" if shift else name, provenance["data_sha256"], arguments.variant or notes["variant"],
-        own_command(), "student" if arguments.student else "teacher", Tiling(flips=arguments.flips),
+        own_command(), "student" if arguments.student else "teacher",
+        Tiling(flips=arguments.flips, match_stain=not arguments.keep_stain),
         PostProcessing(split_touching=not arguments.keep_joined), segmenter.temperature, hardware(str(segmenter.device)),
         precision_name(resolve_precision(segmenter.device))) for name in names}
     if arguments.results is not None and not arguments.overwrite:
@@ -107,7 +110,8 @@ def check_out(arguments: argparse.Namespace) -> None:
         raise FileExistsError(f"{out}: exists already; give another --out, or --overwrite to replace it")
     if out.exists() and any(out.iterdir()) and not (out / "metrics.md").is_file():
         raise FileExistsError(f"{out}: is not an evaluation (no metrics.md), so it is not replaced; give another --out")
-    unusual = [f"--{name}" for name in ("student", "flips", "keep-joined") if getattr(arguments, name.replace("-", "_"))]
+    unusual = [f"--{name}" for name in ("student", "flips", "keep-stain", "keep-joined")
+               if getattr(arguments, name.replace("-", "_"))]
     if unusual and arguments.results is not None and not arguments.variant:
         raise ValueError(f"--results with {' and '.join(unusual)} needs --variant: under its own name the record would take "
                          "the place of the usual measurement")

@@ -78,6 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
     tiling.add_argument("--stride-px", type=int, help="distance between tiles (default: three quarters of a tile)")
     tiling.add_argument("--batch-size", type=int, default=4, help="tiles at a time [4]")
     tiling.add_argument("--flips", action="store_true", help="average over four mirrored views (four times the work)")
+    tiling.add_argument("--keep-stain", action="store_true",
+                        help="show the network what is unlike the training images as it is stained, not in their stain")
     tiling.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
     tiling.add_argument("--precision", default="auto",
                         help="float32, bfloat16, float16 (CUDA only), or auto: bfloat16 where the hardware has it [auto]")
@@ -115,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.mpp is not None:
         check_mpp(arguments.mpp, "--mpp")
     tiling, of_slides = (Tiling(usual_px if arguments.tile_px is None else arguments.tile_px, arguments.stride_px,
-                                arguments.batch_size, arguments.flips, arguments.precision)
+                                arguments.batch_size, arguments.flips, arguments.precision, not arguments.keep_stain)
                          for usual_px in (PICTURE_TILE_PX, SLIDE_TILE_PX))
     post = PostProcessing(arguments.threshold, not arguments.keep_joined, min_gland_area_um2=arguments.min_gland_um2,
                           max_hole_area_um2=arguments.max_hole_um2)

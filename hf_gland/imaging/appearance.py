@@ -1,5 +1,5 @@
 """Whether a picture looks like those a model was trained on: how strongly and in what colours its tissue is stained, and how
-much detail of each size it shows."""
+much detail of each size it shows; and what gives it their stain where it does not."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,13 +14,15 @@ DETAIL_PX = (1.0, 2.0, 4.0, 8.0)
 LEAST_IMAGES = 10  # of fewer, nobody can tell what is unusual
 SHRINKAGE = 0.1  # of the covariance towards its diagonal
 USUAL_SHARE, MARGIN = 0.95, 1.25  # the limit: this quantile of held-out training images, times this
+STEADY = 0.01  # added to a standard deviation before its logarithm is taken
+MOST_GAIN = 3.0  # that a stain is strengthened by, or weakened
 
 
 def appearance_features(rgb: np.ndarray) -> np.ndarray | None:
     """float [10] of uint8 [H, W, 3], over its tissue: mean and logarithm of the standard deviation of the optical density of
     red, green and blue, and the logarithm of that of its mean over the colours in bands of detail, each an octave coarser
     than the last, which blur and another magnification change; None where there is hardly any tissue."""
-    density = -np.log((rgb.astype(np.float32) + 1) / 256)
+    density = _DENSITY[rgb]
     grey = density.mean(axis=2)
     tissue = grey > TISSUE_DENSITY
     if tissue.mean() < LEAST_TISSUE:
@@ -31,7 +33,35 @@ def appearance_features(rgb: np.ndarray) -> np.ndarray | None:
         coarser = ndimage.gaussian_filter(grey, sigma_px, truncate=3.0)
         detail.append(np.log((grey - coarser)[tissue].std() + 0.001))
         grey = coarser
-    return np.concatenate([stain.mean(axis=0), np.log(stain.std(axis=0) + 0.01), detail]).astype(float)
+    return np.concatenate([stain.mean(axis=0), np.log(stain.std(axis=0) + STEADY), detail]).astype(float)
+
+
+_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)  # optical density of each 8-bit value
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """How a picture or slide looks to a model: `distance` from its training images, 1 being the limit. Where it is beyond,
+    `curves`, uint8 [3, 256], give red, green and blue the values that they would have in the stain of those."""
+
+    distance: float = 0.0
+    curves: np.ndarray | None = None
+
+    def sentence(self, matched: bool) -> str | None:
+        """For the user, where it is unlike the training images. `matched`: its stain is brought to theirs."""
+        if self.curves is None:
+            return None
+        done = "the network saw it with their stain (predict --keep-stain leaves it); " if matched else ""
+        return ("Its stain, sharpness or magnification is unlike that of the training images "
+                f"({self.distance:.1f} times the usual limit): {done}check its pixel size, look at the outlines before you "
+                "use them, or adapt the model (train --config adapt).")
+
+    def matched(self, rgb: np.ndarray) -> np.ndarray:
+        """uint8 [..., 3] with the stain of the training images; the same array where it is like them."""
+        return rgb if self.curves is None else np.stack([curve[rgb[..., c]] for c, curve in enumerate(self.curves)], axis=-1)
+
+
+USUAL_LOOK = Look()
 
 
 @dataclass(frozen=True)
@@ -50,15 +80,21 @@ class Appearance:
             return None
         return _distance(features[:len(self.mean)], np.array(self.mean), np.array(self.inverse)) / self.limit
 
-    def unlike(self, parts: Sequence[np.ndarray]) -> str | None:
-        """A sentence for the user where a picture or slide is unlike the training images. `parts` of it, uint8 [h, w, 3]
-        each at the training pixel size: the middle one by its distance counts, of those with tissue."""
+    def look(self, parts: Sequence[np.ndarray]) -> "Look":
+        """Whether a picture or slide is unlike the training images. `parts` of it, uint8 [h, w, 3] each at the training
+        pixel size: the middle one by its distance counts, of those with tissue."""
         distances = [distance for part in parts if (distance := self.distance(part)) is not None]
-        if not distances or (middle := float(np.median(distances))) <= 1:
-            return None
-        return (f"Its stain, sharpness or magnification is unlike that of the training images ({middle:.1f} times the usual "
-                "limit): check its pixel size, look at the outlines before you use them, or adapt the model (train --config "
-                "adapt).")
+        middle = float(np.median(distances)) if distances else 0.0
+        return Look(middle, self._curves(parts)) if middle > 1 else Look(middle)
+
+    def _curves(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Per colour, mean and standard deviation of the optical density of all tissue brought to those of training."""
+        density = np.concatenate([_DENSITY[part].reshape(-1, 3) for part in parts])
+        density = density[density.mean(axis=1) > TISSUE_DENSITY].astype(float)
+        mean, spread = np.array(self.mean[:3]), np.exp(self.mean[3:6]) - STEADY
+        gain = np.clip(spread / (density.std(axis=0) + 1e-6), 1 / MOST_GAIN, MOST_GAIN)
+        wanted = (_DENSITY[:, None] - density.mean(axis=0)) * gain + mean  # [256, 3]
+        return (256 * np.exp(-wanted) - 1).clip(0, 255).round().astype(np.uint8).T
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept in a model's config.json; `Appearance(**…)` reads it."""

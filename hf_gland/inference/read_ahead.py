@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_gland.errors import HfGlandError
+from hf_gland.imaging.appearance import USUAL_LOOK, Look
 from hf_gland.imaging.pictures import Picture, read_picture
 
 
 @dataclass(frozen=True, eq=False)
 class ReadFile:
-    """A file's picture, its pixels as stored, or why there is none. `small`: it fits one tile."""
+    """A file's picture, its pixels as stored, or why there is none. `small`: it fits one tile; `look`: to the model."""
 
     path: Path
     seconds: float
     picture: Picture | None = None
     small: bool = False
+    look: Look = USUAL_LOOK
     error: str | None = None
 
     def alike(self, other: "ReadFile") -> bool:
@@ -28,8 +30,9 @@ class ReadFile:
 
 
 def read_ahead(helper: Executor, paths: Iterable[str | Path], count: int,
-               fits_a_tile: Callable[[Picture], bool]) -> Iterator[ReadFile]:
-    """The files in their order, read by the helper before they are asked for.
+               seen: Callable[[Picture], tuple[bool, Look]]) -> Iterator[ReadFile]:
+    """The files in their order, read by the helper before they are asked for; `seen` says whether a picture fits one tile,
+    and how it looks to the model.
 
     Up to `count` of them wait in memory while the files are small (see ReadFile), and one after a file that is not, and
     before the first, whose size is not known yet.
@@ -38,7 +41,8 @@ def read_ahead(helper: Executor, paths: Iterable[str | Path], count: int,
         started = time.perf_counter()
         try:
             picture = read_picture(path, upright=False)
-            return ReadFile(path, time.perf_counter() - started, picture, fits_a_tile(picture))
+            small, look = seen(picture)
+            return ReadFile(path, time.perf_counter() - started, picture, small, look)
         except HfGlandError as error:
             return ReadFile(path, time.perf_counter() - started, error=str(error))
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSemanticSegmentation
 
 from hf_gland.errors import HfGlandError, ModelError, PixelSizeError
-from hf_gland.imaging.appearance import Appearance, appearance_of
+from hf_gland.imaging.appearance import USUAL_LOOK, Appearance, Look, appearance_of
 from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.pictures import ImageSource, Picture, read_picture, read_rgb
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
@@ -145,7 +145,7 @@ class GlandSegmenter:
         else:
             rgb = read_rgb(image, name=label, upright=False)
         clean_up = self._clean_up(mpp, post, label)
-        return clean_up(self._maps_alike([rgb], mpp, tiling, label, progress)[0], rgb=rgb,
+        return clean_up(self._maps_of(rgb, mpp, tiling, label, progress), rgb=rgb,
                         name=name or (displayable(path.name) if path else "image"))
 
     def probabilities(self, rgb: np.ndarray, mpp: float | None = None, tiling: Tiling = Tiling(), *,
@@ -155,7 +155,12 @@ class GlandSegmenter:
 
         With a `confidence_temperature` T in the model's config they are calibrated: softmax(log p / T).
         """
-        return self._maps_alike([rgb], mpp, tiling, name, progress)[0][:len(self.id2label)]
+        return self._maps_of(rgb, mpp, tiling, name, progress)[:len(self.id2label)]
+
+    def _maps_of(self, rgb: np.ndarray, mpp: float | None, tiling: Tiling, name: str,
+                 progress: Callable[[float], None] | None) -> np.ndarray:
+        seen = self.look(rgb, mpp, name).matched(rgb) if tiling.match_stain else rgb
+        return self._maps_alike([seen], mpp, tiling, name, progress)[0]
 
     def _maps_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, tiling: Tiling, name: str,
                              progress: Callable[[float], None] | None) -> list[np.ndarray]:
@@ -206,13 +211,14 @@ class GlandSegmenter:
         helper thread reads the next files and finds the glands of those before: up to three batches ahead of what is
         asked for, and one of the pictures that are larger than a tile.
         """
-        def fits_a_tile(picture: Picture) -> bool:
+        def seen(picture: Picture) -> tuple[bool, Look]:
             given = picture.mpp if mpp is None else mpp
-            return max(self.working_hw(picture.rgb.shape[:2], given, picture.name)) <= tiling.tile_px
+            small = max(self.working_hw(picture.rgb.shape[:2], given, picture.name)) <= tiling.tile_px
+            return small, self.look(picture.rgb, given, picture.name)
 
         helper, found = ThreadPoolExecutor(1), deque[Future[list[FileResult]]]()
         try:
-            for batch in batches(read_ahead(helper, paths, tiling.batch_size, fits_a_tile), tiling.batch_size):
+            for batch in batches(read_ahead(helper, paths, tiling.batch_size, seen), tiling.batch_size):
                 found.append(self._predict_batch(helper, batch, mpp, tiling, post, progress))
                 while found and (len(found) > 1 or not batch[0].small):
                     yield from found.popleft().result()
@@ -240,7 +246,9 @@ class GlandSegmenter:
         shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
             clean_up = self._clean_up(mpp, post, name)
-            probabilities = self._maps_alike([picture.rgb for picture in pictures], mpp, tiling, name, shown)
+            seen = [file.look.matched(file.picture.rgb) if tiling.match_stain else file.picture.rgb for file in batch
+                    if file.picture is not None]
+            probabilities = self._maps_alike(seen, mpp, tiling, name, shown)
         except Exception as error:
             if not isinstance(error, PixelSizeError | ModelError) and not out_of_memory(error):
                 raise
@@ -254,9 +262,9 @@ class GlandSegmenter:
             started = time.perf_counter()
             try:
                 prediction = clean_up(of_file, rgb=picture.rgb, name=displayable(file.path.name))
-                unlike = self.unlike_training(picture.rgb, mpp, name)
             except MemoryError as error:
                 return FileResult(file.path, error=said(error), seconds=file.seconds + each)
+            unlike = file.look.sentence(tiling.match_stain)
             return FileResult(file.path, prediction, picture, notes=(unlike,) if unlike else (),
                               seconds=file.seconds + each + time.perf_counter() - started)
 
@@ -266,11 +274,11 @@ class GlandSegmenter:
         """(height, width) at which the network sees a picture of `mpp` µm per pixel, None: what is assumed of it."""
         return working_hw(image_hw, self.missing_mpp if mpp is None else mpp, self.mpp, name)
 
-    def unlike_training(self, rgb: np.ndarray, mpp: float | None, name: str = "image") -> str | None:
-        """A sentence for the user where a picture, uint8 [H, W, 3], is stained otherwise than the training images were."""
+    def look(self, rgb: np.ndarray, mpp: float | None, name: str = "image") -> Look:
+        """Whether a picture, uint8 [H, W, 3], looks unlike the training images, and what gives it their stain."""
         if self.appearance is None:
-            return None
-        return self.appearance.unlike([resample_image(rgb, self.working_hw(rgb.shape[:2], mpp, name))])
+            return USUAL_LOOK
+        return self.appearance.look([resample_image(rgb, self.working_hw(rgb.shape[:2], mpp, name))])
 
     def weights_sha256(self) -> str:
         """Checksum of all weights and buffers: equal for equal models, wherever they were loaded from."""

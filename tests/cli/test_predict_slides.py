@@ -118,6 +118,9 @@ def test_a_slide_stained_otherwise_than_the_training_images_is_told(predict, mod
     assert stdout.count(note) == 1
     assert {row["image"].split("/")[-1]: note in row["warnings"] for row in summary(tmp_path / "out")} == {
         "usual.svs": False, "other.svs": True}
+    status, *_ = predict(tmp_path / "other.svs", "--out", tmp_path / "kept", "--model", told, "--keep-stain")
+    (plain,) = json.loads((tmp_path / "kept" / "other.json").read_text())["notes"]
+    assert (status, "with their stain" in note, "with their stain" in plain) == (0, True, False)
 
 
 def test_a_table_says_pixel_size_and_region_of_each(predict, slides, pixels, tmp_path):

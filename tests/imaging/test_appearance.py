@@ -38,17 +38,40 @@ def test_blurred_images_and_those_of_another_magnification_are_told():
     assert np.mean([learned.distance(seen(seed)) > 1 for seed in range(100, 140)]) <= 0.05
     for changed in ({"zoom": 2.0}, {"zoom": 0.5}, {"sigma": 3.0}):
         assert np.mean([learned.distance(seen(seed, **changed)) > 1 for seed in range(100, 110)]) >= 0.8, changed
-    assert learned.unlike([seen(100, zoom=2.0)]).startswith("Its stain, sharpness or magnification is unlike that of the tr")
+    told = learned.look([seen(100, zoom=2.0)]).sentence(matched=False)
+    assert told.startswith("Its stain, sharpness or magnification is unlike that of the training images (")
+    assert "with their stain" not in told
 
 
 def test_of_the_parts_of_a_slide_the_middle_one_counts_and_bare_glass_does_not():
     learned = learn_appearance([tissue(seed) for seed in range(40)])
     usual, other, glass = tissue(100), shift_stain(tissue(101), 3), np.full((60, 70, 3), 245, np.uint8)
-    assert learned.unlike([usual]) is None
-    assert learned.unlike([usual, other, usual, glass]) is None
-    assert f"({learned.distance(other):.1f} times the usual limit)" in learned.unlike([other])
-    assert learned.unlike([other, usual, other, glass]) is not None
-    assert learned.unlike([glass, glass]) is None
+
+    def told(*parts):
+        return learned.look(parts).sentence(matched=True)
+
+    assert told(usual) is None
+    assert told(usual, other, usual, glass) is None
+    assert f"({learned.distance(other):.1f} times the usual limit): the network saw it with their stain" in told(other)
+    assert told(other, usual, other, glass) is not None
+    assert told(glass, glass) is None
+
+
+def test_what_is_unlike_is_given_the_stain_of_the_training_images_and_nothing_else_is_touched():
+    learned = learn_appearance([tissue(seed) for seed in range(40)])
+    usual = tissue(100)
+    assert learned.look([usual]).matched(usual) is usual
+    foreign = [shift_stain(tissue(seed), 3) for seed in (100, 101)]
+    look = learned.look(foreign)  # the parts of a slide: one change for all of it
+    matched = [look.matched(part) for part in foreign]
+    stain = np.mean([appearance_features(part)[:6] for part in matched], axis=0)
+    assert stain[:3] == pytest.approx(learned.mean[:3], abs=0.04)
+    assert np.exp(stain[3:]) == pytest.approx(np.exp(learned.mean[3:6]), abs=0.04)
+    assert learned.distance(foreign[0]) > 2 > learned.distance(matched[0])
+    assert matched[0].dtype == np.uint8
+    assert np.abs(matched[0].astype(int) - usual).mean() < 0.7 * np.abs(foreign[0].astype(int) - usual).mean()
+    grey = np.full((60, 70, 3), 120, np.uint8)  # without any contrast: no stain is strengthened without bound
+    assert np.isfinite(learned.look([grey]).matched(grey).astype(float)).all()
 
 
 def test_it_comes_back_from_json_and_nonsense_is_none():

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from hf_gland.imaging.appearance import USUAL_LOOK
 from hf_gland.imaging.pictures import Picture
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 
@@ -62,7 +63,7 @@ def test_so_many_are_read_before_they_are_asked_for(tmp_path, count, read):
     for i, path in enumerate(paths):
         Image.fromarray(np.full((4, 5, 3), i, np.uint8)).save(path)
     helper = AtOnce()
-    files = read_ahead(helper, paths, count, lambda picture: not picture.name.endswith("5.png"))
+    files = read_ahead(helper, paths, count, lambda picture: (not picture.name.endswith("5.png"), USUAL_LOOK))
     for i, path in enumerate(paths):
         file = next(files)
         assert (file.path, int(file.picture.rgb[0, 0, 0]), file.error) == (path, i, None)
@@ -75,11 +76,11 @@ def test_large_files_are_read_one_ahead(tmp_path):
     for path in paths:
         Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(path)
     helper = AtOnce()
-    files = read_ahead(helper, paths, 3, lambda picture: False)
+    files = read_ahead(helper, paths, 3, lambda picture: (False, USUAL_LOOK))
     assert [next(files) and helper.done for _ in paths] == [2, 3, 4, 5, 6, 6]
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path):
-    (file,) = read_ahead(AtOnce(), [tmp_path / "gone.png"], 2, lambda picture: True)
+    (file,) = read_ahead(AtOnce(), [tmp_path / "gone.png"], 2, lambda picture: (True, USUAL_LOOK))
     assert file.picture is None
     assert "no such file" in file.error

@@ -404,11 +404,23 @@ def test_a_picture_stained_otherwise_than_the_training_images_is_told(dark_is_gl
     drawn = [rng.normal((220, 150, 190), (12, 30, 14), (48, 64, 3)) + rng.normal(0, 5, 3) for _ in range(20)]
     pictures = [pixels.clip(0, 255).astype(np.uint8) for pixels in drawn]
     segmenter = dark_is_gland(mpp=0.5)
-    assert segmenter.unlike_training(255 - pictures[0], 0.5) is None  # a model of before knows nothing of it
+    other = pictures[3][..., ::-1] // 2
+    assert segmenter.look(other, 0.5).curves is None  # a model of before knows nothing of it
     segmenter.appearance = learn_appearance(pictures)
-    assert segmenter.unlike_training(pictures[3], 0.5) is None
-    for name, rgb in (("usual.png", pictures[3]), ("other.png", pictures[3][..., ::-1] // 2)):
+    assert segmenter.look(pictures[3], 0.5).curves is None
+    for name, rgb in (("usual.png", pictures[3]), ("other.png", other)):
         Image.fromarray(rgb).save(tmp_path / name)
-    usual, other = segmenter.predict_many([tmp_path / "usual.png", tmp_path / "other.png"], 0.5)
+    paths, as_it_is = [tmp_path / "usual.png", tmp_path / "other.png"], Tiling(match_stain=False)
+    usual, told = segmenter.predict_many(paths, 0.5)
     assert usual.notes == ()
-    assert "unlike that of the training images" in other.notes[0]
+    assert "unlike that of the training images" in told.notes[0]
+    assert "with their stain" in told.notes[0]
+    plain = [result.notes for result in segmenter.predict_many(paths, 0.5, as_it_is)]
+    assert (plain[0], "with their stain" in plain[1][0]) == ((), False)
+    seen = segmenter.look(other, 0.5).matched(other)
+    wanted = segmenter.probabilities(seen, 0.5, as_it_is)
+    assert not np.allclose(wanted, segmenter.probabilities(other, 0.5, as_it_is))
+    for found in (told.prediction.probabilities, segmenter.probabilities(other, 0.5),
+                  segmenter.predict(other, 0.5).probabilities):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(told.prediction.rgb, other)  # what is drawn and saved is the picture as it is

@@ -15,6 +15,7 @@ from hf_gland.errors import HfGlandError
 from hf_gland.export.formats import slide_paths
 from hf_gland.export.results_folder import file_sha256, other_settings
 from hf_gland.files import atomic_file, write_atomically
+from hf_gland.imaging.appearance import USUAL_LOOK
 from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.slides import open_slide, slide_mpp
 from hf_gland.inference.glands import GlandRules
@@ -125,13 +126,14 @@ def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: S
         plan = plan_tiles(grid, area, settings.tiling)
         if not plan.tiles:
             raise HfGlandError(f"{name}: the outlined regions hold no pixel at the model's pixel size")
-        if segmenter.appearance and (unlike := segmenter.appearance.unlike([*sample_tiles(slide, plan, STAIN_TILES)])):
+        look = segmenter.appearance.look([*sample_tiles(slide, plan, STAIN_TILES)]) if segmenter.appearance else USUAL_LOOK
+        if unlike := look.sentence(settings.tiling.match_stain):
             more.append(unlike)
         rules = GlandRules(segmenter.id2label, settings.post, grid.mpp, temperature=segmenter.temperature)
         with SlideOutputs(request.stem, settings.formats, rules, grid, slide.whole(THUMBNAIL_PX).rgb,
                           displayable(request.path.name), settings.export) as outputs:
             planned = time.perf_counter()
-            progress = predict_slide(segmenter, slide, plan, outputs.add, lambda done: shown(plan, done))
+            progress = predict_slide(segmenter, slide, plan, outputs.add, lambda done: shown(plan, done), look)
             predicted = time.perf_counter()
             if progress.unreadable_px:
                 first = tuple(map(round, progress.unreadable[0]))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hf_gland.errors import ImageError
+from hf_gland.imaging.appearance import USUAL_LOOK, Look
 from hf_gland.imaging.slides import Box, Slide
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.inference.slides.plan import SlideGrid, Stripe
@@ -47,9 +48,9 @@ class Progress:
 
 @torch.no_grad()
 def predict_slide(segmenter: GlandSegmenter, slide: Slide, plan: TilePlan, follow: Callable[[Stripe], object],
-                  shown: Callable[[Progress], object] = lambda progress: None) -> Progress:
+                  shown: Callable[[Progress], object] = lambda progress: None, look: Look = USUAL_LOOK) -> Progress:
     """Put the wanted tiles of a slide through the network; `follow` gets its stripes from top to bottom, in a thread of its
-    own, and `shown` what is done so far, now and then.
+    own, and `shown` what is done so far, now and then. `look`: to the model, which sees it with the stain of its training.
 
     Parts of the file that cannot be decoded count as no tissue and are told of in the result. Raises ImageError where they
     are more than MOST_UNREADABLE of the area or the file is gone, ModelError where the network gives no numbers, and
@@ -86,7 +87,7 @@ def predict_slide(segmenter: GlandSegmenter, slide: Slide, plan: TilePlan, follo
                 tiles.flush()
                 hand_on(row)
                 row += 1
-            tiles.add(run, region.rgb)
+            tiles.add(run, look.matched(region.rgb) if plan.tiling.match_stain else region.rgb)
             shown(progress)
         tiles.flush()
         for last in range(row, len(plan.top_px)):

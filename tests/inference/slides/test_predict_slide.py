@@ -8,6 +8,7 @@ from PIL import Image
 from slide_files import aperio, damage_tile, texture, write_slide
 
 from hf_gland.errors import HfGlandError, ImageError
+from hf_gland.imaging.appearance import USUAL_LOOK, Look
 from hf_gland.imaging.slides import open_slide
 from hf_gland.inference.slides.area import Whole, find_area
 from hf_gland.inference.slides.plan import slide_grid
@@ -32,14 +33,14 @@ def svs(rgb, tmp_path_factory):
     return write_slide(tmp_path_factory.mktemp("slides") / "a.svs", rgb, description=aperio(0.5))
 
 
-def predicted(segmenter, path, tiling=TILING, whole=False, area=None):
+def predicted(segmenter, path, tiling=TILING, whole=False, area=None, look=USUAL_LOOK):
     """Probabilities [C, H, W] and area [H, W] of all stripes, checked to follow one another, and the progress."""
     stripes = []
     with open_slide(path) as slide:
         grid = slide_grid(slide.hw, (0.5, 0.5), segmenter.mpp)
         found = area(grid) if area else find_area(slide, grid, (0.5, 0.5), None, whole)[0]
         plan = plan_tiles(grid, found, tiling)
-        progress = predict_slide(segmenter, slide, plan, stripes.append)
+        progress = predict_slide(segmenter, slide, plan, stripes.append, look=look)
     assert progress.tiles == plan.tiles
     assert [stripe.top_px for stripe in stripes] == [0, *np.cumsum([stripe.tissue.shape[0] for stripe in stripes])[:-1]]
     for stripe in stripes:
@@ -71,6 +72,17 @@ def test_beside_the_tissue_all_is_background_and_nothing_is_computed(dark_is_gla
     assert (found[1][~tissue] == 0).all()
     assert progress.tiles < 0.8 * all_progress.tiles
     assert progress.area_px == tissue.sum()
+
+
+def test_a_slide_that_looks_foreign_is_seen_with_the_stain_of_the_training_images(dark_is_gland, svs, rgb):
+    segmenter = dark_is_gland(mpp=0.5)
+    look = Look(1.7, np.array([np.arange(256) // 2, np.arange(256), 255 - np.arange(256)], np.uint8))
+    found = predicted(segmenter, svs, whole=True, look=look)[0]
+    plain = predicted(segmenter, svs, Tiling(128, 80, 3, match_stain=False), whole=True, look=look)[0]
+    matched = np.stack([rgb[..., 0] // 2, rgb[..., 1], 255 - rgb[..., 2]], axis=-1)
+    assert np.abs(found - segmenter.probabilities(matched, 0.5, TILING)).max() < 1e-5
+    assert np.abs(plain - segmenter.probabilities(rgb, 0.5, TILING)).max() < 1e-5
+    assert np.abs(found - plain).max() > 0.1
 
 
 def test_the_result_does_not_depend_on_the_batch(dark_is_gland, svs):
