@@ -141,10 +141,18 @@ def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
         f"{100 * a['lowest']:.0f} to {100 * a['highest']:.0f} %): {b['benchmark']}.\n"
         for b in benchmarks if (a := b.get("pixels_that_agree")))
     stages = [[stage, b["benchmark"], f"{took:.1f}"] for b in benchmarks for stage, took in b.get("stages_ms", {}).items()]
-    return ("### Timings\n\nEach ratio from blocks of both that took turns in one run (`scripts/benchmark.py`).\n\n"
+    slides = [[f"{run['side_px']:,}", f"{run['tissue_mm2']:g}", run["tiles"], f"{run['seconds']['planning']:.0f}",
+               f"{run['seconds']['prediction in all']:.0f}", f"{100 * run['postprocessing_share']:.0f}",
+               f"{run['peak_memory_mib'] / 1024:.1f}"]
+              for b in benchmarks if "postprocessing_share" in b for run in b["runs"]]
+    return ("### Timings\n\nEach ratio from blocks of both that took turns in one run (`scripts/benchmark*.py`).\n\n"
             + markdown.table(["ratio", "precision", "hardware", "median", "range"], rows, 3) + agreement
             + ("\nWhere the time of a refined step and of an image goes:\n\n"
-               + markdown.table(["stage", "benchmark", "ms"], stages, 2) if stages else "") + "\n")
+               + markdown.table(["stage", "benchmark", "ms"], stages, 2) if stages else "")
+            + ("\nWhole slides, one after the other; the share is that of all processor time of the prediction:\n\n"
+               + markdown.table(["side (px)", "tissue (mm²)", "tiles", "finding tissue (s)", "prediction (s)",
+                                 "finding and writing glands (%)", "peak memory (GiB)"], slides, 0) if slides else "")
+            + "\n")
 
 
 TRIAL = ("variant", "mpp", "crops", "augmentation", "fold")

@@ -122,6 +122,10 @@ def test_timings_are_ratios_with_their_range():
     stages = timings_section([{"ratios": {"ours / theirs": ratio}, "hardware": "a CPU", "benchmark": "a step",
                                "stages_ms": {"loss": 1.25, "all else": 3.0}}])
     assert "| loss | a step | 1.2 |\n| all else | a step | 3.0 |" in stages
+    run = {"side_px": 20_000, "tissue_mm2": 2.0, "tiles": 42, "seconds": {"planning": 4.94, "prediction in all": 11.38},
+           "postprocessing_share": 0.168, "peak_memory_mib": 1484}
+    slides = timings_section([{"ratios": {"r": ratio}, "hardware": "a CPU", "postprocessing_share": 0.162, "runs": [run]}])
+    assert "| 20,000 | 2 | 42 | 5 | 11 | 17 | 1.4 |" in slides
     assert timings_section([]) == ""
 
 
