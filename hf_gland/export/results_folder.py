@@ -16,7 +16,8 @@ from hf_gland.files import write_atomically
 RECORD, JOURNAL, TABLE = "predictions.json", "predictions.jsonl", "glands.csv"
 OTHERS = "other_settings"
 # Of the settings, those that change no result beyond rounding: a run may go on with others.
-_FREE = {"tiling.batch_size", "tiling.precision"}  # the precision that "auto" came to is a setting of its own
+# The precision that "auto" came to is a setting of its own; back-ends are compared with torch when they are exported.
+_FREE = {"tiling.batch_size", "tiling.precision", "backend"}
 
 
 class ResultsFolder:

@@ -1,4 +1,4 @@
-from hf_gland.export.results_folder import ResultsFolder
+from hf_gland.export.results_folder import ResultsFolder, other_settings
 
 
 def test_a_table_with_the_columns_of_another_version_goes_on(tmp_path):
@@ -10,3 +10,9 @@ def test_a_table_with_the_columns_of_another_version_goes_on(tmp_path):
     cells = dict(zip(header.split(","), row.split(","), strict=True))
     assert (cells["image"], cells["area_px"], cells["low_confidence_share"]) == ("a.png", "57", "")
     assert "lowest_confidence" not in cells
+
+
+def test_results_of_another_back_end_or_batch_are_the_same_results():
+    before = {"backend": "onnx", "model_mpp": 0.5, "tiling": {"batch_size": 4, "tile_px": 512}}
+    assert other_settings(before, {"model_mpp": 0.5, "tiling": {"batch_size": 8, "tile_px": 512}}) == {}
+    assert other_settings(before, before | {"model_mpp": 0.6}) == {"model_mpp": 0.5}

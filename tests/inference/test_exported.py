@@ -90,4 +90,9 @@ def test_predict_records_what_computed(exported, tmp_path, capsys):
         out = tmp_path / backend
         assert run_command("predict", [*words, "--backend", backend, "--out", str(out)]) == 0
         assert json.loads((out / "predictions.json").read_text("utf-8"))["settings"].get("backend") == expected
-    assert "back-end: onnx (onnxruntime" in capsys.readouterr().err
+        others = {"onnx": "torch", "torch": "onnx"}[backend]  # a run goes on with another back-end, and does nothing twice
+        assert run_command("predict", [*words, "--backend", others, "--out", str(out), "--skip-existing"]) == 0
+        assert json.loads((out / "predictions.json").read_text("utf-8"))["settings"].get("backend") == expected
+    stdout, stderr = capsys.readouterr()
+    assert stdout.count("nothing to do") == 2
+    assert "back-end: onnx (onnxruntime" in stderr
