@@ -15,10 +15,8 @@ import argparse
 import concurrent.futures
 import contextlib
 import gc
-import json
 import multiprocessing
 import os
-import shlex
 import statistics
 import sys
 import tempfile
@@ -46,8 +44,7 @@ from gland_space.slides import TILE_PX
 from gradio_client import Client, handle_file
 from slide_scene import write_scene
 
-from hf_gland.environment import git_commit, hardware, versions
-from hf_gland.files import write_text_atomically
+from hf_gland.evaluation.benchmarks import write_benchmark
 from hf_gland.imaging.opening import SUFFIXES
 from hf_gland.imaging.pictures import read_picture
 from hf_gland.imaging.resample import resample_image
@@ -105,11 +102,7 @@ def main() -> int:
         demo.runner.close()
     finally:
         folder.close()
-    figures |= {"command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "hardware": hardware(),
-                "versions": versions(), "threads": torch.get_num_threads()}
-    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
-    write_text_atomically(arguments.out, text)
-    print(text)
+    write_benchmark(arguments.out, figures)
     return 0
 
 
