@@ -170,7 +170,7 @@ def write_record(arguments: argparse.Namespace) -> Path:
     known = [found for rows in points.values() for row in rows for found in row if found]
 
     def scores(name: str) -> dict[str, list[list[float | None]]]:
-        return {choice: [[found and round(found["metrics"][name], 3) for found in row] for row in rows]
+        return {choice: [[round(found["metrics"][name], 3) if found else None for found in row] for row in rows]
                 for choice, rows in points.items()}
 
     def facts(name: str) -> list[Any]:
