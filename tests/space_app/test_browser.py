@@ -224,6 +224,7 @@ def test_layers_switch_and_outlines_stay_thin_at_any_zoom(chromium, server, pict
         settled(page)
         whole = stage_pixels(page)
         page.fill("#segment-stage .gl-opacity", "0")
+        assert page.inner_text("#segment-stage .gl-opacity-shown") == "0 %"
         settled(page)
         bare = stage_pixels(page)
         tinted = np.abs(whole - bare).sum(axis=2) > 30
@@ -277,6 +278,8 @@ def test_everything_works_by_keyboard(chromium, server):
         page.wait_for_selector("#segment-stage [data-state=result]")
         assert page.input_value("#segment-mpp :is(input, textarea)") == "0.62"  # from the file
         text_becomes(page, "#segment-status", "Segmented in")
+        set_slider(page, "segment-area", 0)  # the example's dark places are small
+        page.wait_for_selector(ROWS)
         page.focus(STAGE)
         page.keyboard.press("ArrowRight")
         assert re.search(r"x \d+, y \d+ px: (gland|background), confidence \d+ %", page.inner_text(READOUT))
@@ -298,16 +301,19 @@ def test_everything_works_by_keyboard(chromium, server):
         assert page.locator(f"{ROWS}[aria-selected=true]").count() == 0
 
 
-def test_an_example_result_is_there_before_anything_is_uploaded(chromium, tmp_path):
+def test_an_example_result_is_there_before_anything_is_uploaded(chromium, picture_file, tmp_path):
     demo = dark_demo(tmp_path / "space")
     demo.prepare_example(examples()[0].path)
     with serving(demo) as url, visit(chromium, url) as page:
-        page.wait_for_selector(ROWS)
+        page.wait_for_selector("#segment-stage [data-state=result]")
         text_becomes(page, "#segment-status", "An example result")
         runs = demo.model.segmenter.model.runs
         page.reload()
-        page.wait_for_selector(ROWS)
+        page.wait_for_selector("#segment-stage [data-state=result]")
         assert demo.model.segmenter.model.runs == runs
+        demo.model.segmenter.unlike_training = lambda rgb, mpp, name: f"{name} is unlike the images of training"
+        segment(page, picture_file(discs(2)))
+        text_becomes(page, "#segment-status .gl-note", "discs.png is unlike the images of training")
 
 
 def test_a_hostile_model_shows_its_words_and_nothing_else(chromium, tmp_path):
