@@ -156,20 +156,23 @@ def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
             + "\n")
 
 
-TRIAL = ("variant", "mpp", "crops", "augmentation", "fold")
+TRIAL = {"variant": "variant", "mpp": "µm per pixel", "crops": "crops (px)", "augmentation": "augmentation", "fold": "fold"}
 MEASURED = ("mIoU", "object_f1", "object_dice", "object_hausdorff")
 
 
 def trials_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: what was tried on held-out patients before a setting was chosen, a table per benchmark file with `trials`;
-    "" without any."""
-    header = ["variant", "µm per pixel", "crops (px)", "augmentation", "fold", *map(keys.heading, MEASURED),
-              "mIoU, restained (%)"]
-    return "\n".join(
-        f"### Choices: {b['benchmark']}\n\n{b['about']} ({b['hardware']})\n\n" + markdown.table(
-            header, [[*(t[k] for k in TRIAL), *(keys.figure(k, t[k]) for k in MEASURED),
-                      keys.figure("mIoU", t["mIoU_restained"])] for t in b["trials"]], len(TRIAL))
-        for b in benchmarks if "trials" in b)
+    "" without any. Its `columns` name what heads a row (TRIAL unless given)."""
+    parts = []
+    for b in (b for b in benchmarks if "trials" in b):
+        columns = b.get("columns", TRIAL)
+        restained = ["mIoU_restained"] if "mIoU_restained" in b["trials"][0] else []
+        header = [*columns.values(), *map(keys.heading, MEASURED), *("mIoU, restained (%)" for _ in restained)]
+        rows = [[*(t[k] for k in columns), *(keys.figure(k, t[k]) for k in MEASURED),
+                 *(keys.figure("mIoU", t[k]) for k in restained)] for t in b["trials"]]
+        parts.append(f"### Choices: {b['benchmark']}\n\n{b['about']} ({b['hardware']})\n\n"
+                     + markdown.table(header, rows, len(columns)))
+    return "\n".join(parts)
 
 
 def annotation_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:

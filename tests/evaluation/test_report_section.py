@@ -136,6 +136,11 @@ def test_trials_are_a_table_per_benchmark_that_has_some():
     assert text.startswith("### Choices: sizes\n\nHow. (a CPU)\n\n| variant |")
     assert "| ours | 0.83 | 3 × 320² | doubled | 2 | 77.2 | 71.0 | 75.0 | 140.4 | 61.0 |" in text
     assert trials_section([{"ratios": {}}]) == ""
+    other = {"stain": "matched", "mIoU": 69.54, "object_f1": 64.0, "object_dice": 67.5, "object_hausdorff": 154.4}
+    table = trials_section([{"benchmark": "stain", "about": "So.", "hardware": "a CPU", "columns": {"stain": "seen with"},
+                             "trials": [other]}])
+    assert "| seen with | mIoU (%) | object F1 (%) | object Dice (%) | object Hausdorff (px) |\n" in table
+    assert "| matched | 69.5 | 64.0 | 67.5 | 154.4 |\n" in table
 
 
 def test_ways_of_choosing_outlines_are_rows_with_their_budgets_beside():
