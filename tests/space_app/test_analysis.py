@@ -6,6 +6,7 @@ from gland_space.pictures import read_picture
 from space_tools import discs
 
 from hf_gland.export.table import gland_rows
+from hf_gland.imaging.appearance import learn_appearance
 from hf_gland.imaging.pictures import Picture
 from hf_gland.inference import PixelSizeError, PostProcessing
 
@@ -157,3 +158,16 @@ def test_little_is_kept_in_memory(make_demo):
     analysis = analysed(make_demo(), discs(1))
     assert analysis.prediction.probabilities.size == 0
     assert analysis.nbytes == 200 * 260 * (3 + 1 + 4 + 4)
+
+
+def test_a_picture_unlike_the_training_images_is_told_and_seen_with_their_stain(make_demo):
+    demo = make_demo()
+    rng = np.random.default_rng(0)
+    seen = [np.clip(discs(4)[..., :] * (0.9, 0.7, 0.8) + rng.normal(0, 6, (200, 260, 3)) + rng.normal(0, 4, 3), 0, 255)
+            .astype(np.uint8) for _ in range(20)]
+    demo.model.segmenter.appearance = learn_appearance(seen)
+    assert not any("unlike" in note for note in analysed(demo, seen[3], mpp=0.8).notes)
+    foreign = seen[3][..., ::-1] // 2
+    (note,) = analysed(demo, foreign, mpp=0.8).notes
+    assert note.startswith("Its stain, sharpness or magnification is unlike that of the training images (")
+    assert "the network saw it with their stain" in note
