@@ -22,7 +22,7 @@ COMMANDS = {
     "build": ("build_dataset", "a dataset from pictures and outlines, with sparse masks"),
     "train": ("train", "a model from sparse labels"),
     "predict": ("predict", "glands of pictures: outlines for QuPath, tables, overlays"),
-    "suggest": ("suggest", "where the next outline helps most, for QuPath"),
+    "suggest": ("suggest", "what to outline next, for QuPath"),
     "export": ("export", "a model as ONNX, for faster CPU back-ends"),
     "evaluate": ("evaluate", "figures of a model on a dataset"),
     "calibrate": ("calibrate", "a model's confidence fitted to held-out patients"),

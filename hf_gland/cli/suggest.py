@@ -1,7 +1,10 @@
-"""Suggest where the next outline helps most: ranked regions of pictures or slides, as annotations for QuPath.
+"""Suggest what to outline next: ranked regions of pictures or slides, as annotations for QuPath.
 
   python scripts/suggest.py slides/ --model runs/first/model --annotated drawn/ --count 20 --out suggestions
-  python scripts/suggest.py biopsy.png --model runs/first/model --mpp 0.5 --round 2 --out suggestions
+  python scripts/suggest.py biopsy.png --model runs/first/model --mpp 0.5 --by uncertainty --round 2 --out suggestions
+
+Predicted glands at random, one of each image before a second of any; with --by uncertainty the regions, of stroma too, in
+which the most is expected to change. For the next training, random glands were worth more (scripts/annotation_curve.py).
 
 OUT/IMAGE.geojson holds the suggestions on each image, of class "Suggested: gland" (or stroma), their rank in name and
 measurements; OUT/suggestions.csv ranks those of all images. Drag a file onto its image in QuPath; give each the class that
@@ -40,8 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
                         help="GeoJSON of what is outlined already: a folder of files named after the images, or the one "
                         "file of one image")
     parser.add_argument("--count", type=int, default=20, help="how many, over all images [20]")
-    parser.add_argument("--round", type=int, default=1, help="1 for the first suggestions, 2 for the next: early ones are "
-                        "spread more at random, as the model knows little yet [1]")
+    parser.add_argument("--by", choices=("random", "uncertainty"), default="random", help="how to choose [%(default)s]")
+    parser.add_argument("--round", type=int, default=1, help="1 for the first suggestions, 2 for the next: by uncertainty, "
+                        "early ones are spread more at random, as the model knows little yet [1]")
     parser.add_argument("--seed", type=int, default=0, help="of what is random [0]")
     parser.add_argument("--mpp", type=float, help="µm per pixel of the images [what each file states, else the model's]")
     parser.add_argument("--metadata", type=Path, metavar="CSV",
@@ -58,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hf_gland.imaging.opening import displayable
     from hf_gland.imaging.slides import open_slide
     from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
-    from hf_gland.inference.suggest import LEAST_SCORE, choose, noise_of_round
+    from hf_gland.inference.suggest import LEAST_SCORE, choose, choose_at_random, noise_of_round
     from hf_gland.inference.suggest_image import image_places
     from hf_gland.model.cpu import make_fast
 
@@ -83,15 +87,17 @@ def run(arguments: argparse.Namespace) -> int:
             places += found
         except HfGlandError as error:
             tqdm.write(f"error: {error}", file=sys.stderr)
-    chosen = choose(places, arguments.count, noise=noise_of_round(arguments.round), seed=arguments.seed + arguments.round,
-                    least=LEAST_SCORE)
+    seed = arguments.seed + arguments.round
+    chosen = (choose_at_random(places, arguments.count, seed=seed) if arguments.by == "random" else
+              choose(places, arguments.count, noise=noise_of_round(arguments.round), seed=seed, least=LEAST_SCORE))
     write(chosen, {name: (images[name], scale) for name, scale in scales.items()}, segmenter.class_names, arguments.out)
     if silent and segmenter.missing_mpp is not None:
         more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
         print(f"warning: {silent[0]}{more}: no pixel size is stated, and no --mpp was given; {segmenter.assumption()}",
               file=sys.stderr)
     if len(chosen) < arguments.count:
-        print(f"note: only {len(chosen)} places that are not outlined are uncertain and lie apart", file=sys.stderr)
+        why = "" if arguments.by == "random" else ", are uncertain and lie apart"
+        print(f"note: only {len(chosen)} places are not outlined yet{why}", file=sys.stderr)
     print(f"suggested: {len(chosen)} places on {len({place.image for place in chosen})} of {len(images)} images; written to "
           f"{arguments.out}")
     return 0 if len(scales) == len(images) else 1

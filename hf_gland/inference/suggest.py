@@ -1,4 +1,4 @@
-"""Where the next outline helps most: regions of a prediction, by how much an annotator is expected to change in them.
+"""What to outline next: regions of a prediction, at random or by how much an annotator is expected to change in them.
 
 A region is a predicted gland or a patch of predicted stroma; its score is the model's uncertainty averaged over it, and not
 over its rim: the thin uncertain seam along every outline says nothing. Single uncertain regions are a poor guide while the
@@ -129,6 +129,19 @@ def choose(places: Sequence[Place], count: int, *, noise: float = 0.0, seed: int
     while len(chosen) < count and take(order):
         pass
     return sorted((places[index] for index in chosen), key=lambda place: -place.score)
+
+
+def choose_at_random(places: Sequence[Place], count: int, *, seed: int = 0) -> list[Place]:
+    """`count` of the places at random, in the order to outline them: predicted glands, one of each image before a second of
+    any, then patches of stroma in the same way."""
+    rng = np.random.default_rng(seed)
+    turns: dict[tuple[bool, str], int] = {}
+    order = []
+    for position, index in enumerate(rng.permutation(len(places))):
+        group = places[index].class_id == BACKGROUND, places[index].image
+        turns[group] = turns.get(group, 0) + 1
+        order.append((group[0], turns[group], position, index))
+    return [places[index] for *_, index in sorted(order)[:count]]
 
 
 def _touch(first: Place, second: Place) -> bool:

@@ -36,7 +36,7 @@ def features_of(out):
 
 def test_suggestions_are_ranked_and_corrections_become_a_dataset(images, tmp_path, capsys):
     model, out = save_tiny_model(tmp_path / "model"), tmp_path / "out"
-    assert suggest(images, model, out, "--count", 6) == 0
+    assert suggest(images, model, out, "--count", 6, "--by", "uncertainty") == 0
     assert "suggested: 6 places" in capsys.readouterr().out
     assert sorted(feature["properties"]["measurements"]["Rank"] for feature in features_of(out)) == [1, 2, 3, 4, 5, 6]
     rows = list(csv.DictReader((out / "suggestions.csv").open()))
@@ -57,7 +57,8 @@ def test_suggestions_are_ranked_and_corrections_become_a_dataset(images, tmp_pat
     assert row["annotated_glands"] == 1
 
 
-def test_what_is_outlined_already_is_not_suggested(images, tmp_path):
+@pytest.mark.parametrize("by", ["random", "uncertainty"])
+def test_what_is_outlined_already_is_not_suggested(images, tmp_path, by):
     model, annotated = save_tiny_model(tmp_path / "model"), tmp_path / "annotated"
     annotated.mkdir()
     with Image.open(images / "tile1.png") as tile:
@@ -66,7 +67,7 @@ def test_what_is_outlined_already_is_not_suggested(images, tmp_path):
     outline = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
                "properties": {"objectType": "annotation", "classification": {"name": "gland"}}}
     (annotated / "tile1.geojson").write_text(json.dumps([outline]))
-    assert suggest(images, model, tmp_path / "out", "--count", 200, "--annotated", annotated) == 0
+    assert suggest(images, model, tmp_path / "out", "--count", 200, "--annotated", annotated, "--by", by) == 0
     ids, _ = masks_from_geojson(tmp_path / "out" / "tile1.geojson", (height, width), {"Suggested": 1})
     assert (ids > 0)[:, int(width * 0.7):].any()
     assert (ids > 0)[:, :int(width * 0.6)].mean() < 0.25

@@ -5,6 +5,7 @@ from hf_gland.export.geojson_masks import masks_from_geojson
 from hf_gland.inference.suggest import (
     Place,
     choose,
+    choose_at_random,
     gland_radius_px,
     noise_of_round,
     places_of,
@@ -112,3 +113,17 @@ def test_the_radius_is_that_of_the_median_gland():
         instances[(x - cx) ** 2 + (y - 100) ** 2 <= radius**2] = number
     assert gland_radius_px(instances) == pytest.approx(20, abs=0.5)
     assert gland_radius_px(np.zeros((120, 240), np.int32)) == 10
+
+
+def test_at_random_each_image_gives_a_gland_before_any_gives_a_second_and_stroma_comes_last():
+    places = [place(0.9, class_id=class_id, x=100 * x, image=image)
+              for image, counts in (("a", (4, 9)), ("b", (9, 2)), ("c", (4, 0)))
+              for class_id, count in zip((0, 1), counts, strict=True) for x in range(count)]
+    chosen = choose_at_random(places, 100, seed=3)
+    assert sorted(map(id, chosen)) == sorted(map(id, places))
+    assert [p.class_id for p in chosen] == [1] * 11 + [0] * 17
+    assert [sorted(p.image for p in chosen[start:start + 2]) for start in (0, 2)] == [["a", "b"]] * 2
+    assert {p.image for p in chosen[4:11]} == {"a"}
+    assert [sorted(p.image for p in chosen[start:start + 3]) for start in (11, 14)] == [["a", "b", "c"]] * 2
+    assert choose_at_random(places, 5, seed=3) == chosen[:5]
+    assert choose_at_random(places, 5, seed=4) != chosen[:5]

@@ -15,7 +15,7 @@ let drawn = null;  // the labels as they were last sent
 let unsaved = false;  // drawn, and not downloaded since
 let classId = 1, tool = "outline", stroke = null;  // the points of the stroke being drawn
 let shape = null;  // the outline whose points are moved: {points, chosen, dragged, classId, base, holes}
-let places = [];  // where an outline helps most
+let places = [];  // where the model is most uncertain
 let coloured = null;  // the labels as a canvas
 
 function freshDrawing() {

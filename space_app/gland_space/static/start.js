@@ -54,7 +54,7 @@ async function showDrawing(same, value) {
   props.value = { view: key, labels: same && drawn || undefined };
   if (!same) { freshDrawing(); await bringBack(); }
   if (value.given) await takeOver(value);
-  else if (ids) readout.textContent = "The tint shows where the model is uncertain; circles are the places where an outline helps most.";
+  else if (ids) readout.textContent = "The tint shows where the model is uncertain; circles are the places where it is most so.";
   await suggestAgain();
 }
 
