@@ -1,7 +1,7 @@
 """`predict` against tiatoolbox's SemanticSegmentor: the same weights, tiles and slide, side by side.
 
   python scripts/benchmark_tiatoolbox.py --model RUN/model --slide CMU-1-Small-Region.svs --tiatoolbox VENV/bin/python \
-    --out hub_cards/benchmarks/tiatoolbox.json
+    --out hub_cards/benchmarks/tiatoolbox.json --slides hub_cards/benchmarks/slides.json
 
 Measured with tiatoolbox 2.1.3, which asks for torch before 2.13, under the same torch 2.13.0 as this package.
 
@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--tiatoolbox", required=True, metavar="PYTHON", help="python of tiatoolbox's environment")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side [%(default)s]")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
+    parser.add_argument("--slides", type=Path, help="record of benchmark_slides.py that is to hold the ratio too")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # one run, in a process of its own
     arguments = parser.parse_args()
     if arguments.side:
@@ -58,6 +59,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
     from hf_gland.evaluation.benchmarks import spread, write_benchmark
     from hf_gland.export.results_folder import file_sha256
+    from hf_gland.files import write_text_atomically
     from hf_gland.imaging.slides import open_slide, slide_mpp
 
     runs: dict[str, list[dict]] = {side: [] for side in SIDES}
@@ -91,6 +93,11 @@ def compare(arguments: argparse.Namespace) -> None:
                    f"{label} with the cheaper head": ratio("tiles_per_s", SIDES[2]),
                    f"{label} with the cheaper head, by the time of processors": ratio("tiles_per_cpu_s", SIDES[2])},
         "runs": runs})
+    if arguments.slides:
+        record = json.loads(arguments.slides.read_text("utf-8"))
+        record |= {"tile_rate_over_tiatoolbox": rate["median"], "tile_rate_over_tiatoolbox_record": arguments.out.name}
+        record.pop("tile_rate_over_tiatoolbox_reason", None)
+        write_text_atomically(arguments.slides, json.dumps(record, indent=2) + "\n")
 
 
 def run_predict(arguments: argparse.Namespace) -> dict:
