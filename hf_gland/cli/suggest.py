@@ -3,8 +3,8 @@
   python scripts/suggest.py slides/ --model runs/first/model --annotated drawn/ --count 20 --out suggestions
   python scripts/suggest.py biopsy.png --model runs/first/model --mpp 0.5 --by uncertainty --round 2 --out suggestions
 
-Predicted glands at random, one of each image before a second of any; with --by uncertainty the regions, of stroma too, in
-which the most is expected to change. For the next training, random glands were worth more (scripts/annotation_curve.py).
+Predicted glands of all images at random; with --by uncertainty the regions, of stroma too, in which the most is expected to
+change. For the next training, random glands were worth more (scripts/annotation_curve.py).
 
 OUT/IMAGE.geojson holds the suggestions on each image, of class "Suggested: gland" (or stroma), their rank in name and
 measurements; OUT/suggestions.csv ranks those of all images. Drag a file onto its image in QuPath; give each the class that

@@ -132,16 +132,9 @@ def choose(places: Sequence[Place], count: int, *, noise: float = 0.0, seed: int
 
 
 def choose_at_random(places: Sequence[Place], count: int, *, seed: int = 0) -> list[Place]:
-    """`count` of the places at random, in the order to outline them: predicted glands, one of each image before a second of
-    any, then patches of stroma in the same way."""
-    rng = np.random.default_rng(seed)
-    turns: dict[tuple[bool, str], int] = {}
-    order = []
-    for position, index in enumerate(rng.permutation(len(places))):
-        group = places[index].class_id == BACKGROUND, places[index].image
-        turns[group] = turns.get(group, 0) + 1
-        order.append((group[0], turns[group], position, index))
-    return [places[index] for *_, index in sorted(order)[:count]]
+    """`count` of the places at random, in the order to outline them: predicted glands, then patches of stroma."""
+    shuffled = [places[index] for index in np.random.default_rng(seed).permutation(len(places))]
+    return sorted(shuffled, key=lambda place: place.class_id == BACKGROUND)[:count]
 
 
 def _touch(first: Place, second: Place) -> bool:
