@@ -11,6 +11,7 @@ import argparse
 import itertools
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -221,9 +222,11 @@ def _open(arguments: argparse.Namespace) -> Offer:
         tiles = plan_tiles(image, drawn, arguments.mpp if known.mpp is None else known.mpp, cutting, reading)
         if not tiles:
             warnings.warn(f"{displayable(image)}: left out, as nothing usable is drawn on it", stacklevel=2)
+        corners = Counter((tile.window.left, tile.window.top) for tile in tiles)
         for tile in tiles:
-            whole = tile.window.box[:2] == (0, 0) and len(tiles) == 1
-            image_id = image.stem if whole else f"{image.stem}_x{tile.window.left}_y{tile.window.top}"
+            left, top, width, height = astuple(tile.window)
+            size = f"_{width}x{height}" if corners[left, top] > 1 else ""  # a large annotation's tile and a usual one
+            image_id = image.stem if len(tiles) == 1 and left == top == 0 else f"{image.stem}_x{left}_y{top}{size}"
             splits.setdefault(known.split or "train", []).append(Item(image_id, known.patient_id, known.grade, tile))
     if not splits:
         raise DatasetError(f"{arguments.images[0]}: nothing that can be learned from is drawn on any of the images")

@@ -186,6 +186,14 @@ def test_tiles_hold_every_outline_whole_at_the_wanted_pixel_size(tmp_path, capsy
         assert difference.mean() < 32  # 42 where it is another part
 
 
+def test_a_tile_for_a_large_outline_and_a_usual_one_in_the_same_corner_have_names_of_their_own(tmp_path):
+    small, large = feature("Gland", ring(1, 1, 15, 13)), feature("Gland", ring(2, 2, 78, 74))
+    status, rows = build(tmp_path, [small, large], "--tile-px", "64", "--context-px", "2", hw=(200, 260))
+    assert status == 0
+    found = {row["image_id"]: (row["image"].size, row["annotated_glands"]) for row in rows}
+    assert found == {"a_x0_y0_64x64": ((64, 64), 1), "a_x0_y0_82x78": ((82, 78), 1)}
+
+
 def test_what_is_predicted_and_read_back_is_the_same_glands(tmp_path):
     rng = np.random.default_rng(5)
     y, x = np.mgrid[:300, :400]
