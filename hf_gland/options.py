@@ -13,8 +13,8 @@ MIN_SIDE_PX = 32
 # Most pictures are no larger and go through the network whole; a batch of such tiles takes 1.5 GiB with MiT-B0.
 PICTURE_TILE_PX = 1024
 SLIDE_TILE_PX = 512
-# A disc 25 µm across. Of the 769 glands of GlaS train 3 % are smaller, most of them cut by the picture's edge; in patients
-# other than those trained on, most of what a network finds below is none.
+# A disc 25 µm across. Of the 769 glands of GlaS train 3 % are smaller; in patients other than those trained on, most of what
+# a network finds below is none.
 SMALLEST_GLAND_UM2 = 500.0
 # A disc 16 µm across. Smaller holes are filled; smaller sure cores are no second gland.
 SMALLEST_DETAIL_UM2 = 200.0
