@@ -41,23 +41,24 @@ _DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)  # optical dens
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """How a picture or slide looks to a model: `distance` from its training images, 1 being the limit. Where it is beyond,
-    `curves`, uint8 [3, 256], give red, green and blue the values that they would have in the stain of those."""
+    """How a picture or slide looks to a model: `distance` from its training images, 1 being the limit. Where it is beyond
+    and to be matched, `curves`, uint8 [3, 256], give red, green and blue the values they would have in the stain of those.
+    """
 
     distance: float = 0.0
     curves: np.ndarray | None = None
 
-    def sentence(self, matched: bool) -> str | None:
-        """For the user, where it is unlike the training images. `matched`: its stain is brought to theirs."""
-        if self.curves is None:
+    def sentence(self) -> str | None:
+        """For the user, where it is unlike the training images."""
+        if self.distance <= 1:
             return None
-        done = "the network saw it with their stain (predict --keep-stain leaves it); " if matched else ""
+        done = "the network saw it with their stain (predict --keep-stain leaves it); " if self.curves is not None else ""
         return ("Its stain, sharpness or magnification is unlike that of the training images "
                 f"({self.distance:.1f} times the usual limit): {done}check its pixel size, look at the outlines before you "
                 "use them, or adapt the model (train --config adapt).")
 
     def matched(self, rgb: np.ndarray) -> np.ndarray:
-        """uint8 [..., 3] with the stain of the training images; the same array where it is like them."""
+        """uint8 [..., 3] with the stain of the training images; the same array where it is left as it is."""
         return rgb if self.curves is None else np.stack([curve[rgb[..., c]] for c, curve in enumerate(self.curves)], axis=-1)
 
 
@@ -80,12 +81,12 @@ class Appearance:
             return None
         return _distance(features[:len(self.mean)], np.array(self.mean), np.array(self.inverse)) / self.limit
 
-    def look(self, parts: Sequence[np.ndarray]) -> "Look":
+    def look(self, parts: Sequence[np.ndarray], match: bool = True) -> "Look":
         """Whether a picture or slide is unlike the training images. `parts` of it, uint8 [h, w, 3] each at the training
-        pixel size: the middle one by its distance counts, of those with tissue."""
+        pixel size: the middle one by its distance counts, of those with tissue. `match`: what is, is to be matched."""
         distances = [distance for part in parts if (distance := self.distance(part)) is not None]
         middle = float(np.median(distances)) if distances else 0.0
-        return Look(middle, self._curves(parts)) if middle > 1 else Look(middle)
+        return Look(middle, self._curves(parts) if match and middle > 1 else None)
 
     def _curves(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Per colour, mean and standard deviation of the optical density of all tissue brought to those of training."""

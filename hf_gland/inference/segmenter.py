@@ -214,7 +214,7 @@ class GlandSegmenter:
         def seen(picture: Picture) -> tuple[bool, Look]:
             given = picture.mpp if mpp is None else mpp
             small = max(self.working_hw(picture.rgb.shape[:2], given, picture.name)) <= tiling.tile_px
-            return small, self.look(picture.rgb, given, picture.name)
+            return small, self.look(picture.rgb, given, picture.name, tiling.match_stain)
 
         helper, found = ThreadPoolExecutor(1), deque[Future[list[FileResult]]]()
         try:
@@ -246,8 +246,7 @@ class GlandSegmenter:
         shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
             clean_up = self._clean_up(mpp, post, name)
-            seen = [file.look.matched(file.picture.rgb) if tiling.match_stain else file.picture.rgb for file in batch
-                    if file.picture is not None]
+            seen = [file.look.matched(file.picture.rgb) for file in batch if file.picture is not None]
             probabilities = self._maps_alike(seen, mpp, tiling, name, shown)
         except Exception as error:
             if not isinstance(error, PixelSizeError | ModelError) and not out_of_memory(error):
@@ -264,7 +263,7 @@ class GlandSegmenter:
                 prediction = clean_up(of_file, rgb=picture.rgb, name=displayable(file.path.name))
             except MemoryError as error:
                 return FileResult(file.path, error=said(error), seconds=file.seconds + each)
-            unlike = file.look.sentence(tiling.match_stain)
+            unlike = file.look.sentence()
             return FileResult(file.path, prediction, picture, notes=(unlike,) if unlike else (),
                               seconds=file.seconds + each + time.perf_counter() - started)
 
@@ -274,11 +273,11 @@ class GlandSegmenter:
         """(height, width) at which the network sees a picture of `mpp` µm per pixel, None: what is assumed of it."""
         return working_hw(image_hw, self.missing_mpp if mpp is None else mpp, self.mpp, name)
 
-    def look(self, rgb: np.ndarray, mpp: float | None, name: str = "image") -> Look:
-        """Whether a picture, uint8 [H, W, 3], looks unlike the training images, and what gives it their stain."""
+    def look(self, rgb: np.ndarray, mpp: float | None, name: str = "image", match: bool = True) -> Look:
+        """Whether a picture, uint8 [H, W, 3], looks unlike the training images, and, to `match`, what gives it theirs."""
         if self.appearance is None:
             return USUAL_LOOK
-        return self.appearance.look([resample_image(rgb, self.working_hw(rgb.shape[:2], mpp, name))])
+        return self.appearance.look([resample_image(rgb, self.working_hw(rgb.shape[:2], mpp, name))], match)
 
     def weights_sha256(self) -> str:
         """Checksum of all weights and buffers: equal for equal models, wherever they were loaded from."""

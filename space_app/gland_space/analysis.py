@@ -21,7 +21,7 @@ from hf_gland.imaging.pictures import Picture
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference import Gland, GlandPrediction, PixelSizeError, PixelSizeWarning
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX, class_colour
-from hf_gland.options import LOW_CONFIDENCE, SMALLEST_GLAND_UM2, PostProcessing, Tiling, area_in_px
+from hf_gland.options import LOW_CONFIDENCE, SMALLEST_GLAND_UM2, PostProcessing, area_in_px
 
 MAX_SHOWN_PX = 2048  # longer side of what the browser draws; the analysis and the downloads keep their own size
 
@@ -104,7 +104,7 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
     glands = tuple(_in_file_pixels(gland, picture.reduction) for gland in prediction.glands)
     if dropped:
         notes.append(f"Only the {limits.max_glands:,} largest of {limits.max_glands + dropped:,} glands are kept.")
-    if unlike := model.segmenter.look(picture.rgb, here, picture.name).sentence(Tiling().match_stain):
+    if unlike := model.segmenter.look(picture.rgb, here, picture.name).sentence():
         notes.append(unlike)
     empty = np.empty((len(prediction.id2label), 0, 0), np.float32)
     lean = dataclasses.replace(prediction, probabilities=empty, glands=glands, mpp=mpp)

@@ -38,7 +38,7 @@ def test_blurred_images_and_those_of_another_magnification_are_told():
     assert np.mean([learned.distance(seen(seed)) > 1 for seed in range(100, 140)]) <= 0.05
     for changed in ({"zoom": 2.0}, {"zoom": 0.5}, {"sigma": 3.0}):
         assert np.mean([learned.distance(seen(seed, **changed)) > 1 for seed in range(100, 110)]) >= 0.8, changed
-    told = learned.look([seen(100, zoom=2.0)]).sentence(matched=False)
+    told = learned.look([seen(100, zoom=2.0)], match=False).sentence()
     assert told.startswith("Its stain, sharpness or magnification is unlike that of the training images (")
     assert "with their stain" not in told
 
@@ -48,7 +48,7 @@ def test_of_the_parts_of_a_slide_the_middle_one_counts_and_bare_glass_does_not()
     usual, other, glass = tissue(100), shift_stain(tissue(101), 3), np.full((60, 70, 3), 245, np.uint8)
 
     def told(*parts):
-        return learned.look(parts).sentence(matched=True)
+        return learned.look(parts).sentence()
 
     assert told(usual) is None
     assert told(usual, other, usual, glass) is None

@@ -126,8 +126,9 @@ def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: S
         plan = plan_tiles(grid, area, settings.tiling)
         if not plan.tiles:
             raise HfGlandError(f"{name}: the outlined regions hold no pixel at the model's pixel size")
-        look = segmenter.appearance.look([*sample_tiles(slide, plan, STAIN_TILES)]) if segmenter.appearance else USUAL_LOOK
-        if unlike := look.sentence(settings.tiling.match_stain):
+        look = (segmenter.appearance.look([*sample_tiles(slide, plan, STAIN_TILES)], settings.tiling.match_stain)
+                if segmenter.appearance else USUAL_LOOK)
+        if unlike := look.sentence():
             more.append(unlike)
         rules = GlandRules(segmenter.id2label, settings.post, grid.mpp, temperature=segmenter.temperature)
         with SlideOutputs(request.stem, settings.formats, rules, grid, slide.whole(THUMBNAIL_PX).rgb,

@@ -87,7 +87,7 @@ def predict_slide(segmenter: GlandSegmenter, slide: Slide, plan: TilePlan, follo
                 tiles.flush()
                 hand_on(row)
                 row += 1
-            tiles.add(run, look.matched(region.rgb) if plan.tiling.match_stain else region.rgb)
+            tiles.add(run, look.matched(region.rgb))
             shown(progress)
         tiles.flush()
         for last in range(row, len(plan.top_px)):
