@@ -22,9 +22,10 @@ def aperio(mpp: float | None = 0.5) -> str:
 
 
 def write_slide(path: Path, rgb: np.ndarray, *, levels: int = 3, description: str | None = None,
-                resolution: tuple[float, str] | None = None, ome: dict | None = None, tile_px: int = 128) -> Path:
-    """A pyramid whose levels are pages (or, with `ome`, metadata of an OME-TIFF, sub-pages); each halves the one before."""
-    kind = {"photometric": "rgb", "tile": (tile_px, tile_px), "compression": "deflate"}
+                resolution: tuple[float, str] | None = None, ome: dict | None = None, tile_px: int = 128, **options) -> Path:
+    """A pyramid whose levels are pages (or, with `ome`, metadata of an OME-TIFF, sub-pages); each halves the one before.
+    `options` go to tifffile."""
+    kind = {"photometric": "rgb", "tile": (tile_px, tile_px), "compression": "deflate"} | options
     with tifffile.TiffWriter(path, ome=ome is not None) as writer:
         for level in range(levels):
             options = dict(kind, subfiletype=int(level > 0))
@@ -48,6 +49,13 @@ def damage_tile(path: Path, index: int, page: int = 0) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"\xff" * length)
+
+
+def drop_tile(path: Path, index: int) -> None:
+    """Make one tile of the largest level one that is not stored."""
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tag = file.pages[0].tags["TileByteCounts"]
+        tag.overwrite([0 if place == index else count for place, count in enumerate(tag.value)])
 
 
 def contents(out: Path) -> dict[str, object]:

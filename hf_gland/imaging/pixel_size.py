@@ -55,9 +55,18 @@ def stated_pixel_size(image: Image.Image) -> tuple[float | None, str]:
 
     Printing resolutions (72 or 300 dots per inch) fall outside PLAUSIBLE_MPP and so count as nothing.
     """
-    description = _description(image)
-    for mpp, source in ((_ome_mpp(description), "OME metadata"), (_number(_APERIO.search(description)), "the Aperio header"),
-                        (_resolution_mpp(image.info), "the resolution tags")):
+    mpp, source = described_pixel_size(_description(image))
+    return (mpp, source) if mpp is not None else _first_plausible((_resolution_mpp(image.info), "the resolution tags"))
+
+
+def described_pixel_size(description: str) -> tuple[float | None, str]:
+    """The same from the text of a TIFF's ImageDescription alone."""
+    return _first_plausible((_ome_mpp(description), "OME metadata"),
+                            (_number(_APERIO.search(description)), "the Aperio header"))
+
+
+def _first_plausible(*found: tuple[float | None, str]) -> tuple[float | None, str]:
+    for mpp, source in found:
         if mpp is not None and PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
             return round(mpp, 4), source
     return None, ""

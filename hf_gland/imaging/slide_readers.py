@@ -2,10 +2,13 @@
 
 OpenSlide comes first. fastslide (0.8.1) reads two to three times as fast, but paints a tile that it cannot decode white
 without an error, and was seen to hang on a damaged one: a hole in a result that nobody hears of. It opens what OpenSlide
-cannot: iSyntax, CZI, VSI, QPTIFF, and TIFFs in strips.
+cannot: iSyntax, CZI, VSI, QPTIFF, and TIFFs in strips. Of a TIFF whose smaller levels are sub-pages, as QuPath and
+Bio-Formats write OME-TIFF, both see the largest level alone; tifffile reads those.
 """
 
+import contextlib
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +17,12 @@ import numpy as np
 from PIL import Image
 
 from hf_gland.errors import ImageError
+from hf_gland.imaging.opening import SUFFIXES, TIFF_STARTS, check_size, first_bytes, named_errors
+from hf_gland.imaging.pixel_size import described_pixel_size
+from hf_gland.imaging.tiff_pages import Level, inspect_tiff
 
+MOST_TILE_PX = 4096 * 4096
+_RGB, _YCBCR, _JPEG = 2, 6, 7  # TIFF's PhotometricInterpretation and Compression
 MISSING = "reading slides needs OpenSlide; install it with: pip install 'hf_gland[slides]'"
 
 
@@ -127,6 +135,64 @@ class FastSlideLevels:
         self._slide.close()
 
 
+class SubPageLevels:
+    """A TIFF whose smaller levels are sub-pages, through tifffile: tiles of 8-bit RGB; one that is not stored is white."""
+
+    def __init__(self, path: Path, name: str, levels: Sequence[Level]):
+        import tifffile
+
+        self._path, self._name, self._lock = path, name, threading.Lock()
+        for level in levels:
+            check_size(name, *level.tile_hw, MOST_TILE_PX)
+        with named_errors(name), contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(tifffile.TiffFile(path))
+            first: Any = self._file.pages[0]
+            by_offset: dict[int, Any] = {page.offset: page for page in (first, *(first.pages or ()))}
+            self._pages = [by_offset[level.offset] for level in levels if level.offset in by_offset]
+            if not all(self._can_be_read(page) for page in self._pages):
+                raise ImageError(f"{name}: its levels are not tiles of 8-bit RGB")
+            stack.pop_all()
+        self.level_hw = tuple((page.imagelength, page.imagewidth) for page in self._pages)
+        mpp, self.mpp_source = described_pixel_size(first.description)
+        self.mpp_xy: tuple[float, float] | None = None if mpp is None else (mpp, mpp)
+        self.reader = f"tifffile {tifffile.__version__}"
+
+    @staticmethod
+    def _can_be_read(page: Any) -> bool:
+        colours = page.photometric == _RGB or (page.photometric, page.compression) == (_YCBCR, _JPEG)
+        return (page.is_tiled and colours and page.dtype == np.uint8 and page.samplesperpixel == 3 and page.planarconfig == 1
+                and page.imagedepth == 1)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        page, pixels = self._pages[level], np.full((height, width, 3), 255, np.uint8)
+        tall, wide = page.tilelength, page.tilewidth
+        for row in range(y // tall, (y + height - 1) // tall + 1):
+            for column in range(x // wide, (x + width - 1) // wide + 1):
+                tile = self._tile(page, row * -(-page.imagewidth // wide) + column)
+                top, left = max(row * tall, y), max(column * wide, x)
+                inside = tile[top - row * tall:y + height - row * tall, left - column * wide:x + width - column * wide]
+                pixels[top - y:top - y + inside.shape[0], left - x:left - x + inside.shape[1]] = inside
+        return pixels
+
+    def _tile(self, page: Any, index: int) -> np.ndarray:
+        """uint8 [h, w, 3]; [0, 0, 3] where none is stored."""
+        try:
+            with self._lock:
+                self._file.filehandle.seek(page.dataoffsets[index])
+                stored = self._file.filehandle.read(page.databytecounts[index])
+            if not stored and not page.databytecounts[index]:
+                return np.empty((0, 0, 3), np.uint8)
+            decoded = page.decode(stored, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
+            return decoded.reshape(*decoded.shape[-3:])
+        except Exception as error:  # whatever a broken tile leads a decoder into
+            if not self._path.exists():
+                raise ImageError(f"{self._name}: the file has gone while it was read") from error
+            raise UnreadableError(str(error)) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class PictureLevels:
     """A picture in memory, as a slide of one level."""
 
@@ -144,8 +210,22 @@ class PictureLevels:
         pass
 
 
+def _sub_page_levels(path: Path, name: str) -> SubPageLevels | None:
+    """The file's levels where there are some that only tifffile sees, and it can read them."""
+    if path.suffix.lower() not in SUFFIXES or not first_bytes(path, name).startswith(TIFF_STARTS):
+        return None
+    with suppress(ImageError, ImportError):
+        opened = SubPageLevels(path, name, inspect_tiff(path, name).levels_of(1))
+        if len(opened.level_hw) > 1:
+            return opened
+        opened.close()
+    return None
+
+
 def open_levels(path: Path, name: str) -> Levels:
     """The first library that opens a slide's file; raises ImageError with what each of them said."""
+    if (sub_pages := _sub_page_levels(path, name)) is not None:
+        return sub_pages
     try:
         import openslide
     except ImportError as error:

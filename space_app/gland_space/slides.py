@@ -16,14 +16,12 @@ from hf_gland.imaging.opening import check_size
 from hf_gland.imaging.pictures import Picture
 from hf_gland.imaging.pixel_size import working_hw
 from hf_gland.imaging.slide_readers import PictureLevels
-from hf_gland.imaging.slides import MOST_SOURCE_PX, Box, Slide, is_slide, open_slide
-from hf_gland.imaging.tiff_pages import inspect_tiff
+from hf_gland.imaging.slides import Box, Slide, is_slide, open_slide
 
 TILE_PX = 512
 THREADS = 2  # that read the tiles of one request
 MOST_TILES, MOST_LEVEL = 16, 12  # of one request
 LEAST_OVERVIEW_PX = 1024  # a level at least this long is shown as it is; a smaller one would look blurred
-MOST_KEPT_PX = 2**25  # of a level that is kept in memory, as the slide's reader does not see it
 
 
 class PartError(HfGlandError):
@@ -39,11 +37,7 @@ def opens_as_slide(path: Path) -> bool:
 
 
 def read_overview(path: Path, limits: Limits) -> Picture:
-    """The whole slide from the level that fits the stage; raises ImageError with a message for the user.
-
-    The readers of slides do not see the smaller levels of an OME-TIFF, which are sub-pages: one of them is kept, as large
-    as may be, and tiles are cut from it.
-    """
+    """The whole slide from the level that fits the stage; raises ImageError with a message for the user."""
     name = safe_name(path.name)
     with open_slide(path, name) as slide:
         longest = [max(hw) for hw in slide.level_hw]
@@ -51,17 +45,8 @@ def read_overview(path: Path, limits: Limits) -> Picture:
         height, width = min(hw for hw in slide.level_hw if max(hw) >= side)
         mpp = None if slide.mpp_xy is None else round((slide.mpp_xy[0] * slide.mpp_xy[1])**0.5, 4)
         notes = (f"A slide of {slide.hw[1]}×{slide.hw[0]} px, read by {slide.reader}.",)
-        if height * width > MOST_SOURCE_PX:
-            with suppress(ImageError):
-                return replace(_own_level(path, name, limits), mpp=mpp, notes=notes)
         check_size(name, height, width, limits.max_decoded_px)
         return Picture(slide.whole(side).rgb, name, slide.hw, mpp, slide.mpp_source, notes=notes)
-
-
-def _own_level(path: Path, name: str, limits: Limits) -> Picture:
-    levels = inspect_tiff(path, name).levels_of(1)
-    side = max((max(level.hw) for level in levels if level.hw[0] * level.hw[1] <= MOST_KEPT_PX), default=MAX_SHOWN_PX)
-    return read_picture(path, limits, max_side_px=side)
 
 
 def tile_images(path: Path, overview: Picture, asked: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from slide_files import aperio, damage_tile, texture, write_slide
+from slide_files import aperio, damage_tile, drop_tile, texture, write_slide
 
 from hf_gland.errors import ImageError, PixelSizeError
 from hf_gland.imaging.slide_readers import FastSlideLevels, OpenSlideLevels, PictureLevels
@@ -99,6 +99,47 @@ def test_a_damaged_tile_is_told_of_and_the_rest_is_read(svs, rgb, tmp_path):
         assert (region.rgb[inside] == 255).all()
         assert np.array_equal(region.rgb[~inside], rgb[:400, :600][~inside])
         assert slide.region(Box(0, 0, 100, 100), (100, 100)).unreadable == ()
+
+
+OME = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"}
+
+
+@pytest.mark.parametrize(("options", "most"), [({}, 0), ({"compression": "jpeg"}, 3), ({"compression": "jpeg2000"}, 0)])
+def test_levels_that_are_sub_pages_are_seen(rgb, tmp_path, options, most):
+    path = write_slide(tmp_path / "a.ome.tif", rgb, ome=OME, **options)
+    with open_slide(path) as slide:
+        assert slide.level_hw == ((603, 1001), (301, 500), (150, 250))
+        assert (slide.mpp_xy, slide.mpp_source, slide.reader[:8]) == ((0.25, 0.25), "OME metadata", "tifffile")
+        for top, left, height, width in ((100, 333, 200, 300), (503, 901, 100, 100), (0, 0, 603, 1001), (130, 129, 1, 1)):
+            region = slide.region(Box(left, top, width, height), (height, width))
+            different = np.abs(region.rgb.astype(int) - rgb[top:top + height, left:left + width])
+            assert different.mean() <= most
+            assert region.unreadable == ()
+        half = slide.region(Box(200, 100, 400, 300), (150, 200)).rgb  # the level of half the size, as it is
+        assert np.abs(half.astype(int) - resized(rgb, (301, 500))[50:200, 100:300]).mean() < 4
+
+
+def test_sub_pages_with_a_tile_that_is_damaged_and_one_that_is_not_stored(rgb, tmp_path):
+    path = write_slide(tmp_path / "a.ome.tif", rgb, ome=OME)
+    damage_tile(path, 9)  # of 8 columns: x from 128, y from 128
+    drop_tile(path, 11)
+    with open_slide(path) as slide:
+        assert slide.region(Box(128, 128, 128, 128), (128, 128)).unreadable != ()
+        other = slide.region(Box(256, 100, 300, 200), (200, 300))
+        assert other.unreadable == ()
+        assert (other.rgb[28:156, 128:256] == 255).all()
+        other.rgb[28:156, 128:256] = rgb[128:256, 384:512]
+        assert np.array_equal(other.rgb, rgb[100:300, 256:556])
+        os.remove(path)
+        with pytest.raises(ImageError, match=r"a\.ome\.tif: the file has gone"):
+            slide.region(Box(128, 128, 64, 64), (64, 64))
+
+
+def test_sub_pages_that_are_no_rgb_tiles_are_left_to_the_other_libraries(rgb, tmp_path):
+    grey = write_slide(tmp_path / "grey.ome.tif", rgb[..., 0], ome={**OME, "axes": "YX"}, photometric="minisblack")
+    with open_slide(grey) as slide:
+        assert slide.reader.startswith("OpenSlide")
+        assert np.array_equal(slide.region(Box(5, 6, 70, 80), (80, 70)).rgb, np.repeat(rgb[6:86, 5:75, :1], 3, axis=2))
 
 
 def test_a_slide_that_vanishes_is_an_error(svs, tmp_path):
