@@ -1,12 +1,15 @@
-"""One picture, segmented: what is computed once, what the visitor's choice keeps, and what the stage is given."""
+"""One picture, segmented: what is computed once, what the visitor's choice keeps, and what the stage and files are given."""
 
 import base64
 import dataclasses
 import io
+import json
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -16,14 +19,16 @@ from scipy import ndimage
 
 from gland_space.model_source import LoadedModel
 from gland_space.pictures import MEGAPIXEL, Limits
+from hf_gland.export.formats import FORMATS, write_outputs
 from hf_gland.export.polygons import Polygon, region_polygons
 from hf_gland.imaging.pictures import Picture
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference import Gland, GlandPrediction, PixelSizeError, PixelSizeWarning
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX, class_colour
-from hf_gland.options import LOW_CONFIDENCE, SMALLEST_GLAND_UM2, PostProcessing, area_in_px
+from hf_gland.options import LOW_CONFIDENCE, SMALLEST_GLAND_UM2, ExportOptions, PostProcessing, area_in_px
 
 MAX_SHOWN_PX = 2048  # longer side of what the browser draws; the analysis and the downloads keep their own size
+KINDS = (*FORMATS, "zip")  # of files to download
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,3 +278,49 @@ def data_uri(pixels: np.ndarray, kind: str) -> str:
     options = {"compress_level": 1} if kind == "PNG" else {"quality": 92, "subsampling": 0}
     Image.fromarray(pixels).save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+# --------------------------------------------------------------------------------------------------------------- as files
+
+
+def write_download(kind: str, analysis: Analysis, choice: Choice, model: str, folder: Path) -> Path:
+    """Write one of KINDS into `folder`, with the name and bytes that predict.py gives it; returns its path.
+
+    `model` names the model in the zip's settings.json.
+    """
+    stem = folder / analysis.picture.stem
+    prediction, options = chosen_prediction(analysis, choice), export_options(analysis, choice)
+    if kind != "zip":
+        return write_outputs(stem, [kind], prediction, options)[0]
+    path = stem.with_name(f"{stem.name}_glands.zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for written in FORMATS.values():
+            packed = zipfile.ZIP_STORED if written.ending.endswith(".png") else zipfile.ZIP_DEFLATED
+            entry = zipfile.ZipInfo(stem.name + written.ending)
+            entry.compress_type = packed
+            with archive.open(entry, "w") as file:
+                written.write(file, prediction, options)
+        text = json.dumps(settings(analysis, choice, model), indent=2, ensure_ascii=False, allow_nan=False)
+        archive.writestr("settings.json", text, zipfile.ZIP_DEFLATED)
+    return path
+
+
+def export_options(analysis: Analysis, choice: Choice) -> ExportOptions:
+    """Coordinates in pixels of the file, whatever the size at which its picture, or which part of it, was segmented."""
+    full_h, full_w = analysis.picture.full_hw
+    height, width = analysis.picture.rgb.shape[:2]
+    return ExportOptions(unsure_below=choice.uncertain_below, scale_xy=(full_w / width, full_h / height),
+                         origin_xy=analysis.picture.origin_xy)
+
+
+def settings(analysis: Analysis, choice: Choice, model: str) -> dict[str, Any]:
+    """How the files were made, for the record."""
+    picture = analysis.picture
+    return {"picture": picture.name, "page": picture.page, "width_px": picture.full_hw[1],
+            "height_px": picture.full_hw[0], "origin_xy_px": list(picture.origin_xy), "reduction": picture.reduction,
+            "mpp": analysis.mpp, "model": model, "model_mpp": analysis.model_mpp,
+            "classes": {str(i): n for i, n in analysis.prediction.id2label.items()},
+            "unsure_below": choice.uncertain_below, "min_area": choice.min_area,
+            "min_area_unit": "px" if analysis.mpp is None else "µm²", "notes": list(analysis.notes),
+            **({"rejected_glands": len(choice.rejected)} if choice.rejected else {}),
+            "purpose": "research use only, not for diagnosis"}

@@ -8,10 +8,19 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from gland_space.analysis import Analysis, Choice, analyse, chosen_prediction, default_choice
+from gland_space.analysis import (
+    KINDS,
+    Analysis,
+    Choice,
+    analyse,
+    chosen_prediction,
+    default_choice,
+    export_options,
+    settings,
+    write_download,
+)
 from gland_space.annotation import dataset_file, make_drawing
 from gland_space.demo import Demo
-from gland_space.downloads import KINDS, export_options, settings, write_download
 from gland_space.page_parts import MODEL_QUEUE, sent_file
 from gland_space.pictures import read_picture, safe_name
 from gland_space.runner import Cancelled, Finished

@@ -92,7 +92,7 @@ def stage_widget(mode: str, functions: dict[str, Callable[[Any], Any]], elem_id:
         call.__name__ = called
         return call
 
-    script = "".join(static_text(f"{part}.js") for part in ("stage", "slide", "glands", "drawing", "keeping", "start"))
+    script = "".join(static_text(f"{part}.js") for part in ("stage", "slide", "glands", "drawing", "loading"))
     return gr.HTML(None, html_template=static_text("stage.html").replace("MODE", mode), apply_default_css=False,
                    elem_id=elem_id, elem_classes=f"gl-viewer gl-{mode}", js_on_load=script,
                    server_functions=[plain_function(*item) for item in functions.items()])

@@ -35,8 +35,7 @@ import gradio as gr
 import torch
 from gland_space.demo import Demo
 from gland_space.model_source import load_model, parse_source
-from gland_space.page import build_page, launch_options
-from gland_space.picture_tabs import SegmentTab
+from gland_space.page import SegmentTab, build_page, launch_options
 from gland_space.pictures import Limits
 from gland_space.runner import Job
 from gland_space.server import TemporaryFolder

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
-from gland_space.analysis import Choice, analyse, chosen_prediction, default_choice, kept_glands, reviewed_mask
-from gland_space.downloads import export_options
+from gland_space.analysis import (
+    Choice,
+    analyse,
+    chosen_prediction,
+    default_choice,
+    export_options,
+    kept_glands,
+    reviewed_mask,
+)
 from gland_space.pictures import read_picture
 from space_tools import discs
 

@@ -9,7 +9,7 @@ import zipfile
 import gradio as gr
 import numpy as np
 import pytest
-from gland_space.downloads import KINDS
+from gland_space.analysis import KINDS
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image

@@ -5,8 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 import shapely.geometry
-from gland_space.analysis import Choice, analyse, default_choice
-from gland_space.downloads import KINDS, write_download
+from gland_space.analysis import KINDS, Choice, analyse, default_choice, write_download
 from gland_space.pictures import read_picture
 from PIL import Image
 from space_tools import discs

@@ -7,12 +7,11 @@ import gradio as gr
 import numpy as np
 import pytest
 import shapely.geometry
-from gland_space.analysis import Choice, analyse, stage_view
+from gland_space.analysis import Choice, analyse, settings, stage_view, write_download
 from gland_space.annotation import geojson_file, make_drawing
 from gland_space.demo import Demo, Loaded
-from gland_space.downloads import settings, write_download
 from gland_space.model_source import ModelSource
-from gland_space.picture_tabs import AnnotateTab, SegmentTab
+from gland_space.page import AnnotateTab, SegmentTab
 from gland_space.pictures import Limits
 from gland_space.slides import (
     PartError,

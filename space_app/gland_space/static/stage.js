@@ -1,5 +1,5 @@
 // The stage: one canvas with a picture and layers over it, and one way to zoom, pan and draw. Both tabs have one; the
-// parts that follow (slide.js, glands.js, drawing.js) put layers on it, and start.js fills it. Places are [x, y] in pixels of the
+// parts that follow (slide.js, glands.js, drawing.js) put layers on it, and loading.js fills it. Places are [x, y] in pixels of the
 // picture as the server sent it, of which a file may have more (`view.full`). `element`, `props`, `server` and `trigger`
 // are gradio's.
 const find = (selector) => element.querySelector(selector);
