@@ -9,7 +9,7 @@ from typing import Any
 from hf_gland import markdown
 from hf_gland.config import all_variants
 from hf_gland.evaluation.records import HELD_OUT, ResultRecord
-from hf_gland.evaluation.result_table import markdown_table
+from hf_gland.evaluation.result_table import markdown_table, mean_sd, with_spread
 from hf_gland.metrics import keys
 
 
@@ -156,37 +156,25 @@ def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
             + "\n")
 
 
-TRIAL = {"variant": "variant", "mpp": "µm per pixel", "crops": "crops (px)", "augmentation": "augmentation", "fold": "fold"}
-MEASURED = ("mIoU", "object_f1", "object_dice", "object_hausdorff")
-
-
 def trials_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: what was tried on held-out patients before a setting was chosen, a table per benchmark file with `trials`;
-    "" without any. Its `columns` name what heads a row (TRIAL unless given)."""
+    "" without any. Its `columns` name what heads a row; the figures are those that its trials have."""
     parts = []
     for b in (b for b in benchmarks if "trials" in b):
-        columns = b.get("columns", TRIAL)
-        restained = ["mIoU_restained"] if "mIoU_restained" in b["trials"][0] else []
-        header = [*columns.values(), *map(keys.heading, MEASURED), *("mIoU, restained (%)" for _ in restained)]
-        rows = [[*(t[k] for k in columns), *(keys.figure(k, t[k]) for k in MEASURED),
-                 *(keys.figure("mIoU", t[k]) for k in restained)] for t in b["trials"]]
+        columns, figures = b["columns"], [key for key in keys.METRICS if key in b["trials"][0]]
+        rows = [[*(t[key] for key in columns), *(keys.figure(key, t[key]) for key in figures)] for t in b["trials"]]
         parts.append(f"### Choices: {b['benchmark']}\n\n{b['about']} ({b['hardware']})\n\n"
-                     + markdown.table(header, rows, len(columns)))
+                     + markdown.table([*columns.values(), *map(keys.heading, figures)], rows, len(columns)))
     return "\n".join(parts)
 
 
 def annotation_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: each way of choosing the next outlines by budget, mean ± standard deviation over seeds, of the benchmark
     files that have `budgets` (scripts/annotation_curve.py); "" without any."""
-    def cell(scores: Sequence[float | None]) -> str | None:
-        known = [score for score in scores if score is not None]
-        spread = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
-        return f"{statistics.fmean(known):.1f}{spread}" if known else None
-
     parts = []
     for b in (b for b in benchmarks if "budgets" in b):
-        areas = {choice: f"{area['mean']:.1f} ± {area['sd']:.1f}" for choice, area in b["area_under_the_curve"].items()}
-        rows = [[choice, keys.heading(name), *map(cell, zip(*seeds, strict=True)),
+        areas = {choice: with_spread("mIoU", area["mean"], area["sd"]) for choice, area in b["area_under_the_curve"].items()}
+        rows = [[choice, keys.heading(name), *(mean_sd(name, scores) for scores in zip(*seeds, strict=True)),
                  areas.get(choice) if name == "mIoU" else None]
                 for name in ("mIoU", "object_f1") for choice, seeds in b[name].items()]
         header = ["glands chosen", "figure", *(f"{100 * budget:g} % outlined" for budget in b["budgets"]), "area"]

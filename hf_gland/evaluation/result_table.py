@@ -34,7 +34,7 @@ def markdown_table(records: Iterable[ResultRecord], columns: Sequence[str], grou
     for key, members in groups.items():
         _check_group(key, members, over)
         rows.append([*("–" if part is None else part for part in key), len(members),
-                     *(_mean_sd(column, [m.metrics.get(column) for m in members]) for column in columns)])
+                     *(mean_sd(column, [m.metrics.get(column) for m in members]) for column in columns)])
     head = [*(key.replace("_", " ") for key in group_by), f"{over}s", *map(heading, columns)]
     return table(head, rows, len(group_by))
 
@@ -49,11 +49,18 @@ def _check_group(key: tuple[Any, ...], members: list[ResultRecord], over: str) -
         raise ResultError(f"row {key} holds the same {over} more than once: {sorted(runs)}")
 
 
-def _mean_sd(key: str, values: list[float | None]) -> str:
+def mean_sd(key: str, values: Sequence[float | None]) -> str:
+    """`81.2 ± 0.4`: mean and sample standard deviation with the decimals of the metric `key`.
+
+    One value has no ±, none at all are "–", and where only some are there it says how many.
+    """
     there = [v for v in values if v is not None]
     if not there:
         return "–"
-    text = figure(key, statistics.fmean(there))
-    if len(there) > 1:
-        text += f" ± {figure(key, statistics.stdev(there))}"
+    text = with_spread(key, statistics.fmean(there), statistics.stdev(there) if len(there) > 1 else None)
     return text if len(there) == len(values) else f"{text} ({len(there)} of {len(values)})"
+
+
+def with_spread(key: str, mean: float, sd: float | None) -> str:
+    """`81.2 ± 0.4`, with the decimals of the metric `key`."""
+    return figure(key, mean) + ("" if sd is None else f" ± {figure(key, sd)}")

@@ -132,8 +132,11 @@ def test_timings_are_ratios_with_their_range():
 def test_trials_are_a_table_per_benchmark_that_has_some():
     trial = {"variant": "ours", "mpp": 0.83, "crops": "3 × 320²", "augmentation": "doubled", "fold": 2, "mIoU": 77.25,
              "object_f1": 71.0, "object_dice": 74.96, "object_hausdorff": 140.4, "mIoU_restained": 61.04}
-    text = trials_section([{"ratios": {}}, {"benchmark": "sizes", "about": "How.", "hardware": "a CPU", "trials": [trial]}])
-    assert text.startswith("### Choices: sizes\n\nHow. (a CPU)\n\n| variant |")
+    text = trials_section([{"ratios": {}}, {"benchmark": "sizes", "about": "How.", "hardware": "a CPU", "trials": [trial],
+                            "columns": {"variant": "variant", "mpp": "µm per pixel", "crops": "crops (px)",
+                                        "augmentation": "augmentation", "fold": "fold"}}])
+    assert text.startswith("### Choices: sizes\n\nHow. (a CPU)\n\n| variant | µm per pixel | crops (px) |")
+    assert "| object Hausdorff (px) | mIoU, restained (%) |\n" in text
     assert "| ours | 0.83 | 3 × 320² | doubled | 2 | 77.2 | 71.0 | 75.0 | 140.4 | 61.0 |" in text
     assert trials_section([{"ratios": {}}]) == ""
     other = {"stain": "matched", "mIoU": 69.54, "object_f1": 64.0, "object_dice": 67.5, "object_hausdorff": 154.4}
@@ -153,7 +156,7 @@ def test_ways_of_choosing_outlines_are_rows_with_their_budgets_beside():
     assert text.startswith("### Choices: where next\n\nHow. (a CPU, float32; recipe `bench`, `--steps 9`; measured on "
                            "`testA`;")
     assert "| glands chosen | figure | 2 % outlined | 10 % outlined | area |" in text
-    assert "| random | mIoU (%) | 71.0 ± 1.4 | 80.0 | 75.2 ± 0.5 |" in text
-    assert "| suggested | mIoU (%) | 71.0 | | |" in text
+    assert "| random | mIoU (%) | 71.0 ± 1.4 | 80.0 (1 of 2) | 75.2 ± 0.5 |" in text
+    assert "| suggested | mIoU (%) | 71.0 (1 of 2) | – | |" in text
     assert "| random | object F1 (%) | 51.0 ± 1.4 | 62.0 ± 2.8 | |" in text
     assert annotation_section([{"ratios": {}}]) == ""
