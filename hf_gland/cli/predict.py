@@ -277,7 +277,7 @@ def finish(result: "FileResult", request: "Request", arguments: argparse.Namespa
         tqdm.write(f"error: {error}", file=sys.stderr)
         return {"error": error, **entry}, []
     share, confidence = float((prediction.class_map > 0).mean()), float(prediction.confidence.mean())
-    notes = [*picture.notes, *result.notes]
+    notes = [*picture.notes, *filter(None, [prediction.look.sentence()])]
     if picture.mpp is not None and prediction.mpp is not None and abs(picture.mpp / prediction.mpp - 1) > 0.1:
         notes.append(f"The file states {picture.mpp:g} µm per pixel, not {prediction.mpp:g}.")
     tqdm.write(f"{image}: glands: {len(prediction.glands)}, on {share:.1%} of the area; mean confidence "

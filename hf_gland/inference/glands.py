@@ -17,6 +17,7 @@ from hf_gland.export.geojson import glands_to_geojson
 from hf_gland.export.overlay import overlay
 from hf_gland.export.table import COLUMNS, gland_rows
 from hf_gland.glands import Gland, Place, PredictedGlands
+from hf_gland.imaging.appearance import USUAL_LOOK, Look
 from hf_gland.inference.touching import core_probabilities, divide_by_cores
 from hf_gland.instances import fill_holes, framed, gland_instances
 from hf_gland.labels import BACKGROUND
@@ -34,8 +35,12 @@ _CROFTON = np.array([0, np.pi / 4 * (1 + 1 / np.sqrt(2)), _ACROSS, np.pi / (2 * 
                      0, 0])
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class GlandPrediction(PredictedGlands):
-    """The glands of one image, and what can be made of them; see PredictedGlands for its arrays."""
+    """The glands of one image, and what can be made of them; see PredictedGlands for its arrays. `look`: whether the image
+    was unlike the training images, as `look.sentence()` says, and how its stain was matched for the network."""
+
+    look: Look = USUAL_LOOK
 
     def __repr__(self) -> str:
         height, width = self.class_map.shape

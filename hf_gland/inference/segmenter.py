@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ class PixelSizeWarning(UserWarning):
 class FileResult:
     """One file of `predict_many`: either its `prediction`, and the `picture` as it was read, or what went wrong.
 
-    `seconds`: the work it took, a batch's share of the network's time evenly; `notes`: sentences for the user.
+    `seconds`: the work it took, a batch's share of the network's time evenly.
     """
 
     path: Path
@@ -59,7 +58,6 @@ class FileResult:
     picture: Picture | None = None
     error: str | None = None
     seconds: float = 0.0
-    notes: tuple[str, ...] = ()
 
 
 class GlandSegmenter:
@@ -145,8 +143,9 @@ class GlandSegmenter:
         else:
             rgb = read_rgb(image, name=label, upright=False)
         clean_up = self._clean_up(mpp, post, label)
-        return clean_up(self._maps_of(rgb, mpp, tiling, label, progress), rgb=rgb,
-                        name=name or (displayable(path.name) if path else "image"))
+        look = self.look(rgb, mpp, label, tiling.match_stain)
+        (maps,) = self._maps_alike([look.matched(rgb)], mpp, tiling, label, progress)
+        return clean_up(maps, look, rgb=rgb, name=name or (displayable(path.name) if path else "image"))
 
     def probabilities(self, rgb: np.ndarray, mpp: float | None = None, tiling: Tiling = Tiling(), *,
                       progress: Callable[[float], None] | None = None, name: str = "image") -> np.ndarray:
@@ -155,15 +154,11 @@ class GlandSegmenter:
 
         With a `confidence_temperature` T in the model's config they are calibrated: softmax(log p / T).
         """
-        return self._maps_of(rgb, mpp, tiling, name, progress)[:len(self.id2label)]
-
-    def _maps_of(self, rgb: np.ndarray, mpp: float | None, tiling: Tiling, name: str,
-                 progress: Callable[[float], None] | None) -> np.ndarray:
         seen = self.look(rgb, mpp, name).matched(rgb) if tiling.match_stain else rgb
-        return self._maps_alike([seen], mpp, tiling, name, progress)[0]
+        return self._maps_alike([seen], mpp, tiling, name, progress)[0][:len(self.id2label)]
 
     def _maps_alike(self, pictures: Sequence[np.ndarray], mpp: float | None, tiling: Tiling, name: str,
-                             progress: Callable[[float], None] | None) -> list[np.ndarray]:
+                    progress: Callable[[float], None] | None) -> list[np.ndarray]:
         """Calibrated class probabilities of equally large pictures, and P(border | gland) where the network gives it:
         float32 [C or C + 1, H, W] each, in one pass where they are no larger than a tile."""
         hw = self.working_hw(pictures[0].shape[:2], mpp, name)
@@ -195,11 +190,16 @@ class GlandSegmenter:
         return torch.cat([apply_temperature(output[:classes], self.temperature), output[classes:]])
 
     def _clean_up(self, mpp: float | None, post: PostProcessing, name: str) -> Callable[..., GlandPrediction]:
-        """What makes glands of the probabilities of pictures with this pixel size; raises PixelSizeError."""
+        """What makes glands of the probabilities of pictures with this pixel size, and their look; raises PixelSizeError."""
         assumed_mpp = self._scale_mpp(mpp, name)
         post.areas_px(assumed_mpp, name)  # what it lacks is said before the network runs
-        return partial(glands_from_probabilities, id2label=self.id2label, post=post, mpp=mpp, assumed_mpp=assumed_mpp,
-                       temperature=self.temperature)
+
+        def clean_up(probabilities: np.ndarray, look: Look, **picture: Any) -> GlandPrediction:
+            found = glands_from_probabilities(probabilities, self.id2label, post, mpp=mpp, assumed_mpp=assumed_mpp,
+                                              temperature=self.temperature, **picture)
+            return replace(found, look=look)
+
+        return clean_up
 
     def predict_many(self, paths: Iterable[str | Path], mpp: float | None = None, tiling: Tiling = Tiling(),
                      post: PostProcessing = PostProcessing(), *,
@@ -260,11 +260,10 @@ class GlandSegmenter:
         def finish(file: ReadFile, picture: Picture, of_file: np.ndarray) -> FileResult:
             started = time.perf_counter()
             try:
-                prediction = clean_up(of_file, rgb=picture.rgb, name=displayable(file.path.name))
+                prediction = clean_up(of_file, file.look, rgb=picture.rgb, name=displayable(file.path.name))
             except MemoryError as error:
                 return FileResult(file.path, error=said(error), seconds=file.seconds + each)
-            unlike = file.look.sentence()
-            return FileResult(file.path, prediction, picture, notes=(unlike,) if unlike else (),
+            return FileResult(file.path, prediction, picture,
                               seconds=file.seconds + each + time.perf_counter() - started)
 
         return helper.submit(lambda: [finish(*of_one) for of_one in zip(batch, pictures, probabilities, strict=True)])

@@ -109,7 +109,7 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
     glands = tuple(_in_file_pixels(gland, picture.reduction) for gland in prediction.glands)
     if dropped:
         notes.append(f"Only the {limits.max_glands:,} largest of {limits.max_glands + dropped:,} glands are kept.")
-    if unlike := model.segmenter.look(picture.rgb, here, picture.name).sentence():
+    if unlike := prediction.look.sentence():
         notes.append(unlike)
     empty = np.empty((len(prediction.id2label), 0, 0), np.float32)
     lean = dataclasses.replace(prediction, probabilities=empty, glands=glands, mpp=mpp)

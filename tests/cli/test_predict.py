@@ -19,6 +19,7 @@ from hf_gland.cli import predict as predict_command
 from hf_gland.cli.main import run_command
 from hf_gland.export.formats import FORMATS
 from hf_gland.export.geojson_masks import masks_from_geojson
+from hf_gland.imaging.appearance import learn_appearance
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +322,23 @@ def test_a_pixel_size_that_the_file_contradicts_is_noted(predict, images, tmp_pa
     Image.open(images / "a.png").save(images / "own.tif", dpi=(101_600, 101_600))  # 0.25 µm
     _, stdout, _ = predict(images, "--out", tmp_path / "out")
     assert stdout.count("The file states 0.25 µm per pixel, not 0.5.") == 1
+
+
+def test_a_picture_stained_otherwise_than_the_training_images_is_told(predict, images, tmp_path):
+    usual = np.asarray(Image.open(images / "a.png")).astype(float)
+    rng = np.random.default_rng(0)
+    learned = learn_appearance([(usual * rng.normal(1, 0.03, 3)).clip(0, 255).astype(np.uint8) for _ in range(20)])
+    model = shutil.copytree(predict.model, tmp_path / "told")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"training_appearance": learned.to_json()}))
+    Image.fromarray((usual[..., ::-1] // 2).astype(np.uint8)).save(images / "other.png")
+    (images / "deep" / "b.tif").unlink()
+    status, stdout, stderr = predict(images, "--out", tmp_path / "out", "--model", model)
+    assert status == 0, stderr
+    told = json.loads((tmp_path / "out" / "predictions.json").read_text("utf-8"))["images"]
+    assert {Path(name).name: [note for note in entry["notes"] if "unlike that of the training images" in note] != []
+            for name, entry in told.items()} == {"a.png": False, "other.png": True}
+    assert stdout.count("unlike that of the training images") == 1
 
 
 def test_the_stride_is_three_quarters_of_a_tile(predict, images, tmp_path):

@@ -412,11 +412,15 @@ def test_a_picture_stained_otherwise_than_the_training_images_is_told(dark_is_gl
         Image.fromarray(rgb).save(tmp_path / name)
     paths, as_it_is = [tmp_path / "usual.png", tmp_path / "other.png"], Tiling(match_stain=False)
     usual, told = segmenter.predict_many(paths, 0.5)
-    assert usual.notes == ()
-    assert "unlike that of the training images" in told.notes[0]
-    assert "with their stain" in told.notes[0]
-    plain = [result.notes for result in segmenter.predict_many(paths, 0.5, as_it_is)]
-    assert (plain[0], "with their stain" in plain[1][0]) == ((), False)
+    assert usual.prediction.look.sentence() is None
+    assert "unlike that of the training images" in told.prediction.look.sentence()
+    assert "with their stain" in told.prediction.look.sentence()
+    plain = [result.prediction.look.sentence() for result in segmenter.predict_many(paths, 0.5, as_it_is)]
+    assert (plain[0], "with their stain" in plain[1]) == (None, False)
+    for tiling in (Tiling(), as_it_is):  # a single picture is told alike
+        found = segmenter.predict(other, 0.5, tiling).look
+        assert found.distance == told.prediction.look.distance > 1
+        assert (found.curves is None) == (tiling is as_it_is)
     seen = segmenter.look(other, 0.5).matched(other)
     wanted = segmenter.probabilities(seen, 0.5, as_it_is)
     assert not np.allclose(wanted, segmenter.probabilities(other, 0.5, as_it_is))

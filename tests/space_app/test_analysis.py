@@ -167,13 +167,17 @@ def test_little_is_kept_in_memory(make_demo):
     assert analysis.nbytes == 200 * 260 * (3 + 1 + 4 + 4)
 
 
-def test_a_picture_unlike_the_training_images_is_told_and_seen_with_their_stain(make_demo):
-    demo = make_demo()
+def test_a_picture_unlike_the_training_images_is_told_and_seen_with_their_stain(make_demo, monkeypatch):
+    demo, looks = make_demo(), []
+    segmenter = demo.model.segmenter
+    look = segmenter.look
+    monkeypatch.setattr(segmenter, "look", lambda *words: looks.append(look(*words)) or looks[-1])
     rng = np.random.default_rng(0)
     seen = [np.clip(discs(4)[..., :] * (0.9, 0.7, 0.8) + rng.normal(0, 6, (200, 260, 3)) + rng.normal(0, 4, 3), 0, 255)
             .astype(np.uint8) for _ in range(20)]
-    demo.model.segmenter.appearance = learn_appearance(seen)
+    segmenter.appearance = learn_appearance(seen)
     assert not any("unlike" in note for note in analysed(demo, seen[3], mpp=0.8).notes)
+    assert len(looks) == 1  # what a look costs is paid once
     foreign = seen[3][..., ::-1] // 2
     (note,) = analysed(demo, foreign, mpp=0.8).notes
     assert note.startswith("Its stain, sharpness or magnification is unlike that of the training images (")
