@@ -55,10 +55,7 @@ def masks_from_geojson(source: Source, hw: tuple[int, int],
     name = displayable(source) if isinstance(source, str | Path) else "GeoJSON"
     known = class_ids or BINARY_CLASS_IDS
     drawn, left_out = read_annotations(source)
-    for annotation in drawn:
-        if not annotation.polygons:
-            left_out[f"{annotation.kind} geometries, which enclose no area"] += 1
-    drawn = without_unclassified([annotation for annotation in drawn if annotation.polygons], left_out)
+    drawn = without_unclassified(areas_of(drawn, left_out), left_out)
     say_left_out(name, left_out)
     regions = [Region(a.number, class_of(a, known, f"{name}: feature {a.number}"),
                       [[(ring - origin_px) / downsample for ring in rings] for rings in a.polygons]) for a in drawn]
@@ -67,6 +64,14 @@ def masks_from_geojson(source: Source, hw: tuple[int, int],
         warnings.warn(f"{name}: no annotation lies inside the image of {hw[1]}×{hw[0]} px; were they drawn "
                       "on another image, or at another magnification?", GeoJsonWarning, stacklevel=2)
     return instances, class_map
+
+
+def areas_of(drawn: list[Annotation], left_out: Counter[str]) -> list[Annotation]:
+    """The annotations with an area; the others, points and lines, are counted as left out."""
+    for annotation in drawn:
+        if not annotation.polygons:
+            left_out[f"{annotation.kind} geometries, which enclose no area"] += 1
+    return [annotation for annotation in drawn if annotation.polygons]
 
 
 def without_unclassified(drawn: list[Annotation], left_out: Counter[str]) -> list[Annotation]:
@@ -79,8 +84,14 @@ def without_unclassified(drawn: list[Annotation], left_out: Counter[str]) -> lis
 
 def say_left_out(name: str, left_out: Counter[str]) -> None:
     """A GeoJsonWarning that counts what was left out of the file `name`, if anything was."""
-    if said := ", ".join(f"{count} × {what}" for what, count in sorted(left_out.items()) if count):
-        warnings.warn(f"{name}: left out: {said}", GeoJsonWarning, stacklevel=3)
+    if said := left_out_words(name, left_out):
+        warnings.warn(said, GeoJsonWarning, stacklevel=3)
+
+
+def left_out_words(name: str, left_out: Counter[str]) -> str | None:
+    """How much of each kind was left out of the file `name`; None where nothing was."""
+    said = ", ".join(f"{count} × {what}" for what, count in sorted(left_out.items()) if count)
+    return f"{name}: left out: {said}" if said else None
 
 
 def class_of(annotation: Annotation, class_ids: Mapping[str, int], where: str) -> int:

@@ -52,10 +52,11 @@ class Annotation:
     kind: str
 
 
-def read_annotations(source: Source) -> tuple[list[Annotation], Counter[str]]:
+def read_annotations(source: Source, *, checked: bool = True) -> tuple[list[Annotation], Counter[str]]:
     """The annotations of a file (`.gz` too, of at most MAX_BYTES unpacked), or of a parsed FeatureCollection, Feature,
     bare geometry or list of features; and how many objects of each kind are none: cells, tiles, TMA cores, and what lies
-    in other planes of a stack than the first. Raises GeoJsonError that names the file and the feature.
+    in other planes of a stack than the first. Raises GeoJsonError that names the file and the feature; unless `checked` is
+    False, for outlines that cross themselves or take too long too.
     """
     name = displayable(source) if isinstance(source, str | Path) else "GeoJSON"
     left_out: Counter[str] = Counter()
@@ -71,7 +72,7 @@ def read_annotations(source: Source) -> tuple[list[Annotation], Counter[str]]:
             left_out[NO_ANNOTATION[kind]] += 1
             continue
         polygons, lines = _shapes(geometry, where)
-        effort = _check_outlines(polygons, where, effort)
+        effort = _check_outlines(polygons, where, effort) if checked else 0
         plane = _mapping(geometry, "plane", where)
         z, t = (plane.get(axis) or 0 for axis in "zt")
         if not isinstance(z, int) or not isinstance(t, int):
@@ -102,7 +103,7 @@ def _as_list(whole: Mapping[str, Any], name: str) -> list[Any]:
     kind, features = whole.get("type"), whole.get("features", ())
     if kind == "Feature":
         return [whole]
-    if kind in ("Polygon", "MultiPolygon"):
+    if {"coordinates", "geometries"} & whole.keys():
         return [{"geometry": whole}]
     if not isinstance(features, list):
         raise GeoJsonError(f"{name}: holds no list of features; expected a GeoJSON FeatureCollection")

@@ -1,16 +1,15 @@
 """Which part of a slide is predicted: its tissue, outlined regions, or all of it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import shapely
-from shapely.geometry import shape
 
 from hf_gland.errors import HfGlandError
-from hf_gland.export.geojson_read import read_text
+from hf_gland.export.geojson_masks import areas_of, left_out_words
+from hf_gland.export.geojson_read import read_annotations
 from hf_gland.export.polygons import crosses_itself, fill_polygon
 from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.slides import Slide
@@ -113,20 +112,21 @@ def find_area(slide: Slide, grid: SlideGrid, mpp_xy: tuple[float, float], roi: P
 
 
 def read_roi(path: Path, slide_hw: tuple[int, int]) -> tuple[list[shapely.Polygon], list[str]]:
-    """The polygons of a GeoJSON file (`.gz` too), in pixels of the slide's largest level, x before y; and notes.
+    """What a GeoJSON file outlines (see `read_annotations`), in pixels of the slide's largest level, x before y; and notes.
 
-    Outlines that cross themselves are mended (even-odd), and what lies beyond the slide is cut off, both with a note.
-    Raises HfGlandError for a file without outlines, or with none on the slide.
+    Outlines that cross themselves are mended (even-odd), and what lies beyond the slide is cut off, both with a note, as is
+    what encloses no area. Raises HfGlandError for a file without outlines, or with none on the slide.
     """
     name = displayable(path)
-    shapes = [_geometry(feature, f"{name}: feature {number}")
-              for number, feature in enumerate(_features(path, name), start=1)]
-    notes = []
-    if crossing := [number for number, one in enumerate(shapes, start=1) if not one.is_valid]:
+    annotations, left_out = read_annotations(path, checked=False)
+    areas = areas_of(annotations, left_out)
+    shapes = [(area.number, _polygon(rings, f"{name}: feature {area.number}")) for area in areas for rings in area.polygons]
+    notes = list(filter(None, [left_out_words(name, left_out)]))
+    if crossing := list(dict.fromkeys(number for number, one in shapes if not one.is_valid)):
         notes.append(f"{name}: outline {crossing[0]}" + (f" and {len(crossing) - 1} more" if len(crossing) > 1 else "")
                      + " crosses itself; its parts were taken by the even-odd rule")
-        shapes = [shapely.make_valid(one) for one in shapes]
-    drawn = [part for one in shapes for part in shapely.get_parts(one) if part.geom_type == "Polygon" and part.area > 0]
+    drawn = [part for _, one in shapes for part in shapely.get_parts(shapely.make_valid(one))
+             if part.geom_type == "Polygon" and part.area > 0]
     if not drawn:
         raise HfGlandError(f"{name}: holds no outline of a region (Polygon or MultiPolygon)")
     height, width = slide_hw
@@ -144,40 +144,19 @@ def read_roi(path: Path, slide_hw: tuple[int, int]) -> tuple[list[shapely.Polygo
     return inside, notes
 
 
-def _features(path: Path, name: str) -> list[Any]:
-    if not path.exists():
-        raise HfGlandError(f"{name}: no such file")
+def _polygon(rings: list[np.ndarray], where: str) -> shapely.Polygon:
+    """Raises HfGlandError for rings that enclose nothing, and for an outline of many points that crosses itself or runs to
+    and fro: what geometry takes for it grows with the square of its points."""
     try:
-        content = json.loads(read_text(path, name))
-    except (ValueError, RecursionError) as error:
-        raise HfGlandError(f"{name}: not a GeoJSON file ({error})") from error
-    if isinstance(content, dict):
-        content = content.get("features", [content])
-    if not isinstance(content, list) or not all(isinstance(feature, dict) for feature in content):
-        raise HfGlandError(f"{name}: not a GeoJSON file: no list of features")
-    return content
-
-
-def _geometry(feature: dict[str, Any], where: str) -> shapely.Geometry:
-    try:
-        geometry = shape(feature.get("geometry", feature))
-        if not np.isfinite(shapely.get_coordinates(geometry)).all():
-            raise ValueError("coordinates that are no numbers")
-        _check_effort(geometry)
-        return geometry
-    except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise HfGlandError(f"{where}: not a geometry of GeoJSON ({error})") from error
-
-
-def _check_effort(geometry: shapely.Geometry) -> None:
-    """Raises ValueError for outlines of many points that cross themselves or run to and fro: what geometry takes for them
-    grows with the square of their points."""
-    for part in shapely.get_parts(geometry):
-        if part.geom_type == "Polygon" and shapely.get_num_coordinates(part) > MANY_POINTS:
-            place, crossings = crosses_itself([shapely.get_coordinates(ring) for ring in (part.exterior, *part.interiors)])
+        count = sum(map(len, rings))
+        if count > MANY_POINTS:
+            place, crossings = crosses_itself(rings)
             if place or crossings > MOST_CROSSINGS:
-                raise ValueError(f"an outline of {shapely.get_num_coordinates(part)} points that "
+                raise ValueError(f"an outline of {count} points that "
                                  + ("crosses itself" if place else "runs to and fro") + "; draw it again")
+        return shapely.Polygon(rings[0], rings[1:]) if rings else shapely.Polygon()
+    except (shapely.errors.ShapelyError, ValueError) as error:
+        raise HfGlandError(f"{where}: not an area ({error})") from error
 
 
 def _nearest(start: int, stop: int, side_px: int, of_px: int) -> np.ndarray:

@@ -96,13 +96,25 @@ def test_outlines_are_read_and_mended(tmp_path):
     assert "50% of the outlined area lies beyond the slide" in notes[0]
 
 
+def test_what_is_no_outline_of_a_region_is_left_out_with_a_note(tmp_path):
+    cell = {"properties": {"objectType": "cell"}, "geometry": polygon([[90, 0], [99, 0], [99, 9], [90, 0]])}
+    line = {"geometry": {"type": "LineString", "coordinates": [[0, 0], [9, 9]]}}
+    drawn = {"geometry": {"type": "GeometryCollection", "geometries": [polygon(SQUARE)]}}
+    (tmp_path / "a.geojson").write_text(json.dumps([cell, line, drawn]))
+    (one,), notes = read_roi(tmp_path / "a.geojson", (100, 200))
+    assert one.bounds == (10, 20, 50, 60)
+    (note,) = notes
+    assert note.endswith("a.geojson: left out: 1 × LineString geometries, which enclose no area, 1 × cells")
+
+
 @pytest.mark.parametrize(("content", "message"), [
-    ("{", "not a GeoJSON file"), ("[1]", "no list of features"),
+    ("{", "not GeoJSON"), ("[1]", "feature 1 is not a GeoJSON object"),
     ('{"type": "Polygon", "coordinates": [[[0, "a"]]]}', "feature 1"),
     ('{"type": "Point", "coordinates": [1, 2]}', "holds no outline"), ('{"features": []}', "holds no outline"),
     ('{"type": "Polygon", "coordinates": [[[300, 20], [340, 20], [340, 50], [300, 20]]]}', "slide at full size"),
     ('{"type": "Polygon", "coordinates": [[[20, 150], [20, 190], [50, 190], [20, 150]]]}', "with x and y exchanged"),
-    ('{"type": "Polygon", "coordinates": [[[NaN, 1], [2, 2], [3, 1], [NaN, 1]]]}', "not a geometry")])
+    ('{"type": "Polygon", "coordinates": [[[NaN, 1], [2, 2], [3, 1], [NaN, 1]]]}', "feature 1: .*malformed"),
+    ('{"type": "Polygon", "coordinates": [[[1, 1], [2, 2], [1, 1]]]}', "holds no outline")])
 def test_outlines_that_cannot_be_used_are_refused(tmp_path, content, message):
     (tmp_path / "x.geojson").write_text(content)
     with pytest.raises(HfGlandError, match=message) as error:
@@ -112,7 +124,7 @@ def test_outlines_that_cannot_be_used_are_refused(tmp_path, content, message):
 
 def test_a_missing_file_of_outlines_is_named(tmp_path):
     slide = Slide(PictureLevels(np.zeros((9, 9, 3), np.uint8), 0.5, ""), "a", None, "")
-    with pytest.raises(HfGlandError, match=r"none\.geojson: no such file"):
+    with pytest.raises(HfGlandError, match=r"none\.geojson: cannot be read \(No such file"):
         find_area(slide, SlideGrid(9, 9, 0.5), (0.5, 0.5), tmp_path / "none.geojson", False)
 
 
