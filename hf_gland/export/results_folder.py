@@ -14,10 +14,10 @@ from hf_gland.export.table import COLUMNS, csv_text
 from hf_gland.files import write_atomically
 
 RECORD, JOURNAL, TABLE = "predictions.json", "predictions.jsonl", "glands.csv"
-OTHERS = "other_settings"
+OTHERS, BACKEND, USUAL_BACKEND = "other_settings", "backend", "torch"
 # Of the settings, those that change no result beyond rounding: a run may go on with others.
 # The precision that "auto" came to is a setting of its own; back-ends are compared with torch when they are exported.
-_FREE = {"tiling.batch_size", "tiling.precision", "backend"}
+_FREE = {"tiling.batch_size", "tiling.precision", BACKEND}
 
 
 class ResultsFolder:
@@ -26,7 +26,7 @@ class ResultsFolder:
     RECORD holds the model, the settings and an entry for each image. While a run goes on its entries are lines of
     JOURNAL, which its end folds into RECORD; where a run was killed, the next one does so. TABLE grows with each image.
     Images go by the text that `displayable` makes of their path. Where results of other settings are kept beside new ones,
-    their entries say under OTHERS which settings these were.
+    their entries say under OTHERS which settings these were, and under BACKEND which one it was, where it was another.
     """
 
     def __init__(self, out: Path, model: str, settings: Mapping[str, Any], *, overwrite: bool = False):
@@ -41,7 +41,10 @@ class ResultsFolder:
                                    f"({', '.join(changed)}); give another --out, or --overwrite")
             for image, entry in (before["images"] | _read_journal(out / JOURNAL)).items():
                 others = other_settings(_flat(before["settings"]) | entry.pop(OTHERS, {}), settings)
-                self.record["images"][image] = entry | ({OTHERS: others} if others else {})
+                backend = entry.pop(BACKEND, before["settings"].get(BACKEND, USUAL_BACKEND))
+                same = backend == settings.get(BACKEND, USUAL_BACKEND)
+                self.record["images"][image] = entry | ({OTHERS: others} if others else {}) | (
+                    {} if same else {BACKEND: backend})
 
     def holds(self, image: str, path: Path, mpp: float | None = None) -> bool:
         """Whether `image` was finished without an error from the very bytes that `path` holds now, with these settings, and

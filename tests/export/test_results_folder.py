@@ -1,3 +1,5 @@
+import json
+
 from hf_gland.export.results_folder import ResultsFolder, other_settings
 
 
@@ -10,6 +12,19 @@ def test_a_table_with_the_columns_of_another_version_goes_on(tmp_path):
     cells = dict(zip(header.split(","), row.split(","), strict=True))
     assert (cells["image"], cells["area_px"], cells["low_confidence_share"]) == ("a.png", "57", "")
     assert "lowest_confidence" not in cells
+
+
+def test_each_result_says_what_computed_it_where_that_is_not_what_computed_last(tmp_path):
+    def run(image, **settings):
+        with ResultsFolder(tmp_path, "m", settings).adding([image]) as add:
+            add(image, {"glands": 1}, [])
+        record = json.loads((tmp_path / "predictions.json").read_text())
+        return {name: entry.get("backend") for name, entry in record["images"].items()}
+
+    assert run("a.png", backend="onnx") == {"a.png": None}
+    assert run("b.png") == {"a.png": "onnx", "b.png": None}
+    assert run("c.png", backend="openvino") == {"a.png": "onnx", "b.png": "torch", "c.png": None}
+    assert run("b.png", backend="onnx") == {"a.png": None, "b.png": None, "c.png": "openvino"}
 
 
 def test_results_of_another_back_end_or_batch_are_the_same_results():
