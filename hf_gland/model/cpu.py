@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from typing import Any
 
 import torch
 
@@ -21,13 +22,31 @@ def keep_freed_memory() -> bool:
     Training on a CPU allocates the same large blocks at every step, and page faults on fresh ones were measured to
     cost up to half as much again. Returns False where the C library is not glibc, which is left as it is.
     """
+    mallopt = _glibc("mallopt")
+    return mallopt is not None and bool(
+        mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_TOP_PAD, 2**28))
+
+
+def return_freed_memory() -> bool:
+    """Hand back to the system what glibc keeps of freed blocks: for a server, between one visitor's work and the next.
+
+    Each of its threads allocates from an arena of its own, which fills with holes: after 20 answers 360 MB of 1,030 were
+    measured to be free. Returns False where the C library is not glibc.
+    """
+    malloc_trim = _glibc("malloc_trim")
+    if malloc_trim is None:
+        return False
+    malloc_trim(0)
+    return True
+
+
+def _glibc(function: str) -> Any:
     if not sys.platform.startswith("linux"):
-        return False
+        return None
     try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        return getattr(ctypes.CDLL("libc.so.6"), function)
     except (OSError, AttributeError):
-        return False
-    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_TOP_PAD, 2**28))
+        return None
 
 
 def use_all_cores() -> int:

@@ -7,6 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from hf_gland.model.cpu import return_freed_memory
+
 Result = TypeVar("Result")
 POLL_SECONDS = 0.2
 
@@ -90,7 +92,10 @@ class Runner:
 
         def run() -> Result:
             job.report(0.0)
-            return context.run(work, job)
+            try:
+                return context.run(work, job)
+            finally:
+                return_freed_memory()
 
         return self._threads.submit(run)
 

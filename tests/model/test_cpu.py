@@ -5,7 +5,7 @@ import pytest
 import torch
 from processes import start
 
-from hf_gland.model.cpu import keep_freed_memory, use_all_cores
+from hf_gland.model.cpu import keep_freed_memory, return_freed_memory, use_all_cores
 
 
 @pytest.fixture
@@ -64,6 +64,32 @@ def test_freed_memory_is_used_again_instead_of_faulted_in_anew():
     assert int(kept) * 10 < int(usual)
 
 
+def leave_holes():
+    """Resident pages with half of many small blocks freed, every second one, before and after they are handed back."""
+    from pathlib import Path
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    blocks = [bytearray(b"x" * 60_000) for _ in range(4000)]
+    full = resident()
+    del blocks[::2]
+    freed = resident()
+    print(return_freed_memory(), full, freed, resident())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is a Linux C library")
+def test_what_was_freed_between_blocks_in_use_goes_back_to_the_system():
+    process = start(leave_holes)
+    assert process.wait() == 0, process.stderr
+    returned, full, freed, after = process.stdout.split()
+    if returned == "False":
+        pytest.skip("the C library is not glibc")
+    assert int(freed) > 0.9 * int(full)  # glibc keeps it by itself
+    assert (int(freed) - int(after)) * os.sysconf("SC_PAGE_SIZE") > 0.8 * 2000 * 60_000
+
+
 def test_other_systems_are_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False
+    assert return_freed_memory() is False
