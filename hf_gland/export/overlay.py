@@ -65,7 +65,7 @@ def write_heatmap(file: BinaryIO, prediction: PredictedGlands, options: ExportOp
 
     figure = Figure(figsize=_figure_size(prediction.class_map.shape, 1), layout="constrained")
     _show_confidence(figure.subplots(), prediction)
-    figure.savefig(file, format="png", dpi=DPI)
+    _save(figure, file)
 
 
 def write_comparison(path: str | Path, rgb: np.ndarray, truth: np.ndarray, prediction: PredictedGlands,
@@ -89,7 +89,12 @@ def write_comparison(path: str | Path, rgb: np.ndarray, truth: np.ndarray, predi
     gland_classes = {i: name for i, name in prediction.id2label.items() if i != BACKGROUND}
     if len(gland_classes) > 1:
         _legend(figure, gland_classes)
-    return write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
+    return write_atomically(path, lambda file: _save(figure, file))
+
+
+def _save(figure: "Figure", file: BinaryIO) -> None:
+    figure.savefig(file, format="png", dpi=DPI)
+    figure.clear()  # its parts refer to one another: their 15 MB would stay until Python next looks for such circles
 
 
 def _show_confidence(axes: "Axes", prediction: PredictedGlands) -> None:
