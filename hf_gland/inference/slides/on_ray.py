@@ -59,13 +59,13 @@ def predict_on_ray(address: str, load: Callable[[], GlandSegmenter], requests: S
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what becomes of a slide is said by its record
     left = dict(enumerate(requests))
-    for request in requests:
-        record_path(request).unlink(missing_ok=True)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars, context.max_errored_blocks = False, -1  # where the worker was killed, again and again
         cores, gpus, workers = _shares(ray.nodes(), on_gpus)
+        for request in requests:  # not before there is a cluster that makes new ones
+            record_path(request).unlink(missing_ok=True)
         slides = ray.data.from_items([{"number": number} for number in left], override_num_blocks=len(left))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # max_task_retries is to get another name in Ray 2.64, which the extra excludes

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from processes import run_here, start
@@ -72,6 +73,21 @@ def test_without_ray_the_extra_is_named(words, monkeypatch, capsys):
     monkeypatch.setattr(on_ray.importlib.util, "find_spec", lambda name: None)
     assert run_command("predict", [*words, "--out", "out", "--ray", "local"]) == 2
     assert "pip install 'hf_gland[ray]'" in capsys.readouterr().err
+
+
+def test_a_cluster_that_does_not_answer_costs_no_record_of_before(words, tmp_path, monkeypatch):
+    assert run_command("predict", [*words, "--out", "out"]) == 0
+    before = contents(tmp_path / "out")
+
+    def unreachable(address, **options):
+        raise ConnectionError(f"no cluster at {address}")
+
+    ray = SimpleNamespace(init=unreachable, shutdown=lambda: None, exceptions=SimpleNamespace(RayError=RuntimeError))
+    monkeypatch.setattr(on_ray.importlib.util, "find_spec", lambda name: name)
+    for name, module in (("ray", ray), ("ray.data", SimpleNamespace())):
+        monkeypatch.setitem(sys.modules, name, module)
+    assert run_command("predict", [*words, "--out", "out", "--overwrite", "--ray", "10.0.0.1:6379"]) == 2
+    assert contents(tmp_path / "out") == before
 
 
 def model_of_workers_that_are_killed(arguments):
