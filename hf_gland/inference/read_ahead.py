@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hf_gland.errors import HfGlandError
 from hf_gland.imaging.appearance import USUAL_LOOK, Look
+from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.pictures import Picture, read_picture
 
 
@@ -43,8 +44,10 @@ def read_ahead(helper: Executor, paths: Iterable[str | Path], count: int,
             picture = read_picture(path, upright=False)
             small, look = seen(picture)
             return ReadFile(path, time.perf_counter() - started, picture, small, look)
-        except HfGlandError as error:
-            return ReadFile(path, time.perf_counter() - started, error=str(error))
+        except (HfGlandError, MemoryError) as error:
+            problem = (str(error) if isinstance(error, HfGlandError) else
+                       f"{displayable(path)}: too large for the memory of this machine; crop it")
+            return ReadFile(path, time.perf_counter() - started, error=problem)
 
     waiting: deque[Future[ReadFile]] = deque()
     small = False

@@ -411,17 +411,21 @@ def test_overwriting_with_other_settings_keeps_what_is_not_redone(predict, image
     assert not any("other_settings" in e for e in json.loads((out / "predictions.json").read_text())["images"].values())
 
 
-def test_a_picture_too_large_for_the_memory_does_not_end_the_batch(predict, images, tmp_path, monkeypatch):
+@pytest.mark.parametrize("when", ["looking", "predicting"])
+def test_a_picture_too_large_for_the_memory_does_not_end_the_batch(predict, images, tmp_path, monkeypatch, when):
     from hf_gland.inference import segmenter
 
-    real = segmenter.picture_probabilities
+    where, name = (segmenter.GlandSegmenter, "look") if when == "looking" else (segmenter, "picture_probabilities")
+    real = getattr(where, name)
 
-    def short_of_memory(forward, pictures, *arguments):
-        if pictures[0].shape[0] == 64:
+    def short_of_memory(first, second, *arguments):
+        if when == "looking" and second.shape[0] == 64:
+            raise MemoryError
+        if when == "predicting" and second[0].shape[0] == 64:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-        return real(forward, pictures, *arguments)
+        return real(first, second, *arguments)
 
-    monkeypatch.setattr(segmenter, "picture_probabilities", short_of_memory)
+    monkeypatch.setattr(where, name, short_of_memory)
     status, stdout, stderr = predict(images, "--out", tmp_path / "out", "--formats", "csv")
     assert (status, "segmented: 1, failed: 1" in stdout) == (1, True)
     assert "a.png: too large for the memory of this machine" in stderr
