@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of what is random [0]")
     parser.add_argument("--mpp", type=float, help="µm per pixel of the images [what each file states, else the model's]")
     parser.add_argument("--metadata", type=Path, metavar="CSV",
-                        help="image_id and grade: suggestions are spread over grades")
+                        help="image_id and grade, over which --by uncertainty spreads its suggestions")
     parser.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
     return parser
 
@@ -69,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     make_fast()
     if arguments.count < 1 or arguments.round < 1:
         raise HfGlandError("--count and --round must be at least 1")
+    if arguments.metadata and arguments.by == "random":
+        raise HfGlandError("--metadata spreads suggestions over grades, which random ones are not; give --by uncertainty")
     images = {displayable(path): path for path in images_in(arguments.images)}
     check_target(arguments, images)
     grades = {key: known.grade for key, known in (read_metadata(arguments.metadata) if arguments.metadata else {}).items()}

@@ -105,3 +105,9 @@ def test_of_a_large_image_blocks_with_tissue_are_looked_at_and_an_unknown_pixel_
     assert run_command("suggest", [*command, str(tmp_path / "both")]) == 0
     said = capsys.readouterr().err
     assert f"warning: {folder / 'other.png'}: no pixel size is stated, and no --mpp was given; assuming 0.5 µm" in said
+
+
+def test_grades_that_random_suggestions_would_not_heed_are_refused(images, tmp_path, capsys):
+    (tmp_path / "metadata.csv").write_text("image_id,grade\ntile0,2\n")
+    assert suggest(images, tmp_path / "none", tmp_path / "out", "--metadata", tmp_path / "metadata.csv") == 2
+    assert "give --by uncertainty" in capsys.readouterr().err
