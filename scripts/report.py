@@ -1,6 +1,7 @@
 """Write the README's results from the committed records, and nothing else.
 
-  python scripts/report.py            rewrites the part of README.md between the results markers, and the figures
+  python scripts/report.py            rewrites the parts of README.md between the headline and results markers, and the
+                                      figures
   python scripts/report.py --check    exits 1 if README.md differs from what the records say
 """
 
@@ -11,9 +12,7 @@ from pathlib import Path
 
 from hf_gland.evaluation.figures import draw_budget_curves, draw_curves, draw_risk_coverage
 from hf_gland.evaluation.records import ResultError, read_results
-from hf_gland.evaluation.report import annotation_section, results_section, timings_section, trials_section
-
-START, END = "<!-- results -->", "<!-- /results -->"
+from hf_gland.evaluation.report import annotation_section, headline, results_section, timings_section, trials_section
 
 
 def main() -> int:
@@ -28,13 +27,12 @@ def main() -> int:
     try:
         records = read_results(arguments.results)
         text = arguments.readme.read_text("utf-8")
-        before, rest = text.split(START)
-        _, after = rest.split(END)
+        references = json.loads(arguments.references.read_text("utf-8"))
         benchmarks = [json.loads(p.read_text("utf-8")) for p in sorted(arguments.benchmarks.glob("*.json"))]
-        tables = results_section(records, json.loads(arguments.references.read_text("utf-8")))
+        tables = results_section(records, references)
         section = "\n".join(filter(None, (
             tables, trials_section(benchmarks), annotation_section(benchmarks), timings_section(benchmarks))))
-        updated = f"{before}{START}\n{section}{END}{after}"
+        updated = between(between(text, "headline", headline(records, references)), "results", section)
     except (ResultError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -47,6 +45,15 @@ def main() -> int:
     arguments.readme.write_text(updated, "utf-8")
     print(f"{arguments.readme}: {len(records)} records")
     return 0
+
+
+def between(text: str, name: str, content: str) -> str:
+    """The text with `content` between the markers of that name; ValueError where they are not there once."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise ValueError(f"README: the markers {start} and {end} have to be there once each")
+    before, rest = text.split(start)
+    return f"{before}{start}\n{content}{end}{rest.split(end)[1]}"
 
 
 if __name__ == "__main__":

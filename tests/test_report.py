@@ -26,7 +26,8 @@ def project(tmp_path):
         extra={"curve": CURVE})
     for variant, value in (("ours", 76.5), ("naive", 61.25)):
         dataclasses.replace(record, variant=variant, metrics=record.metrics | {"mIoU": value}).write(tmp_path / "results")
-    (tmp_path / "README.md").write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
+    (tmp_path / "README.md").write_text("<!-- headline -->\n<!-- /headline -->\nbefore\n"
+                                        "<!-- results -->\nold\n<!-- /results -->\nafter\n")
     (tmp_path / "references.json").write_text(json.dumps(
         [{"name": "A paper", "supervision": "glands", "mIoU": 80.1, "mDice": 89.1, "source": "arXiv"}]))
     return tmp_path
@@ -49,7 +50,7 @@ def report(folder: Path, *more: str) -> int:
 def test_results_replace_what_lies_between_the_markers(project):
     assert report(project) == 0
     text = (project / "README.md").read_text()
-    assert text.startswith("before\n")
+    assert text.startswith("<!-- headline -->\n<!-- /headline -->\nbefore\n")  # no record of the headline's recipe
     assert text.endswith("after\n")
     assert "old" not in text
     assert "76.5" in text

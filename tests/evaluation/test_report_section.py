@@ -2,7 +2,7 @@ import pytest
 
 from hf_gland.config import all_variants
 from hf_gland.evaluation.records import ResultRecord
-from hf_gland.evaluation.report import annotation_section, results_section, timings_section, trials_section
+from hf_gland.evaluation.report import annotation_section, headline, results_section, timings_section, trials_section
 from hf_gland.metrics.keys import MEASURED
 
 REFERENCES = [{"name": all_variants()["ours"].paper, "supervision": "glands", "mIoU": 80.1, "mDice": 89.1,
@@ -38,6 +38,19 @@ def test_the_main_table_is_ordered_has_the_papers_row_and_says_what_was_recovere
     assert [row[0] for row in rows] == ["full", "ours", "sparse-only"]
     assert rows[1][1:4] == ["80.1 / 89.1", "2", "76.5 ± 0.7"]
     assert "- glands, rim+scribble, 20 %: 65 % of 10.0 points" in text
+
+
+def test_the_headline_is_of_its_recipe_as_it_trains_now_with_the_published_figures_of_the_same():
+    now = {"recipe": "full", "extra": {"mpp": 0.83}}
+    others = [record("ours", 1.0), record("ours", 2.0, recipe="full", extra={"mpp": 1.24}),
+              record("ours", 3.0, budget=0.1, **now), record("ours", 4.0, test_split="testB", **now)]
+    text = headline([*others, record("ours", 86.0, **now), record("ours", 87.0, seed=1, **now), record("full", 89.0, **now)],
+                    [*REFERENCES, {"name": "another", "supervision": "all", "mIoU": 99.0, "source": "arXiv"}])
+    assert [[cell.strip() for cell in line.split("|")[1:-2]] for line in text.splitlines()[2:]] == [
+        ["20 % of the glands outlined", "`--config full`", "2", "86.5 ± 0.7", *["50.0 ± 0.0"] * 3],
+        ["20 % of the glands outlined", "arXiv", "", "80.1", "89.1", "–", "–"],
+        ["every pixel labelled", "`--config full`", "1", "89.0", *["50.0"] * 3]]
+    assert headline(others, REFERENCES) == ""
 
 
 def test_one_gland_per_image_is_not_all_glands_and_each_annotation_says_what_it_recovers():
