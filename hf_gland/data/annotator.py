@@ -93,8 +93,10 @@ def budget_marks(budgets: Iterable[float], glands: int) -> list[int]:
     return [max(round(share * glands), 1) for share in budgets]
 
 
-def spread_of(rows: Mapping[str, Sequence[Sequence[float]]], budgets: Sequence[float]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation over seeds of the area under each curve."""
+def spread_of(rows: Mapping[str, Sequence[Sequence[float]]],
+              budgets: Sequence[float]) -> dict[str, dict[str, float | None]]:
+    """Mean and standard deviation over seeds (None: one seed has none) of the area under each curve."""
     areas = {name: [curve_area(budgets, row) for row in seeds] for name, seeds in rows.items()}
-    return {name: {"mean": round(float(np.mean(found)), 3), "sd": round(float(np.std(found, ddof=len(found) > 1)), 3)}
+    return {name: {"mean": round(float(np.mean(found)), 3),
+                   "sd": round(float(np.std(found, ddof=1)), 3) if len(found) > 1 else None}
             for name, found in areas.items()}

@@ -61,3 +61,4 @@ def test_the_area_under_a_curve_counts_each_doubling_the_same():
     assert curve_area([0.1], [60.0]) == 60
     assert spread_of({"a": [[60.0, 80.0, 80.0], [62.0, 82.0, 82.0]]}, [0.1, 0.2, 0.4]) == {
         "a": {"mean": 76.0, "sd": pytest.approx(2**0.5, abs=1e-3)}}
+    assert spread_of({"a": [[60.0, 80.0]]}, [0.1, 0.2]) == {"a": {"mean": 70.0, "sd": None}}  # one seed has no spread
