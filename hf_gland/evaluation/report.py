@@ -274,10 +274,11 @@ def _gained(members: Sequence[ResultRecord]) -> str:
 
 def _heading(recipe: str, mpp: float, dataset: str, where: str, members: list[ResultRecord], over: str) -> str:
     seconds = sorted(r.train_seconds for r in members)
+    took = " to ".join(dict.fromkeys(f"{one:.0f}" for one in (seconds[0], seconds[-1])))
     names = f"recipe `{recipe}`" if recipe else "recipes " + ", ".join(f"`{r}`" for r in sorted({r.recipe for r in members}))
     names += f" at {mpp:g} µm per pixel" if mpp else ""
     return (f"{dataset}, {names}, measured on {where} ({', '.join(sorted({r.machine for r in members}))}; training took "
-            f"{seconds[0]:.0f} to {seconds[-1]:.0f} s; mean ± standard deviation over {over}s):\n\n")
+            f"{took} s; mean ± standard deviation over {over}s):\n\n")
 
 
 def _recovered(members: list[ResultRecord], full: list[ResultRecord]) -> str:
