@@ -90,16 +90,23 @@ class Appearance:
 
     def _curves(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Per colour, mean and standard deviation of the optical density of all tissue brought to those of training."""
-        density = np.concatenate([_DENSITY[part].reshape(-1, 3) for part in parts])
-        density = density[density.mean(axis=1) > TISSUE_DENSITY].astype(float)
+        counts = sum(_values(part[_DENSITY[part].mean(axis=-1) > TISSUE_DENSITY]) for part in parts)  # [256, 3]
+        density = _DENSITY[:, None].astype(float)
+        here = (counts * density).sum(axis=0) / counts.sum(axis=0)
+        spread_here = np.sqrt((counts * (density - here)**2).sum(axis=0) / counts.sum(axis=0))
         mean, spread = np.array(self.mean[:3]), np.exp(self.mean[3:6]) - STEADY
-        gain = np.clip(spread / (density.std(axis=0) + 1e-6), 1 / MOST_GAIN, MOST_GAIN)
-        wanted = (_DENSITY[:, None] - density.mean(axis=0)) * gain + mean  # [256, 3]
+        gain = np.clip(spread / (spread_here + 1e-6), 1 / MOST_GAIN, MOST_GAIN)
+        wanted = (density - here) * gain + mean
         return (256 * np.exp(-wanted) - 1).clip(0, 255).round().astype(np.uint8).T
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept in a model's config.json; `Appearance(**…)` reads it."""
         return asdict(self)
+
+
+def _values(pixels: np.ndarray) -> np.ndarray:
+    """How many of uint8 [N, 3] have each value, by colour: int [256, 3]."""
+    return np.stack([np.bincount(pixels[:, colour], minlength=256) for colour in range(3)], axis=1)
 
 
 def learn_appearance(images: Sequence[np.ndarray]) -> Appearance | None:
