@@ -90,7 +90,7 @@ class Appearance:
 
     def _curves(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Per colour, mean and standard deviation of the optical density of all tissue brought to those of training."""
-        counts = sum(_values(part[_DENSITY[part].mean(axis=-1) > TISSUE_DENSITY]) for part in parts)  # [256, 3]
+        counts = np.sum([_values(part[_DENSITY[part].mean(axis=-1) > TISSUE_DENSITY]) for part in parts], axis=0)  # [256, 3]
         density = _DENSITY[:, None].astype(float)
         here = (counts * density).sum(axis=0) / counts.sum(axis=0)
         spread_here = np.sqrt((counts * (density - here)**2).sum(axis=0) / counts.sum(axis=0))
