@@ -22,10 +22,10 @@ def aperio(mpp: float | None = 0.5) -> str:
 
 
 def write_slide(path: Path, rgb: np.ndarray, *, levels: int = 3, description: str | None = None,
-                resolution: tuple[float, str] | None = None, ome: dict | None = None, tile_px: int = 128, **options) -> Path:
+                resolution: tuple[float, str] | None = None, ome: dict | None = None, tile_px: int = 128, **more) -> Path:
     """A pyramid whose levels are pages (or, with `ome`, metadata of an OME-TIFF, sub-pages); each halves the one before.
-    `options` go to tifffile."""
-    kind = {"photometric": "rgb", "tile": (tile_px, tile_px), "compression": "deflate"} | options
+    `more` goes to tifffile."""
+    kind = {"photometric": "rgb", "tile": (tile_px, tile_px), "compression": "deflate"} | more
     with tifffile.TiffWriter(path, ome=ome is not None) as writer:
         for level in range(levels):
             options = dict(kind, subfiletype=int(level > 0))

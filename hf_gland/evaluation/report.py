@@ -103,7 +103,8 @@ def headline(records: Sequence[ResultRecord], references: Sequence[Mapping[str, 
                          *(mean_sd(key, [r.metrics.get(key) for r in runs]) for key in PUBLISHED)])
             rows += [[labels, r["source"], "", *_published(r)] for r in references
                      if r["name"] == all_variants()[variant].paper]
-    return markdown.table(["GlaS, testA", "method", "seeds", *map(keys.heading, PUBLISHED)], rows, 2) if rows else ""
+    header = [f"GlaS, {HEADLINE_SPLIT}", "method", "seeds", *map(keys.heading, PUBLISHED)]
+    return markdown.table(header, rows, 2) if rows else ""
 
 
 def _published(reference: Mapping[str, Any]) -> list[str]:

@@ -6,10 +6,9 @@ cannot: iSyntax, CZI, VSI, QPTIFF, and TIFFs in strips. Of a TIFF whose smaller 
 Bio-Formats write OME-TIFF, both see the largest level alone; tifffile reads those.
 """
 
-import contextlib
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from hf_gland.errors import ImageError
-from hf_gland.imaging.opening import SUFFIXES, TIFF_STARTS, check_size, first_bytes, named_errors
+from hf_gland.imaging.opening import SUFFIXES, check_size, named_errors
 from hf_gland.imaging.pixel_size import described_pixel_size
 from hf_gland.imaging.tiff_pages import Level, inspect_tiff
 
@@ -139,12 +138,13 @@ class SubPageLevels:
     """A TIFF whose smaller levels are sub-pages, through tifffile: tiles of 8-bit RGB; one that is not stored is white."""
 
     def __init__(self, path: Path, name: str, levels: Sequence[Level]):
+        import imagecodecs  # noqa: F401  without it tifffile opens what it cannot decode
         import tifffile
 
         self._path, self._name, self._lock = path, name, threading.Lock()
         for level in levels:
             check_size(name, *level.tile_hw, MOST_TILE_PX)
-        with named_errors(name), contextlib.ExitStack() as stack:
+        with named_errors(name), ExitStack() as stack:
             self._file = stack.enter_context(tifffile.TiffFile(path))
             first: Any = self._file.pages[0]
             by_offset: dict[int, Any] = {page.offset: page for page in (first, *(first.pages or ()))}
@@ -212,7 +212,7 @@ class PictureLevels:
 
 def _sub_page_levels(path: Path, name: str) -> SubPageLevels | None:
     """The file's levels where there are some that only tifffile sees, and it can read them."""
-    if path.suffix.lower() not in SUFFIXES or not first_bytes(path, name).startswith(TIFF_STARTS):
+    if path.suffix.lower() not in SUFFIXES:
         return None
     with suppress(ImageError, ImportError):
         opened = SubPageLevels(path, name, inspect_tiff(path, name).levels_of(1))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -133,6 +134,13 @@ def test_sub_pages_with_a_tile_that_is_damaged_and_one_that_is_not_stored(rgb, t
         os.remove(path)
         with pytest.raises(ImageError, match=r"a\.ome\.tif: the file has gone"):
             slide.region(Box(128, 128, 64, 64), (64, 64))
+
+
+def test_sub_pages_are_left_to_the_other_libraries_where_their_tiles_could_not_be_decoded(rgb, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with open_slide(write_slide(tmp_path / "a.ome.tif", rgb, ome=OME)) as slide:
+        assert slide.reader.startswith("OpenSlide")
+        assert np.array_equal(slide.region(Box(5, 6, 70, 80), (80, 70)).rgb, rgb[6:86, 5:75])
 
 
 def test_sub_pages_that_are_no_rgb_tiles_are_left_to_the_other_libraries(rgb, tmp_path):

@@ -2,13 +2,13 @@
 
   python tests/space_app/benchmark_space.py --model RUN/model --images FOLDER --mpp 0.62 --out space.json
 
-picture: from the upload to the finished view (read, segment, measure, draw) against the network alone on the same tiles;
-the aim is at most 1.5 × the network + 0.5 s. slides: of 20,000×15,000 px, from the upload to the overview (2 s), and the
-tiles of a view of 1280×512 px at each level (0.5 s); of the OME-TIFF, the slide's reader sees the largest level
-alone. sliders: in chromium, from the event to the frame that shows it (0.3 s). visitors: `--clients` at once over HTTP from
-a process of their own, each with one picture, for `--seconds`: every answer has to be that which its picture got alone (the
-exit status is 1 if one was not); what the server's memory grew by, and the size of its folder. Beside seconds by the clock,
-which on a busy machine are longer, stand those of the processors (cpu_s).
+picture: from the upload to the finished view (read, segment, measure, draw) against the network alone on the same tiles; the
+aim is at most 1.5 × the network + 0.5 s. slides: of 20,000×15,000 px, from the upload to the overview (2 s), and the tiles
+of a view of 1280×512 px at each level (0.5 s), of an SVS and of an OME-TIFF. sliders: in chromium, from the event to the
+frame that shows it (0.3 s). visitors: `--clients` at once over HTTP from a process of their own, each with one picture, for
+`--seconds`: every answer has to be that which its picture got alone (the exit status is 1 if one was not); what the server's
+memory grew by, and the size of its folder. Beside seconds by the clock, which on a busy machine are longer, stand those of
+the processors (cpu_s).
 """
 
 import argparse
