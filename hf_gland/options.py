@@ -18,6 +18,8 @@ SLIDE_TILE_PX = 512
 SMALLEST_GLAND_UM2 = 500.0
 # A disc 16 µm across. Smaller holes are filled; smaller sure cores are no second gland.
 SMALLEST_DETAIL_UM2 = 200.0
+MOST_VIEWS = 4  # over which a prediction can be averaged, see `model.views`
+VIEWS_HELP = "average over so many views of a picture, mirrored and smaller: 2 are 1.6 times the work of 1, 4 are 3.3 times"
 BACKENDS = ("auto", "torch", "onnx", "openvino")  # what computes on a CPU, see `inference.exported`
 LOW_CONFIDENCE = 0.75  # a pixel below is of low confidence; a gland by its mean, unless the user says another bound
 # Chosen, as is touching.CORE_SHARE, on held-out patients of GlaS train, with four models, and again with two that tell the
@@ -30,7 +32,7 @@ class Tiling:
     """How a picture goes through the network, in pixels of the size that the model was trained at.
 
     `tile_px`: side of a tile; `stride_px`: from one tile to the next, 1 to `tile_px` (default: three quarters of a tile,
-    rounded down); `batch_size`: tiles at a time; `flips`: average over four mirrored views, four times the work;
+    rounded down); `batch_size`: tiles at a time; `views`: over how many views to average, 1 to 4 (see `model.views`);
     `match_stain`: what is unlike the model's training images is seen with their stain (see `imaging.appearance`);
     `precision`: see `model.precision.resolve_precision`. Raises HfGlandError for sizes that leave gaps.
     """
@@ -38,7 +40,7 @@ class Tiling:
     tile_px: int = PICTURE_TILE_PX
     stride_px: int = None  # type: ignore[assignment]  # an int once made
     batch_size: int = 4
-    flips: bool = False
+    views: int = 1
     precision: str = "auto"
     match_stain: bool = True
 
@@ -48,6 +50,8 @@ class Tiling:
         if not 1 <= self.stride_px <= self.tile_px or self.tile_px < MIN_SIDE_PX:
             raise HfGlandError(f"tiles of {self.tile_px} px, {self.stride_px} px apart: the tile must be at least "
                                f"{MIN_SIDE_PX} px and the stride between 1 and the tile, or pixels are left out")
+        if not 1 <= self.views <= MOST_VIEWS:
+            raise HfGlandError(f"views must lie between 1 and {MOST_VIEWS}, got {self.views}")
         if self.batch_size < 1:
             raise HfGlandError(f"batch_size must be at least 1, got {self.batch_size}")
 

@@ -48,7 +48,7 @@ def test_a_typo_names_the_group_and_the_word():
     with pytest.raises(TypeError, match=r"PostProcessing.*min_gland_area'"):
         PostProcessing(min_gland_area=5)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Tiling().flips = True
+        Tiling().views = 2
 
 
 def test_a_core_is_surer_than_85_percent():

@@ -23,6 +23,7 @@ import numpy as np
 
 from hf_gland.cli.main import own_command
 from hf_gland.files import replaced_folder, safe_name
+from hf_gland.options import MOST_VIEWS, VIEWS_HELP, PostProcessing, Tiling
 
 if TYPE_CHECKING:  # --help answers without torch
     import datasets
@@ -48,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help="replace --out if it is an evaluation already, and records of other runs in --results")
     parser.add_argument("--results", type=Path, help="also keep the result records in this folder, for scripts/report.py")
     parser.add_argument("--student", action="store_true", help="measure the student instead of the teacher")
-    parser.add_argument("--flips", action="store_true", help="average over four mirrored views (four times the work)")
+    parser.add_argument("--views", type=int, choices=range(1, MOST_VIEWS + 1), default=1, help=f"{VIEWS_HELP} [1]")
     parser.add_argument("--keep-stain", action="store_true",
                         help="show the network what is unlike the training images as it is stained, not in their stain")
     parser.add_argument("--keep-joined", action="store_true",
@@ -70,7 +71,6 @@ def run(arguments: argparse.Namespace) -> None:
     from hf_gland.model.cpu import make_fast
     from hf_gland.model.identity import check_class_names
     from hf_gland.model.precision import precision_name, resolve_precision
-    from hf_gland.options import PostProcessing, Tiling
 
     check_out(arguments)
     make_fast()
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     measured = {name: Measurement(
         f"{name}@stain{shift:g}" if shift else name, provenance["data_sha256"], arguments.variant or notes["variant"],
         own_command(), "student" if arguments.student else "teacher",
-        Tiling(flips=arguments.flips, match_stain=not arguments.keep_stain),
+        Tiling(views=arguments.views, match_stain=not arguments.keep_stain),
         PostProcessing(split_touching=not arguments.keep_joined), segmenter.temperature, hardware(str(segmenter.device)),
         precision_name(resolve_precision(segmenter.device))) for name in names}
     if arguments.results is not None and not arguments.overwrite:
@@ -110,8 +110,8 @@ def check_out(arguments: argparse.Namespace) -> None:
         raise FileExistsError(f"{out}: exists already; give another --out, or --overwrite to replace it")
     if out.exists() and any(out.iterdir()) and not (out / "metrics.md").is_file():
         raise FileExistsError(f"{out}: is not an evaluation (no metrics.md), so it is not replaced; give another --out")
-    unusual = [f"--{name}" for name in ("student", "flips", "keep-stain", "keep-joined")
-               if getattr(arguments, name.replace("-", "_"))]
+    usual = {"student": False, "views": 1, "keep-stain": False, "keep-joined": False}
+    unusual = [f"--{name}" for name, value in usual.items() if getattr(arguments, name.replace("-", "_")) != value]
     if unusual and arguments.results is not None and not arguments.variant:
         raise ValueError(f"--results with {' and '.join(unusual)} needs --variant: under its own name the record would take "
                          "the place of the usual measurement")

@@ -1,7 +1,7 @@
 """Segment glands in pictures and whole slides: outlines for QuPath, a table, overlays and maps.
 
   python scripts/predict.py biopsy.png --model runs/first/model --mpp 0.5 --out predictions
-  python scripts/predict.py slides/ more/*.tif --model owner/name --mpp 0.25 --flips --out predictions --skip-existing
+  python scripts/predict.py slides/ more/*.tif --model owner/name --mpp 0.25 --views 2 --out predictions --skip-existing
   python scripts/predict.py slide.svs 'study/**/*.ndpi' cohort.csv --model owner/name --out predictions --skip-existing
 
 Slides, pyramids and TIFFs above the limit of pictures go through in stripes: tissue, or what --roi outlines, at a pixel
@@ -30,10 +30,12 @@ from hf_gland.cli.outcome import Outcome, recorded
 from hf_gland.export.formats import DEFAULT_FORMATS, FORMATS, output_paths, write_outputs
 from hf_gland.options import (
     BACKENDS,
+    MOST_VIEWS,
     PICTURE_TILE_PX,
     SLIDE_TILE_PX,
     SMALLEST_DETAIL_UM2,
     SMALLEST_GLAND_UM2,
+    VIEWS_HELP,
     ExportOptions,
     PostProcessing,
     Tiling,
@@ -77,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
                         f"[{PICTURE_TILE_PX}; {SLIDE_TILE_PX} for slides]")
     tiling.add_argument("--stride-px", type=int, help="distance between tiles (default: three quarters of a tile)")
     tiling.add_argument("--batch-size", type=int, default=4, help="tiles at a time [4]")
-    tiling.add_argument("--flips", action="store_true", help="average over four mirrored views (four times the work)")
+    tiling.add_argument("--views", type=int, choices=range(1, MOST_VIEWS + 1), default=1, help=f"{VIEWS_HELP} [1]")
     tiling.add_argument("--keep-stain", action="store_true",
                         help="show the network what is unlike the training images as it is stained, not in their stain")
     tiling.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
@@ -118,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.mpp is not None:
         check_mpp(arguments.mpp, "--mpp")
     tiling, of_slides = (Tiling(usual_px if arguments.tile_px is None else arguments.tile_px, arguments.stride_px,
-                                arguments.batch_size, arguments.flips, arguments.precision, not arguments.keep_stain)
+                                arguments.batch_size, arguments.views, arguments.precision, not arguments.keep_stain)
                          for usual_px in (PICTURE_TILE_PX, SLIDE_TILE_PX))
     post = PostProcessing(arguments.threshold, not arguments.keep_joined, min_gland_area_um2=arguments.min_gland_um2,
                           max_hole_area_um2=arguments.max_hole_um2)

@@ -79,6 +79,8 @@ class Refresh:
                             only={"refresh": ("bank",), "progressive": (True,)})
     tile_px: int = setting(1024, "side of the tiles in which whole images are predicted", low=64, short="refresh_tile_px",
                            only={"refresh": ("bank",)})
+    views: int = setting(4, "over how many views of an image the teacher averages, mirrored and smaller ones", low=1, high=4,
+                         short="refresh_views", only={"refresh": ("bank",)})
 
 
 @dataclass(frozen=True)

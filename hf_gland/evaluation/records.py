@@ -14,8 +14,9 @@ from hf_gland.metrics.keys import MEASURED, METRICS
 
 # How a measurement may differ from the usual one (the teacher, one view, foreign stains matched, touching glands told
 # apart, gland ids in the truth), in words for tables.
-UNUSUAL = {"student": "student", "flips": "mirrored views averaged", "stain": "foreign stains left as they are",
-           "joined": "touching glands left joined", "regions": "true glands are connected regions of the masks"}
+UNUSUAL = {"student": "student", "flips": "mirrored views averaged", "views": "several views averaged",
+           "stain": "foreign stains left as they are", "joined": "touching glands left joined",
+           "regions": "true glands are connected regions of the masks"}
 # What a record shares with all others of the same trained model.
 TRAINING_KEYS = ("seed", "data_sha256", "commit", "command", "train_seconds")
 HELD_OUT = "-held-out"  # in the names of variants trained without some patients, to watch these
@@ -85,6 +86,7 @@ class ResultRecord:
         """The keys of UNUSUAL that apply to this measurement."""
         tiling, post = self.extra.get("tiling", self.extra), self.extra.get("post_processing", self.extra)
         applies = {"student": self.is_of_student, "flips": tiling.get("flips", False),
+                   "views": tiling.get("views", 1) > 1,
                    "stain": not tiling.get("match_stain", True),
                    "joined": not post.get("split_touching", True),
                    "regions": bool(self.metrics.get("images_without_gland_ids"))}

@@ -56,8 +56,9 @@ TABLES = (
           "the patients of that fold (`build_dataset --fold`). testA shares patients with `train`; these figures do not.",
           lambda r: r.fold is not None, ("variant", "annotation", "backbone"), keys.COMPARED, over="fold"),
     Table("Ablations", "One thing taken away at a time; `naive` is the paper's text as it reads, with the same "
-          "augmentation. `joined` is ours with touching glands left joined, `flips` ours averaged over "
-          "four mirrored views (four times the work), `full-joined` and `full-flips` the same of full supervision.",
+          "augmentation. `joined` is ours with touching glands left joined, `views` ours averaged over "
+          "four views, mirrored and smaller (3.3 times the work), `full-joined` and `full-views` the same of full "
+          "supervision.",
           lambda r: _usual(r) and _in("ablations", r), ("variant", "paper")),
     Table("What the annotator draws", "Styles and budgets, with what they cost: outlined glands of all in the training "
           "images, and the share of pixels labelled.", _annotation,

@@ -35,7 +35,8 @@ from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.preprocessing import Preprocessing, read_preprocessing
 from hf_gland.model.segformer_head import use_cheaper_head
 from hf_gland.model.student import full_size_logits
-from hf_gland.model.tiled import Forward, flip_averaged, tile_starts
+from hf_gland.model.tiled import Forward, tile_starts
+from hf_gland.model.views import averaged_over_views
 from hf_gland.model.whole_picture import picture_probabilities
 from hf_gland.options import PostProcessing, Tiling
 
@@ -178,9 +179,9 @@ class GlandSegmenter:
         return len(self.id2label) + has_border(getattr(self.model, "config", None))
 
     def network(self, tiling: Tiling) -> Forward:
-        """What maps uint8 [B, 3, h, w] at the model's pixel size to the network's output [B, channels, h, w]."""
+        """What maps [B, 3, h, w] of 0-255 at the model's pixel size to the network's output [B, channels, h, w]."""
         forward = self._forward(autocast(self.device, resolve_precision(self.device, tiling.precision)))
-        return flip_averaged(forward) if tiling.flips else forward
+        return averaged_over_views(forward, tiling.views)
 
     def calibrated(self, output: Tensor) -> Tensor:
         """Blended output of the network, [channels, h, w], with the confidence that the model's temperature gives it."""

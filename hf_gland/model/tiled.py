@@ -13,9 +13,6 @@ from hf_gland.options import Tiling
 
 Forward = Callable[[Tensor], Tensor]
 
-# Which axes of [B, C, h, w] each view mirrors: none, left and right, top and bottom, both (a half turn).
-FLIP_AXES: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
-
 
 def tile_starts(side_px: int, tile_px: int, stride_px: int) -> list[int]:
     """Where the tiles of one axis begin: every `stride_px`, the last shifted back so that it ends inside."""
@@ -77,18 +74,6 @@ def tiled_probabilities(forward: Forward, image: Tensor, tiling: Tiling) -> Tens
 def whole_probabilities(forward: Forward, images: Tensor) -> Tensor:
     """Class probabilities of equally large images, float [N, 3, H, W], in one pass: float32 [N, C, H, W] on their device."""
     return _checked_forward(forward, images).to(images.device, torch.float32).contiguous()
-
-
-def flip_averaged(forward: Forward) -> Forward:
-    """A `forward` that averages probabilities over the four mirrored views of its tiles, mirrored back, in float32.
-
-    The cost is one pass per view; the views run one after the other, so memory does not grow.
-    """
-    def averaged(tiles: Tensor) -> Tensor:
-        return sum((forward(tiles.flip(axes)).flip(axes).float() for axes in FLIP_AXES),
-                   start=torch.zeros((), device=tiles.device)) / len(FLIP_AXES)
-
-    return averaged
 
 
 def _batches(items: list, size: int) -> Iterator[list]:

@@ -19,26 +19,21 @@ from hf_gland.metrics.keys import PIXEL
 from hf_gland.model.preprocessing import Preprocessing
 from hf_gland.model.student import predicted_maps
 from hf_gland.model.tiled import tiled_probabilities
+from hf_gland.model.views import averaged_over_views
 from hf_gland.model.whole_picture import picture_probabilities
 from hf_gland.options import Tiling
 
 
 def image_predictor(model: PreTrainedModel, preprocessing: Preprocessing, accelerator: Accelerator,
-                    tile_px: int) -> Callable[[np.ndarray], Tensor]:
+                    tiling: Tiling) -> Callable[[np.ndarray], Tensor]:
     """A function from an image (uint8 [3, H, W]) to what the model says of it (see `predicted_maps`, float32
-    [outputs, H, W]): tiled, flip-averaged."""
-    def forward(pixel_values: Tensor) -> Tensor:
-        # Both views in one batch: on a CPU that is twice as fast as one after the other.
+    [outputs, H, W]), in tiles and averaged over views as `tiling` says."""
+    def forward(pixels: Tensor) -> Tensor:
         with accelerator.autocast():
-            both = predicted_maps(model, torch.cat([pixel_values, pixel_values.flip(-1)]))
-        straight, mirrored = both.chunk(2)
-        return (straight + mirrored.flip(-1)) / 2
+            return predicted_maps(model, preprocessing(pixels))
 
-    def predict(image: np.ndarray) -> Tensor:
-        pixels = preprocessing(torch.from_numpy(np.array(image)).to(accelerator.device))
-        return tiled_probabilities(forward, pixels, Tiling(tile_px))
-
-    return predict
+    averaged = averaged_over_views(forward, tiling.views)
+    return lambda image: tiled_probabilities(averaged, torch.from_numpy(np.array(image)).to(accelerator.device), tiling)
 
 
 def check_rows(rows: Iterable[Mapping[str, Any]], num_classes: int, mpp: float | None, missing_mpp: float | None) -> None:

@@ -18,6 +18,7 @@ from hf_gland.data.store import TrainingStore
 from hf_gland.data.training_data import TrainingData
 from hf_gland.method.pseudo_labels import PseudoLabels
 from hf_gland.model.preprocessing import Preprocessing
+from hf_gland.options import Tiling
 from hf_gland.train.checkpoint import CheckpointError, TrainingState, link_or_copy, load_checkpoint, save_checkpoint
 from hf_gland.train.refresh import image_predictor, validate
 
@@ -104,8 +105,9 @@ class TrainingRun:
 
     def refresh(self) -> None:
         """Make the pseudo-labels anew from the teacher as it is now."""
+        wanted = self.config.method.refresh
         predict = image_predictor(self.state.teacher, self.preprocessing, self.accelerator,
-                                  self.config.method.refresh.tile_px)
+                                  Tiling(wanted.tile_px, views=wanted.views))
         self.pseudo_labels.refresh(self.state.step, lambda index: predict(self.store.images[index]), self.accelerator)
 
     def validate(self) -> None:

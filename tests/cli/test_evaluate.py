@@ -43,8 +43,8 @@ def test_each_split_gets_a_record_a_table_and_pictures(model, tiny_dataset, tmp_
     assert status == 0, stderr
     (path,) = (tmp_path / "results").glob("*.json")
     record = json.loads(path.read_text())
-    assert (record["variant"], record["post_processing"]["split_touching"], record["tiling"]["flips"]) == (
-        "joined", False, False)
+    assert (record["variant"], record["post_processing"]["split_touching"], record["tiling"]["views"]) == (
+        "joined", False, 1)
     assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     assert f"| {record['metrics']['mIoU']:.1f} |" in stdout
     assert {"metrics.md", "validation_per_image.csv"} <= {p.name for p in (tmp_path / "out").iterdir()}
@@ -124,12 +124,12 @@ def test_every_picture_is_predicted_once(model, tiny_dataset, tmp_path, monkeypa
     assert len(list((tmp_path / "out").glob("train_*_train-*.png"))) == 3
 
 
-@pytest.mark.parametrize("unusual", ["--keep-joined", "--flips", "--student"])
+@pytest.mark.parametrize("unusual", ["--keep-joined", "--views 4", "--student"])
 def test_an_unusual_measurement_takes_no_other_ones_place(model, tiny_dataset, tmp_path, unusual):
     status, _, stderr = evaluate(model, tiny_dataset, "--split", "validation", "--out", tmp_path / "out", "--results",
-                                 tmp_path / "results", unusual)
+                                 tmp_path / "results", *unusual.split())
     assert status == 2
-    assert f"--results with {unusual} needs --variant" in stderr
+    assert f"--results with {unusual.split()[0]} needs --variant" in stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -148,7 +148,7 @@ def test_results_of_other_settings_are_not_mixed(predict, images, tmp_path):
 
 
 @pytest.mark.parametrize(("option", "setting"), [
-    (["--threshold", 0.2], "post_processing.gland_threshold"), (["--flips"], "tiling.flips"),
+    (["--threshold", 0.2], "post_processing.gland_threshold"), (["--views", 2], "tiling.views"),
     (["--stride-px", 100], "tiling.stride_px"), (["--unsure-below", 0.5], "export.unsure_below")])
 def test_skipping_goes_by_the_settings(predict, images, tmp_path, option, setting):
     out = tmp_path / "out"

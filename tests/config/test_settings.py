@@ -41,7 +41,7 @@ def other_value(name):
     if isinstance(default, bool):
         return not default
     special = {"threshold_start": 0.93, "threshold_end": 0.55, "model_kwargs": '{"depths": [1]}', "scale_max": 1.5,
-               "refresh_growth": 2.0}
+               "refresh_growth": 2.0, "refresh_views": 2}
     if name in special:
         return special[name]
     if isinstance(default, str):
@@ -121,7 +121,7 @@ def test_what_runs_saved_before_there_were_sections_is_read(tmp_path):
     ({"assumed_weight": 0.3}, "assumed_weight", "warmup_background assume"),
     ({"mode": "full", "warmup_background": "assume"}, "warmup_background", "mode refined or sparse-only"),
     ({"refresh": "every_step", "threshold": "cosine", "refreshes": 5}, "refreshes", "refresh bank"),
-    ({"progressive": False, "refresh_growth": 2.0}, "refresh_growth", "progressive on"),
+    ({"progressive": False, "refresh_growth": 2.0, "refresh_views": 2}, "refresh_growth", "progressive on"),
     ({"loss": "joint", "pseudo_weight": 0.5}, "pseudo_weight", "loss separate or consistency"),
     ({"fusion": False, "veto": True}, "veto", "fusion on"),
     ({"mode": "sparse-only", "refreshes": 2}, "refreshes", "mode refined"),
@@ -199,6 +199,7 @@ def test_a_value_of_the_wrong_type_is_an_error_that_names_setting_and_value(key,
 
 @pytest.mark.parametrize(("key", "value"), [
     ("steps", 0), ("batch_size", 0), ("gradient_accumulation", 0), ("crop_px", 16), ("refreshes", 0), ("keep_last", 0),
+    ("refresh_views", 0), ("refresh_views", 5),
     ("mpp", -1.0), ("seed", -1), ("warmup_fraction", 1.1), ("warmup_fraction", -0.1), ("threshold_end", 0.49),
     ("threshold_start", 1.1), ("threshold_start", 0.55), ("ema_start", 1.5), ("adaptive_share_end", 2.0),
     ("refresh_growth", 0.9), ("scale_min", 0.0), ("scale_min", 2.0), ("learning_rate", 0.0), ("head_lr_factor", 0.0),

@@ -108,6 +108,8 @@ def test_what_is_unusual_about_a_measurement():
     assert unusual(weights="student") == ("student",)
     assert unusual(flips=True, split_touching=False) == ("flips", "joined")  # as records had it before
     assert unusual(tiling={"flips": True}, post_processing={"split_touching": False}) == ("flips", "joined")
+    assert unusual(tiling={"views": 2}) == ("views",)
+    assert unusual(tiling={"views": 1}) == ()
     assert unusual({"images_without_gland_ids": 3}) == ("regions",)
 
 

@@ -212,15 +212,15 @@ def test_what_was_not_measured_is_said(source):
 def test_an_unusual_measurement_is_a_column_of_its_own_behind_the_usual_one(run, tiny_dataset, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    for folder, options in (("a", {"post": PostProcessing(split_touching=False)}), ("b", {"tiling": Tiling(flips=True)})):
+    for folder, options in (("a", {"post": PostProcessing(split_touching=False)}), ("b", {"tiling": Tiling(views=2)})):
         measure(copy, tiny_dataset, folder=folder, **options)
     source = read_model(copy)
     assert source.records[0].unusual == ()
-    assert {r.unusual for r in source.records[1:]} == {("joined",), ("flips",)}
+    assert {r.unusual for r in source.records[1:]} == {("joined",), ("views",)}
     card = card_of(source)
-    assert "| validation | validation (touching glands left joined) | validation (mirrored views averaged) |" in card
+    assert "| validation | validation (touching glands left joined) | validation (several views averaged) |" in card
     names = {r.metric_name for r in ModelCard(card).data.eval_results}
-    assert {"mIoU (%)", "mIoU (%), mirrored views averaged", "mIoU (%), touching glands left joined"} <= names
+    assert {"mIoU (%)", "mIoU (%), several views averaged", "mIoU (%), touching glands left joined"} <= names
 
 
 def test_the_students_figures_are_shown_but_are_not_the_models(run, tiny_dataset, tmp_path):

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import shutil
 import threading
@@ -129,14 +128,17 @@ def test_temperature_softens_the_confidence_and_nothing_else(dark_is_gland):
     assert soft.confidence.mean() < plain.confidence.mean()
 
 
-def test_flips_average_and_tiles_agree_with_one_pass(model_folder):
+def test_views_are_averaged(model_folder):
     segmenter = GlandSegmenter.from_pretrained(model_folder, device="cpu")
     rgb = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    tiling = Tiling(tile_px=64, flips=True, precision="float32")
-    plain = segmenter.probabilities(rgb, tiling=tiling)
-    mirrored = segmenter.probabilities(np.ascontiguousarray(rgb[:, ::-1]), tiling=tiling)
-    np.testing.assert_allclose(plain, mirrored[:, :, ::-1], atol=1e-5)
-    assert np.abs(plain - segmenter.probabilities(rgb, tiling=dataclasses.replace(tiling, flips=False))).max() > 1e-4
+
+    def probabilities(rgb, views):
+        return segmenter.probabilities(np.ascontiguousarray(rgb), tiling=Tiling(64, views=views, precision="float32"))
+
+    one, two, four = (probabilities(rgb, views) for views in (1, 2, 4))
+    np.testing.assert_allclose(four, probabilities(rgb[::-1, ::-1], 4)[:, ::-1, ::-1], atol=1e-5)  # a half turn
+    assert min(np.abs(one - two).max(), np.abs(two - four).max()) > 1e-4
+    np.testing.assert_allclose(four.sum(0), 1, atol=1e-5)
 
 
 def test_the_whole_path_equals_transformers_by_hand(model_folder):
@@ -167,10 +169,10 @@ def test_extreme_shapes_come_back_at_their_size(model_folder, hw):
     assert np.isfinite(result.probabilities).all()
 
 
-@pytest.mark.parametrize("flips", [False, True])
-def test_progress_rises_to_one(dark_is_gland, flips):
+@pytest.mark.parametrize("views", [1, 4])
+def test_progress_rises_to_one(dark_is_gland, views):
     seen = []
-    dark_is_gland().predict(picture((200, 150)), tiling=Tiling(tile_px=64, batch_size=2, flips=flips),
+    dark_is_gland().predict(picture((200, 150)), tiling=Tiling(tile_px=64, batch_size=2, views=views),
                             progress=seen.append)
     assert seen == sorted(seen)
     assert len(seen) > 3

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_gland.model.tiled import blending_weights, flip_averaged, tile_starts, tiled_probabilities
+from hf_gland.model.tiled import blending_weights, tile_starts, tiled_probabilities
 from hf_gland.options import Tiling
 
 SIDES = st.integers(1, 150)
@@ -125,19 +125,3 @@ def test_a_forward_that_changes_the_size_is_refused():
 def test_a_misshapen_image_is_refused(shape):
     with pytest.raises(ValueError, match="height, width"):
         tiled_probabilities(per_pixel, torch.zeros(shape), Tiling(64, 32))
-
-
-def test_flip_average_equals_the_mean_over_views_by_hand():
-    torch.manual_seed(1)
-    network = torch.nn.Conv2d(3, 2, (3, 5), padding=(1, 2))
-    tiles = torch.rand(2, 3, 9, 11)
-    by_hand = [network(tiles), network(tiles.flip(3)).flip(3), network(tiles.flip(2)).flip(2),
-               network(tiles.flip(2, 3)).flip(2, 3)]
-    torch.testing.assert_close(flip_averaged(network)(tiles), torch.stack(by_hand).mean(0))
-
-
-def test_flip_average_of_a_mirrored_image_is_mirrored():
-    torch.manual_seed(2)
-    network = torch.nn.Conv2d(3, 2, 5, padding=2)
-    averaged, tiles = flip_averaged(network), torch.rand(1, 3, 12, 12)
-    torch.testing.assert_close(averaged(tiles.flip(3)).flip(3), averaged(tiles))

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from tiny import NETWORK, dense_truth, no_truth, picture, write_dataset
 from torch import nn
@@ -20,6 +21,7 @@ from hf_gland.metrics.pixel import confusion_matrix, pixel_metrics
 from hf_gland.model.backbones import load_student
 from hf_gland.model.preprocessing import Preprocessing
 from hf_gland.model.student import predicted_maps
+from hf_gland.options import Tiling
 from hf_gland.train import refresh as refresh_module
 from hf_gland.train.refresh import check_rows, image_predictor, validate
 
@@ -47,12 +49,15 @@ def store(tiny_dataset, tmp_path_factory):
     return build_store(load_local(tiny_dataset)["train"], tmp_path_factory.mktemp("store"), 2, None, None)
 
 
-def by_hand(teacher, image, flips=True):
-    """The mean over an image and its mirror image of the probabilities, float32 [C, H, W]."""
-    pixels = SCALING(torch.from_numpy(np.array(image)))[None]
-    if not flips:
-        return predicted_maps(teacher, pixels)[0]
-    return (predicted_maps(teacher, pixels) + predicted_maps(teacher, pixels.flip(3)).flip(3))[0] / 2
+def by_hand(teacher, image, views=2):
+    """The mean over an image and its mirror image at four fifths of its size of the probabilities, float32 [C, H, W]."""
+    pixels = torch.from_numpy(np.array(image))[None].float()
+    straight = predicted_maps(teacher, SCALING(pixels))[0]
+    if views == 1:
+        return straight
+    hw = pixels.shape[2:]
+    smaller = F.interpolate(pixels.flip(3), size=[round(0.8 * side) for side in hw], mode="bilinear", antialias=True)
+    return (straight + F.interpolate(predicted_maps(teacher, SCALING(smaller)), size=hw, mode="bilinear")[0].flip(2)) / 2
 
 
 def bank_of(folder, store, weights=(1.0, 1.0), **settings):
@@ -63,7 +68,7 @@ def bank_of(folder, store, weights=(1.0, 1.0), **settings):
 
 def refresh(pseudo_labels, step, store, teacher, accelerator):
     """Make them anew from `teacher`; the file they are in."""
-    predict = refresh_module.image_predictor(teacher, SCALING, accelerator, tile_px=96)
+    predict = refresh_module.image_predictor(teacher, SCALING, accelerator, Tiling(96, views=2))
     pseudo_labels.refresh(step, lambda index: predict(store.images[index]), accelerator)
     return pseudo_labels.path
 
@@ -95,7 +100,7 @@ def test_the_bank_has_no_opinion_where_the_images_own_labels_contradict_the_teac
     assert histograms.sum() == sum(h * w for h, w in store.sizes) - gone > 0
 
 
-def test_the_bank_holds_the_flip_averaged_probabilities_of_every_whole_image(store, teacher, accelerator, tmp_path):
+def test_the_bank_holds_the_probabilities_of_every_whole_image_averaged_over_views(store, teacher, accelerator, tmp_path):
     pseudo_labels = bank_of(tmp_path / "bank", store)
     assert pseudo_labels.lookup() is None
     path = refresh(pseudo_labels, 3, store, teacher, accelerator)
@@ -104,8 +109,8 @@ def test_the_bank_holds_the_flip_averaged_probabilities_of_every_whole_image(sto
     bank, histograms = FlatArrays(path, 2, store.sizes), pseudo_labels.histograms
     expected = np.zeros((2, 256), np.int64)
     for i in range(len(store)):
-        stored, one_sided = (quantise(by_hand(teacher, store.images[i], flips)) for flips in (True, False))
-        assert np.abs(stored.astype(int) - one_sided).max() > 5
+        stored, one_view = (quantise(by_hand(teacher, store.images[i], views)) for views in (2, 1))
+        assert np.abs(stored.astype(int) - one_view).max() > 5
         assert np.abs(bank[i].astype(int) - stored).max() <= 1  # batched and single passes round differently
         assert np.abs(bank[i].sum(0, dtype=int) - 255).max() <= 1
         np.add.at(expected, (bank[i].argmax(0).ravel(), bank[i].max(0).ravel()), 1)
@@ -144,7 +149,7 @@ def test_a_refresh_replaces_the_bank_only_once_it_is_whole(store, teacher, accel
 
 
 def test_large_images_are_tiled(store, teacher, accelerator):
-    predict = image_predictor(teacher, SCALING, accelerator, tile_px=64)
+    predict = image_predictor(teacher, SCALING, accelerator, Tiling(64))
     probabilities = predict(store.images[0])
     assert probabilities.shape == (2, *store.sizes[0])
     torch.testing.assert_close(probabilities.sum(0), torch.ones(store.sizes[0]))
