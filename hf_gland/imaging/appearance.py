@@ -22,18 +22,17 @@ def appearance_features(rgb: np.ndarray) -> np.ndarray | None:
     """float [10] of uint8 [H, W, 3], over its tissue: mean and logarithm of the standard deviation of the optical density of
     red, green and blue, and the logarithm of that of its mean over the colours in bands of detail, each an octave coarser
     than the last, which blur and another magnification change; None where there is hardly any tissue."""
-    density = _DENSITY[rgb]
-    grey = density.mean(axis=2)
+    grey = (_DENSITY[rgb[..., 0]] + _DENSITY[rgb[..., 1]] + _DENSITY[rgb[..., 2]]) / 3
     tissue = grey > TISSUE_DENSITY
     if tissue.mean() < LEAST_TISSUE:
         return None
-    stain = density[tissue]
+    mean, spread = _stain(_values(rgb[tissue]))
     detail = []
     for sigma_px in DETAIL_PX:
         coarser = ndimage.gaussian_filter(grey, sigma_px, truncate=3.0)
         detail.append(np.log((grey - coarser)[tissue].std() + 0.001))
         grey = coarser
-    return np.concatenate([stain.mean(axis=0), np.log(stain.std(axis=0) + STEADY), detail]).astype(float)
+    return np.concatenate([mean, np.log(spread + STEADY), detail]).astype(float)
 
 
 _DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)  # optical density of each 8-bit value
@@ -91,12 +90,10 @@ class Appearance:
     def _curves(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Per colour, mean and standard deviation of the optical density of all tissue brought to those of training."""
         counts = np.sum([_values(part[_DENSITY[part].mean(axis=-1) > TISSUE_DENSITY]) for part in parts], axis=0)  # [256, 3]
-        density = _DENSITY[:, None].astype(float)
-        here = (counts * density).sum(axis=0) / counts.sum(axis=0)
-        spread_here = np.sqrt((counts * (density - here)**2).sum(axis=0) / counts.sum(axis=0))
+        here, spread_here = _stain(counts)
         mean, spread = np.array(self.mean[:3]), np.exp(self.mean[3:6]) - STEADY
         gain = np.clip(spread / (spread_here + 1e-6), 1 / MOST_GAIN, MOST_GAIN)
-        wanted = (density - here) * gain + mean
+        wanted = (_DENSITY[:, None] - here) * gain + mean
         return (256 * np.exp(-wanted) - 1).clip(0, 255).round().astype(np.uint8).T
 
     def to_json(self) -> dict[str, Any]:
@@ -107,6 +104,13 @@ class Appearance:
 def _values(pixels: np.ndarray) -> np.ndarray:
     """How many of uint8 [N, 3] have each value, by colour: int [256, 3]."""
     return np.stack([np.bincount(pixels[:, colour], minlength=256) for colour in range(3)], axis=1)
+
+
+def _stain(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the optical density of each colour, float [3], of pixels counted as `_values` does."""
+    density, total = _DENSITY[:, None].astype(float), counts.sum(axis=0)
+    mean = (counts * density).sum(axis=0) / total
+    return mean, np.sqrt((counts * (density - mean)**2).sum(axis=0) / total)
 
 
 def learn_appearance(images: Sequence[np.ndarray]) -> Appearance | None:
