@@ -90,8 +90,9 @@ class Method:
     mode: str = setting("refined", "refined: teacher-student on sparse labels; sparse-only: sparse labels alone; full: the "
                         "dense masks (upper bound)", choices=("refined", "sparse-only", "full"))
     ema: bool = setting(True, "teacher is the student's moving average (off: the student labels for itself)")
-    ema_start: float = setting(0.99, "teacher decay α at the first step; at step t never above (1 + t) / (10 + t), so that what "
-                             "training began with is soon forgotten", low=0, high=1, only={"ema": (True,)})
+    ema_start: float = setting(
+        0.99, "teacher decay α at the first step; in runs with a warm-up never above (1 + t) / (10 + t) at step t, so that "
+        "the random head is soon forgotten", low=0, high=1, only={"ema": (True,)})
     ema_end: float = setting(0.999, "teacher decay α at the last step", low=0, high=1, only={"ema": (True,)})
     confidence_filter: bool = setting(True, "only pixels above the threshold become pseudo-labels (off: τ = 0)",
                                       only=REFINED)

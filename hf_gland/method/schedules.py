@@ -31,7 +31,8 @@ def step_values(config: TrainConfig, step: int) -> StepValues:
     fading = 1 - ramp(progress, 0.5) if refining else 1.0
     return StepValues(
         refining=refining, progress=progress,
-        ema_decay=ema_decay(step, optim.steps, method.ema_start, method.ema_end) if method.ema else 0.0,
+        ema_decay=(ema_decay(step, optim.steps, method.ema_start, method.ema_end, method.warmup_fraction > 0)
+                   if method.ema else 0.0),
         pseudo_weight=method.pseudo_weight * ramp(progress, method.pseudo_ramp) if refining else 0.0,
         unlabelled_weight=(anneal(warm, method.unlabelled_weight, method.unlabelled_weight_end)
                            if method.assumes_background else 0.0),
@@ -64,13 +65,15 @@ def anneal(progress: float, start: float, end: float, shape: str = "cosine") -> 
     return start + (end - start) * share
 
 
-def ema_decay(step: int, steps: int, start: float, end: float) -> float:
-    """α of the teacher after `step` (0-based): from `start` to `end` along half a cosine, but at most (1 + t) / (10 + t).
+def ema_decay(step: int, steps: int, start: float, end: float, young: bool) -> float:
+    """α of the teacher after `step` (0-based): from `start` to `end` along half a cosine; where the run began with an
+    untrained head, `young`, at most (1 + t) / (10 + t).
 
-    The bound makes the teacher an average of about the last tenth of the steps there have been, where α alone would still
-    give a fifth of its weight to the random head that a run began with: 0.99 after 150 steps.
+    The bound makes the teacher an average of about the last tenth of the steps there have been. With α = 0.99 alone, a
+    fifth of its weight were still that of the random head after 150 steps.
     """
-    return min(anneal(step / max(steps - 1, 1), start, end), (1 + step) / (10 + step))
+    decay = anneal(step / max(steps - 1, 1), start, end)
+    return min(decay, (1 + step) / (10 + step)) if young else decay
 
 
 def ramp(progress: float, length: float) -> float:

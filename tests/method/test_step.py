@@ -115,11 +115,19 @@ class TestSchedules:
                     for step in range(WARMUP, STEPS)}) == 1
 
     def test_the_teacher_slows_down_over_the_whole_run(self):
-        decays = [values(step).ema_decay for step in range(STEPS)]
+        decays = [values(step, warmup_fraction=0.0).ema_decay for step in range(STEPS)]
         assert decays[0] == 0.99
         assert decays[-1] == pytest.approx(0.999)
         assert decays == sorted(set(decays))
         assert all(values(step, ema=False).ema_decay == 0 for step in range(STEPS))
+
+    def test_the_teacher_of_a_run_with_a_warm_up_begins_as_an_average_over_few_steps(self):
+        decays = [values(step, steps=2000).ema_decay for step in range(2000)]
+        assert decays[:3] == pytest.approx([1 / 10, 2 / 11, 3 / 12])
+        assert decays[890] == pytest.approx(891 / 900)
+        assert decays[-1] == pytest.approx(2000 / 2009)  # 0.9955, still below the 0.999 that is asked for
+        assert values(1999, steps=2000, ema_end=0.99).ema_decay == 0.99
+        assert math.prod(decays[:150]) < 1e-9  # what the start still weighs
 
     def test_the_pseudo_labels_ramp_up(self):
         weights = [values(step, pseudo_weight=0.8, pseudo_ramp=0.5).pseudo_weight for step in range(WARMUP, STEPS)]
