@@ -78,7 +78,8 @@ def main() -> int:
                         "all, as the challenge does")
     parser.add_argument("--folds", type=int, default=0, metavar="N", help="instead of --splits: a training for each of N "
                         "folds of the train images by patient, measured on the patients that it did not see")
-    parser.add_argument("--jobs", type=int, default=1, help="cells at a time; cores are shared among them [1]")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time; they share the cores, unless HF_GLAND_THREADS "
+                        "says how many threads each has [1]")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
     arguments = parser.parse_args()
     if arguments.jobs < 1:
@@ -123,11 +124,11 @@ def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
         tqdm.write("\n".join(shlex.join(c) for c in [build_command(arguments, cell), *steps.values()]))
         return ""
     log = arguments.out / "logs" / f"{cell.name}.log"
-    threads = max((os.cpu_count() or 1) // arguments.jobs, 1)
+    threads = os.environ.get("HF_GLAND_THREADS") or str(max((os.cpu_count() or 1) // arguments.jobs, 1))
     for done, command in steps.items():
         if not done.exists():
             try:
-                execute(command, log, {"HF_GLAND_THREADS": str(threads)})
+                execute(command, log, {"HF_GLAND_THREADS": threads})
             except subprocess.CalledProcessError:
                 return f"failed; see {log}"
     return ""

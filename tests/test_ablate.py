@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import os
 import shlex
 import subprocess
 import sys
@@ -140,6 +141,21 @@ def test_a_measured_cell_is_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ablate.py", "--archive", "missing.zip", "--out", str(tmp_path), "--variants", "ours"])
     monkeypatch.setattr(subprocess, "run", lambda command, **_: pytest.fail(f"runs {command}"))
     assert ablate.main() == 0
+
+
+@pytest.mark.parametrize(("said", "jobs", "threads"), [(None, 1, "4"), (None, 2, "2"), (None, 8, "1"), ("3", 2, "3")])
+def test_cells_share_the_cores_unless_told_otherwise(tmp_path, monkeypatch, said, jobs, threads):
+    (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)
+    seen = []
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.delenv("HF_GLAND_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("HF_GLAND_THREADS", said)
+    monkeypatch.setattr(sys, "argv", ["ablate.py", "--archive", "missing.zip", "--out", str(tmp_path), "--variants", "ours",
+                                      "--jobs", str(jobs)])
+    monkeypatch.setattr(subprocess, "run", lambda command, env, **_: seen.append(env["HF_GLAND_THREADS"]))
+    assert ablate.main() == 0
+    assert seen == [threads] * 2  # training and evaluation
 
 
 def test_a_cell_that_fails_is_named_with_its_log(tmp_path, monkeypatch, capsys):
