@@ -24,7 +24,7 @@ def appearance_features(rgb: np.ndarray) -> np.ndarray | None:
     """float [10] of uint8 [H, W, 3], over its tissue: mean and logarithm of the standard deviation of the optical density of
     red, green and blue, and the logarithm of that of its mean over the colours in bands of detail, each an octave coarser
     than the last, which blur and another magnification change; None where there is hardly any tissue."""
-    grey = (_DENSITY[rgb[..., 0]] + _DENSITY[rgb[..., 1]] + _DENSITY[rgb[..., 2]]) / 3
+    grey = _grey_density(rgb)
     tissue = grey > TISSUE_DENSITY
     if tissue.mean() < LEAST_TISSUE:
         return None
@@ -92,7 +92,7 @@ class Appearance:
 
     def _curves(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Per colour, mean and standard deviation of the optical density of all tissue brought to those of training."""
-        counts = np.sum([_values(part, _DENSITY[part].mean(axis=-1) > TISSUE_DENSITY) for part in parts], axis=0)  # [256, 3]
+        counts = np.sum([_values(part, _grey_density(part) > TISSUE_DENSITY) for part in parts], axis=0)  # [256, 3]
         here, spread_here = _stain(counts)
         mean, spread = np.array(self.mean[:3]), np.exp(self.mean[3:6]) - STEADY
         gain = np.clip(spread / (spread_here + 1e-6), 1 / MOST_GAIN, MOST_GAIN)
@@ -102,6 +102,11 @@ class Appearance:
     def to_json(self) -> dict[str, Any]:
         """As it is kept in a model's config.json; `Appearance(**…)` reads it."""
         return asdict(self)
+
+
+def _grey_density(rgb: np.ndarray) -> np.ndarray:
+    """Optical density of uint8 [H, W, 3], its mean over the colours: float32 [H, W]."""
+    return (_DENSITY[rgb[..., 0]] + _DENSITY[rgb[..., 1]] + _DENSITY[rgb[..., 2]]) / 3
 
 
 def _values(rgb: np.ndarray, where: np.ndarray) -> np.ndarray:

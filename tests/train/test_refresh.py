@@ -111,7 +111,7 @@ def test_the_bank_holds_the_probabilities_of_every_whole_image_averaged_over_vie
     for i in range(len(store)):
         stored, one_view = (quantise(by_hand(teacher, store.images[i], views)) for views in (2, 1))
         assert np.abs(stored.astype(int) - one_view).max() > 5
-        assert np.abs(bank[i].astype(int) - stored).max() <= 1  # batched and single passes round differently
+        assert np.abs(bank[i].astype(int) - stored).max() <= 1  # rounding
         assert np.abs(bank[i].sum(0, dtype=int) - 255).max() <= 1
         np.add.at(expected, (bank[i].argmax(0).ravel(), bank[i].max(0).ravel()), 1)
     assert np.array_equal(histograms, expected)
