@@ -113,7 +113,7 @@ def _published(reference: Mapping[str, Any]) -> list[str]:
 
 
 def results_section(records: Sequence[ResultRecord], references: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown of all tables that have a record, each split by dataset, recipe, pixel size and test split.
+    """Markdown of all tables that have a record, each split by dataset, recipe, pixel size, steps and test split.
 
     `references`: published figures, {name, supervision, source} and some of PUBLISHED; a variant's file names the one to
     compare it with. Raises ResultError as `markdown_table` does, and ValueError for a record that no table wants.
@@ -124,20 +124,18 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
     parts: list[str] = []
     shown: set[str] = set()
     for table in TABLES:
-        groups: dict[tuple[str, float, str, str], list[ResultRecord]] = {}
+        groups: dict[tuple[str, float, int, str, str], list[ResultRecord]] = {}
         for record in filter(table.wants, records):
-            recipe = record.recipe if "test split" not in table.rows else ""
-            key = recipe, record.mpp or 0.0, record.dataset, _measured_on(record)
-            groups.setdefault(key, []).append(_with_row_headings(record, references))
+            groups.setdefault(_group(table, record), []).append(_with_row_headings(record, references))
         # A method alone, known from a table above, is no comparison yet.
         groups = {key: members for key, members in groups.items()
                   if {r.variant for r in members} != {"ours"} or not {r.name for r in members} <= shown}
         shown |= {r.name for members in groups.values() for r in members}
         if groups:
             parts.append(f"### {table.title}\n\n{table.about}\n")
-        for (recipe, mpp, dataset, where), members in sorted(groups.items()):
+        for group, members in sorted(groups.items()):
             members.sort(key=lambda r: (*_place(table, r), r.seed))
-            parts.append(_heading(recipe, mpp, dataset, where, members, table.over))
+            parts.append(_heading(group, members, table.over))
             if table.over == "fold":
                 members = _means_over_seeds(members)
             parts[-1] += markdown_table(members, table.columns, table.rows, table.over).replace("| – |", "| |")
@@ -145,8 +143,7 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
                 parts.append(_gained(members))
             if table.recovered:
                 parts.append(_recovered(members, [
-                    r for r in records if r.variant == "full" and r.backbone == "mit-b0"
-                    and (r.recipe, r.mpp or 0.0, r.dataset, _measured_on(r)) == (recipe, mpp, dataset, where)]))
+                    r for r in records if r.variant == "full" and r.backbone == "mit-b0" and _group(table, r) == group]))
     parts.append("### Published figures on GlaS\n\nBy the same definition of mIoU and mDice; figures of glands are those of "
                  "the challenge, on testA.\n\n" + markdown.table(
         ["method", "supervision", "source", *map(keys.heading, PUBLISHED)],
@@ -236,6 +233,14 @@ def _place(table: Table, record: ResultRecord) -> tuple:
     return (record.test_split, variant, record.backbone) if "test split" in table.rows else (record.backbone, variant)
 
 
+def _group(table: Table, record: ResultRecord) -> tuple[str, float, int, str, str]:
+    """Recipe, µm per pixel, steps, dataset and what it was measured on: which part of the table a record belongs to. Where
+    rows are test splits, recipes with their steps stand side by side ("", 0)."""
+    alike = "test split" not in table.rows
+    return (record.recipe if alike else "", record.mpp or 0.0, record.extra.get("steps", 0) if alike else 0, record.dataset,
+            _measured_on(record))
+
+
 def _measured_on(record: ResultRecord) -> str:
     """Where a record belongs in a table's heading: the test split however it was stained, or all folds."""
     if record.fold is not None:
@@ -276,11 +281,12 @@ def _gained(members: Sequence[ResultRecord]) -> str:
     return "Ours above sparse-only on the same patients, in points:\n\n" + "".join(lines) if lines else ""
 
 
-def _heading(recipe: str, mpp: float, dataset: str, where: str, members: list[ResultRecord], over: str) -> str:
+def _heading(group: tuple[str, float, int, str, str], members: list[ResultRecord], over: str) -> str:
+    recipe, mpp, steps, dataset, where = group
     seconds = sorted(r.train_seconds for r in members)
     took = " to ".join(dict.fromkeys(f"{one:.0f}" for one in (seconds[0], seconds[-1])))
     names = f"recipe `{recipe}`" if recipe else "recipes " + ", ".join(f"`{r}`" for r in sorted({r.recipe for r in members}))
-    names += f" at {mpp:g} µm per pixel" if mpp else ""
+    names += (f", {steps} steps" if steps else "") + (f" at {mpp:g} µm per pixel" if mpp else "")
     return (f"{dataset}, {names}, measured on {where} ({', '.join(sorted({r.machine for r in members}))}; training took "
             f"{took} s; mean ± standard deviation over {over}s):\n\n")
 

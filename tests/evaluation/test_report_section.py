@@ -40,6 +40,16 @@ def test_the_main_table_is_ordered_has_the_papers_row_and_says_what_was_recovere
     assert "- glands, rim+scribble, 20 %: 65 % of 10.0 points" in text
 
 
+def test_a_recipe_before_and_after_it_was_made_longer_is_two_parts_of_a_table():
+    text = results_section([record(variant, level + steps / 100, extra={"steps": steps, "mpp": 0.83})
+                            for variant, level in (("sparse-only", 60.0), ("ours", 66.0), ("full", 70.0))
+                            for steps in (600, 1200)], REFERENCES)
+    assert [row[0] for row in tables(text)["The method beside its baselines"]] == ["full", "ours", "sparse-only"] * 2
+    parts = text.split("glas, recipe `bench`, ")
+    assert [part[:32] for part in parts[1:3]] == ["600 steps at 0.83 µm per pixel, ", "1200 steps at 0.83 µm per pixel,"]
+    assert all("20 %: 60 % of 10.0 points" in part for part in parts[1:3])
+
+
 def test_the_headline_is_of_its_recipe_as_it_trains_now_with_the_published_figures_of_the_same():
     now = {"recipe": "full", "extra": {"mpp": 0.83}}
     others = [record("ours", 1.0), record("ours", 2.0, recipe="full", extra={"mpp": 1.24}),
