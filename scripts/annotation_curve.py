@@ -97,12 +97,12 @@ def suggest_more(drawn: Any, rows: Any, truth: dict[str, np.ndarray], model: Pat
     from hf_gland.data.annotator import annotation_of, answer
     from hf_gland.data.sparsify import SparsifyConfig
     from hf_gland.inference.segmenter import GlandSegmenter
-    from hf_gland.inference.suggest import choose, noise_of_round, places_of, uncertainty
+    from hf_gland.inference.suggest import EVERY_GLAND, choose, noise_of_round, places_of, uncertainty
 
     segmenter, places = GlandSegmenter.from_pretrained(model), []
     for row in rows:
         image_id, mask = row["image_id"], np.asarray(row["mask"])
-        found = segmenter.predict(np.asarray(row["image"].convert("RGB")), row["mpp"], name=image_id)
+        found = segmenter.predict(np.asarray(row["image"].convert("RGB")), row["mpp"], post=EVERY_GLAND, name=image_id)
         labelled = annotation_of(drawn, image_id, mask, truth[image_id], SparsifyConfig(background="none"), seed).mask != 255
         places += places_of(uncertainty(found.confidence, len(found.id2label)), found.class_map, found.instances, labelled,
                             image=image_id, grade=row["grade"])

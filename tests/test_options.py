@@ -19,6 +19,7 @@ def test_tiles_overlap_by_a_quarter_whatever_their_size():
 @pytest.mark.parametrize(("options", "message"), [
     ({"tile_px": 8}, "tiles of 8 px"), ({"tile_px": 64, "stride_px": 65}, "65 px apart"),
     ({"stride_px": 0}, "0 px apart"), ({"batch_size": 0}, "batch_size must be at least 1"),
+    ({"views": 0}, "views must lie between 1 and 4, got 0"), ({"views": 5}, "views must lie between 1 and 4, got 5"),
 ])
 def test_senseless_tiles_are_refused(options, message):
     with pytest.raises(HfGlandError, match=message):
@@ -28,6 +29,7 @@ def test_senseless_tiles_are_refused(options, message):
 @pytest.mark.parametrize(("options", "message"), [
     ({"gland_threshold": 1.5}, "gland_threshold must lie between 0 and 1"),
     ({"gland_threshold": math.nan}, "gland_threshold must"), ({"core_probability": -1}, "core_probability must"),
+    ({"min_gland_confidence": 85}, "min_gland_confidence must lie between 0 and 1"),
     ({"min_gland_area_um2": -1}, "min_gland_area_um2 must be an area"),
     ({"max_hole_area_px": math.inf}, "max_hole_area_px must be an area"),
 ])
@@ -53,6 +55,14 @@ def test_a_typo_names_the_group_and_the_word():
 
 def test_a_core_is_surer_than_85_percent():
     assert (PostProcessing().core_probability, PostProcessing().split_touching) == (0.85, True)
+
+
+def test_a_gland_has_a_mean_probability_of_85_percent_unless_the_threshold_of_its_pixels_was_chosen():
+    assert PostProcessing().least_confidence == 0.85
+    assert PostProcessing(gland_threshold=0.5).least_confidence == 0
+    assert PostProcessing(gland_threshold=0.3, min_gland_confidence=0.4).least_confidence == 0.4
+    assert PostProcessing(min_gland_confidence=0).least_confidence == 0
+    assert ExportOptions().unsure_below == 0.9
 
 
 @pytest.mark.parametrize(("mpp", "gland", "detail"), [(0.5, 2000, 800), (0.62, 1301, 520), (None, 0, 0)])

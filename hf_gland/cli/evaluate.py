@@ -23,7 +23,7 @@ import numpy as np
 
 from hf_gland.cli.main import own_command
 from hf_gland.files import replaced_folder, safe_name
-from hf_gland.options import MOST_VIEWS, VIEWS_HELP, PostProcessing, Tiling
+from hf_gland.options import LEAST_GLAND_CONFIDENCE, MOST_VIEWS, VIEWS_HELP, PostProcessing, Tiling
 
 if TYPE_CHECKING:  # --help answers without torch
     import datasets
@@ -54,6 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
                         help="show the network what is unlike the training images as it is stained, not in their stain")
     parser.add_argument("--keep-joined", action="store_true",
                         help="one gland per connected region, even where several sure cores lie in it")
+    parser.add_argument("--min-confidence", type=float, metavar="CONFIDENCE", help="leave out glands over whose pixels the "
+                        f"probability of gland has a lower mean [{LEAST_GLAND_CONFIDENCE:g}]; 0 keeps all")
     parser.add_argument("--variant", help="name of the method in tables [from the training settings]")
     parser.add_argument("--device", help="such as cpu or cuda:0 [a GPU if there is one]")
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="N",
@@ -86,7 +88,8 @@ def run(arguments: argparse.Namespace) -> None:
         f"{name}@stain{shift:g}" if shift else name, provenance["data_sha256"], arguments.variant or notes["variant"],
         own_command(), "student" if arguments.student else "teacher",
         Tiling(views=arguments.views, match_stain=not arguments.keep_stain),
-        PostProcessing(split_touching=not arguments.keep_joined), segmenter.temperature, hardware(str(segmenter.device)),
+        PostProcessing(split_touching=not arguments.keep_joined, min_gland_confidence=arguments.min_confidence),
+        segmenter.temperature, hardware(str(segmenter.device)),
         precision_name(resolve_precision(segmenter.device))) for name in names}
     if arguments.results is not None and not arguments.overwrite:
         for measurement in measured.values():
@@ -110,7 +113,7 @@ def check_out(arguments: argparse.Namespace) -> None:
         raise FileExistsError(f"{out}: exists already; give another --out, or --overwrite to replace it")
     if out.exists() and any(out.iterdir()) and not (out / "metrics.md").is_file():
         raise FileExistsError(f"{out}: is not an evaluation (no metrics.md), so it is not replaced; give another --out")
-    usual = {"student": False, "views": 1, "keep-stain": False, "keep-joined": False}
+    usual = {"student": False, "views": 1, "keep-stain": False, "keep-joined": False, "min-confidence": None}
     unusual = [f"--{name}" for name, value in usual.items() if getattr(arguments, name.replace("-", "_")) != value]
     if unusual and arguments.results is not None and not arguments.variant:
         raise ValueError(f"--results with {' and '.join(unusual)} needs --variant: under its own name the record would take "

@@ -25,6 +25,11 @@ class Outcome:
         return f"segmented: {self.segmented}{skipped}, failed: {self.failed}, glands: {self.glands}; written to {out}"
 
 
+def glands_found(glands: int, left_out: int) -> str:
+    """How many glands were found, and how many regions were none because the network was hardly sure of them, in words."""
+    return f"glands: {glands}" + (f" ({left_out} more left out as unsure)" if left_out else "")
+
+
 def recorded(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as a record holds them."""
     return {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -26,15 +26,17 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 import hf_gland
-from hf_gland.cli.outcome import Outcome, recorded
+from hf_gland.cli.outcome import Outcome, glands_found, recorded
 from hf_gland.export.formats import DEFAULT_FORMATS, FORMATS, output_paths, write_outputs
 from hf_gland.options import (
     BACKENDS,
+    LEAST_GLAND_CONFIDENCE,
     MOST_VIEWS,
     PICTURE_TILE_PX,
     SLIDE_TILE_PX,
     SMALLEST_DETAIL_UM2,
     SMALLEST_GLAND_UM2,
+    UNSURE_BELOW,
     VIEWS_HELP,
     ExportOptions,
     PostProcessing,
@@ -100,8 +102,11 @@ def build_parser() -> argparse.ArgumentParser:
                           help="one gland per connected region, even where several sure cores lie in it")
     cleaning.add_argument("--simplify-px", type=float, default=0.0, metavar="PX",
                           help="GeoJSON outlines may move by this to have fewer points [0: exact]")
-    cleaning.add_argument("--unsure-below", type=float, default=0.75, metavar="CONFIDENCE",
-                          help="mark glands of a lower mean confidence as unsure, in tables and GeoJSON [0.75]")
+    cleaning.add_argument("--min-confidence", type=float, metavar="CONFIDENCE",
+                          help="leave out glands over whose pixels the probability of gland has a lower mean "
+                          f"[{LEAST_GLAND_CONFIDENCE:g}, with --threshold 0]; 0 keeps all")
+    cleaning.add_argument("--unsure-below", type=float, default=UNSURE_BELOW, metavar="CONFIDENCE",
+                          help=f"mark glands of a lower mean confidence as unsure, in tables and GeoJSON [{UNSURE_BELOW:g}]")
     return parser
 
 
@@ -122,8 +127,8 @@ def run(arguments: argparse.Namespace) -> int:
     tiling, of_slides = (Tiling(usual_px if arguments.tile_px is None else arguments.tile_px, arguments.stride_px,
                                 arguments.batch_size, arguments.views, arguments.precision, not arguments.keep_stain)
                          for usual_px in (PICTURE_TILE_PX, SLIDE_TILE_PX))
-    post = PostProcessing(arguments.threshold, not arguments.keep_joined, min_gland_area_um2=arguments.min_gland_um2,
-                          max_hole_area_um2=arguments.max_hole_um2)
+    post = PostProcessing(arguments.threshold, not arguments.keep_joined, min_gland_confidence=arguments.min_confidence,
+                          min_gland_area_um2=arguments.min_gland_um2, max_hole_area_um2=arguments.max_hole_um2)
     options = ExportOptions(arguments.simplify_px, arguments.unsure_below)
     requests, notes = read_requests(arguments.images, arguments.out, arguments.mpp, arguments.roi)
     pictures, slides = ([request for request in requests if request.slide is slide] for slide in (False, True))
@@ -282,12 +287,13 @@ def finish(result: "FileResult", request: "Request", arguments: argparse.Namespa
     notes = [*picture.notes, *filter(None, [prediction.look.sentence()])]
     if picture.mpp is not None and prediction.mpp is not None and abs(picture.mpp / prediction.mpp - 1) > 0.1:
         notes.append(f"The file states {picture.mpp:g} µm per pixel, not {prediction.mpp:g}.")
-    tqdm.write(f"{image}: glands: {len(prediction.glands)}, on {share:.1%} of the area; mean confidence "
-               f"{confidence:.2f}" + "".join(f"\n  note: {note}" for note in notes))
+    tqdm.write(f"{image}: {glands_found(len(prediction.glands), prediction.left_out)}, on {share:.1%} of the area; mean "
+               f"confidence {confidence:.2f}" + "".join(f"\n  note: {note}" for note in notes))
     height, width = prediction.class_map.shape
     files = [displayable(path.relative_to(arguments.out).as_posix()) for path in paths]
     return entry | {
-        "glands": len(prediction.glands), "gland_share": round(share, 4), "mean_confidence": round(confidence, 4),
+        "glands": len(prediction.glands), "left_out": prediction.left_out, "gland_share": round(share, 4),
+        "mean_confidence": round(confidence, 4),
         "mpp": prediction.mpp, "mpp_source": "given by the user" if request.mpp is not None else picture.mpp_source,
         "width_px": width, "height_px": height, "orientation": picture.orientation, "notes": notes,
         "files": files}, gland_rows(prediction, options)

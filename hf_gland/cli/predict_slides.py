@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hf_gland.cli.outcome import Outcome, recorded
+from hf_gland.cli.outcome import Outcome, glands_found, recorded
 from hf_gland.export.formats import FORMATS
 from hf_gland.imaging.opening import displayable
 from hf_gland.inference.requests import Request
@@ -124,7 +124,7 @@ def say(record: dict[str, Any]) -> None:
         tqdm.write(f"error: {record['error']}", file=sys.stderr)
         return
     row = summary_row(record)
-    tqdm.write(f"{row['image']}: glands: {row['glands']}, on {row['gland_area_share'] or 0:.1%} of "
+    tqdm.write(f"{row['image']}: {glands_found(row['glands'], row['left_out'])}, on {row['gland_area_share'] or 0:.1%} of "
                f"{row['predicted_mm2']:.1f} mm² ({record['predicted']}); {row['tiles']} tiles in {row['seconds']:.0f} s; "
                f"{row['mpp']:g} µm per pixel ({row['mpp_source']})"
                + "".join(f"\n  note: {note}" for note in record["notes"]))

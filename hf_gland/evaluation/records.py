@@ -12,10 +12,11 @@ from hf_gland.errors import HfGlandError
 from hf_gland.files import safe_name, write_text_atomically
 from hf_gland.metrics.keys import MEASURED, METRICS
 
-# How a measurement may differ from the usual one (the teacher, one view, foreign stains matched, touching glands told
-# apart, gland ids in the truth), in words for tables.
+# How a measurement may differ from the usual one (the teacher, one view, foreign stains matched, touching glands told apart,
+# unsure ones left out, gland ids in the truth), in words for tables.
 UNUSUAL = {"student": "student", "flips": "mirrored views averaged", "views": "several views averaged",
            "stain": "foreign stains left as they are", "joined": "touching glands left joined",
+           "confidence": "another least confidence of glands",
            "regions": "true glands are connected regions of the masks"}
 # What a record shares with all others of the same trained model.
 TRAINING_KEYS = ("seed", "data_sha256", "commit", "command", "train_seconds")
@@ -89,6 +90,7 @@ class ResultRecord:
                    "views": tiling.get("views", 1) > 1,
                    "stain": not tiling.get("match_stain", True),
                    "joined": not post.get("split_touching", True),
+                   "confidence": post.get("min_gland_confidence") is not None,
                    "regions": bool(self.metrics.get("images_without_gland_ids"))}
         return tuple(mark for mark, does in applies.items() if does)
 

@@ -18,7 +18,7 @@ from hf_gland.export.overlay import overlay
 from hf_gland.export.table import COLUMNS, gland_rows
 from hf_gland.glands import Gland, Place, PredictedGlands
 from hf_gland.imaging.appearance import USUAL_LOOK, Look
-from hf_gland.inference.touching import core_probabilities, divide_by_cores
+from hf_gland.inference.touching import core_probabilities, divide_by_cores, gland_probability
 from hf_gland.instances import fill_holes, framed, gland_instances
 from hf_gland.labels import BACKGROUND
 from hf_gland.options import LOW_CONFIDENCE, ExportOptions, PostProcessing
@@ -38,9 +38,11 @@ _CROFTON = np.array([0, np.pi / 4 * (1 + 1 / np.sqrt(2)), _ACROSS, np.pi / (2 * 
 @dataclass(frozen=True, eq=False, repr=False)
 class GlandPrediction(PredictedGlands):
     """The glands of one image, and what can be made of them; see PredictedGlands for its arrays. `look`: whether the image
-    was unlike the training images, as `look.sentence()` says, and how its stain was matched for the network."""
+    was unlike the training images, as `look.sentence()` says, and how its stain was matched for the network. `left_out`: how
+    many regions were no glands because the network was hardly sure of them."""
 
     look: Look = USUAL_LOOK
+    left_out: int = 0
 
     def __repr__(self) -> str:
         height, width = self.class_map.shape
@@ -84,8 +86,9 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
     """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland, as `post` says. One more map than
     classes is P(border | gland), which tells touching glands apart.
 
-    Small holes are filled, small regions become background, the others are divided among their cores, and numbered as one
-    reads: strip by strip of the picture, each from left to right. `mpp`: µm per
+    Small holes are filled, small regions become background, the others are divided among their cores, those that the network
+    is hardly sure of become background, and the rest is numbered as one reads: strip by strip of the picture, each from left
+    to right. `mpp`: µm per
     pixel, None if unknown; `assumed_mpp` then scales areas in µm². `temperature`: what the probabilities were calibrated
     with; cores are those of the same pixels at any temperature (exactly so for two classes). `rgb`, `name`: the image,
     where it is to be kept. Raises ValueError for misshapen probabilities, or such as are none.
@@ -132,12 +135,28 @@ class GlandRules:
         if self.post.split_touching:
             core = core_probabilities(probabilities, border, self.temperature)
             instances = divide_by_cores(instances, core, self.post.core_probability, max(min_core_px, min_gland_px))
+        found = instances.max(initial=0)
+        if self.post.least_confidence > 0:
+            gland = gland_probability(probabilities, self.temperature)
+            instances = without_unsure(instances, gland, self.post.least_confidence)
         class_map = np.where(instances > 0, class_map, np.uint8(BACKGROUND))
         place = place or Place((0, 0), (0, 0, *class_map.shape))
         return GlandPrediction(
             class_map=class_map, probabilities=probabilities, confidence=probabilities.max(axis=0), instances=instances,
             glands=measure_glands(instances, class_map, probabilities, self.id2label, self.mpp, place),
-            id2label=dict(self.id2label), mpp=self.mpp, rgb=rgb, name=name, origin_yx=place.origin_yx)
+            id2label=dict(self.id2label), mpp=self.mpp, rgb=rgb, name=name, origin_yx=place.origin_yx,
+            left_out=int(found - instances.max(initial=0)))
+
+
+def without_unsure(instances: np.ndarray, gland: np.ndarray, least_confidence: float) -> np.ndarray:
+    """`instances`, int [H, W], without the ids over whose pixels `gland`, P(gland) float [H, W], has a mean below
+    `least_confidence`; int32, the others numbered from 1 in the same order."""
+    ids = instances.ravel()
+    areas = np.bincount(ids, minlength=1)
+    means = np.bincount(ids, gland.ravel(), len(areas)) / np.maximum(areas, 1)
+    sure = (areas > 0) & (means >= least_confidence)
+    sure[0] = False
+    return np.where(sure, np.cumsum(sure), 0).astype(np.int32)[instances]
 
 
 def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: np.ndarray,

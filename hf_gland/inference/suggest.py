@@ -16,7 +16,9 @@ from scipy import ndimage
 
 from hf_gland.export.polygons import region_polygons
 from hf_gland.labels import BACKGROUND, class_colour
+from hf_gland.options import PostProcessing
 
+EVERY_GLAND = PostProcessing(min_gland_confidence=0)  # to predict with: an outline tells most where the model is unsure
 LEAST_SCORE = 0.05  # for a place to be suggested: below, the model is sure
 SPREAD_SHARE = 2 / 3  # of the choice that is spread over the classes
 SEAM_PX = 5  # side of the square in which a pixel's region must not change for it to count

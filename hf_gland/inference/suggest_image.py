@@ -10,7 +10,7 @@ from hf_gland.export.geojson_read import Annotation
 from hf_gland.imaging.slides import Box, Slide, slide_mpp
 from hf_gland.imaging.tissue import tissue_mask
 from hf_gland.inference.segmenter import GlandSegmenter
-from hf_gland.inference.suggest import SUGGESTED, Place, places_of, uncertainty
+from hf_gland.inference.suggest import EVERY_GLAND, SUGGESTED, Place, places_of, uncertainty
 
 BLOCK_PX = 4096  # side of what is predicted at once, at the model's pixel size
 
@@ -40,7 +40,7 @@ def image_places(segmenter: GlandSegmenter, slide: Slide, mpp: float | None, dra
         corner = np.array([left, top]) * scale
         size = np.minimum(np.array([right - left, bottom - top]) * scale, np.array(slide.hw[::-1]) - corner)
         rgb = slide.region(Box(*corner.tolist(), *size.tolist()), part_hw).rgb
-        seen = segmenter.predict(rgb, segmenter.mpp, name=slide.name)
+        seen = segmenter.predict(rgb, segmenter.mpp, post=EVERY_GLAND, name=slide.name)
         regions = [Region(number, 1, [[(ring - corner) / scale for ring in rings] for rings in polygons])
                    for number, polygons in enumerate(outlines, start=1)]
         outlined = paint(regions, part_hw, slide.name)[0] > 0

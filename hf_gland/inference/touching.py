@@ -16,16 +16,20 @@ from hf_gland.metrics.temperature import apply_temperature
 CORE_SHARE = 0.05  # of its region, that a core must have: less is noise
 
 
-def core_probabilities(probabilities: np.ndarray, border: np.ndarray | None, temperature: float) -> np.ndarray:
-    """How sure it is that a pixel lies in the core of a gland, float [H, W]: P(gland), times 1 − P(border | gland) where
-    the network gives that.
+def gland_probability(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """P(gland) of each pixel as it was before calibration, float [H, W].
 
-    probabilities: float [C, H, W], calibrated with `temperature`, which is undone (exactly so for two classes): cores are
+    probabilities: float [C, H, W], calibrated with `temperature`, which is undone (exactly so for two classes): glands are
     the same at any temperature.
     """
     gland = 1 - probabilities[BACKGROUND]
-    if temperature != 1:
-        gland = apply_temperature(np.stack([1 - gland, gland]), 1 / temperature)[1]
+    return gland if temperature == 1 else apply_temperature(np.stack([1 - gland, gland]), 1 / temperature)[1]
+
+
+def core_probabilities(probabilities: np.ndarray, border: np.ndarray | None, temperature: float) -> np.ndarray:
+    """How sure it is that a pixel lies in the core of a gland, float [H, W]: P(gland), times 1 − P(border | gland) where
+    the network gives that; options as of `gland_probability`."""
+    gland = gland_probability(probabilities, temperature)
     return gland if border is None else gland * (1 - border)
 
 

@@ -25,7 +25,7 @@ from hf_gland.imaging.pictures import Picture
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference import Gland, GlandPrediction, PixelSizeError, PixelSizeWarning
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX, class_colour
-from hf_gland.options import LOW_CONFIDENCE, SMALLEST_GLAND_UM2, ExportOptions, PostProcessing, area_in_px
+from hf_gland.options import SMALLEST_GLAND_UM2, UNSURE_BELOW, ExportOptions, PostProcessing, area_in_px
 
 MAX_SHOWN_PX = 2048  # longer side of what the browser draws; the analysis and the downloads keep their own size
 KINDS = (*FORMATS, "zip")  # of files to download
@@ -68,7 +68,7 @@ class Choice:
     """What the visitor says. uncertain_below: mean confidence, 0-1; min_area: µm² where the pixel size is known, else px
     of the file's picture; accepted, rejected: ids of glands."""
 
-    uncertain_below: float = LOW_CONFIDENCE
+    uncertain_below: float = UNSURE_BELOW
     min_area: float = 0.0
     accepted: frozenset[int] = frozenset()
     rejected: frozenset[int] = frozenset()

@@ -124,7 +124,7 @@ def test_every_picture_is_predicted_once(model, tiny_dataset, tmp_path, monkeypa
     assert len(list((tmp_path / "out").glob("train_*_train-*.png"))) == 3
 
 
-@pytest.mark.parametrize("unusual", ["--keep-joined", "--views 4", "--student"])
+@pytest.mark.parametrize("unusual", ["--keep-joined", "--views 4", "--student", "--min-confidence 0"])
 def test_an_unusual_measurement_takes_no_other_ones_place(model, tiny_dataset, tmp_path, unusual):
     status, _, stderr = evaluate(model, tiny_dataset, "--split", "validation", "--out", tmp_path / "out", "--results",
                                  tmp_path / "results", *unusual.split())

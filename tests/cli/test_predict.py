@@ -63,7 +63,8 @@ def tree(folder):
 
 def test_a_folder_gives_every_format_for_every_image(predict, images, tmp_path):
     out = tmp_path / "out"
-    status, stdout, stderr = predict(images, "--out", out, "--formats", *FORMATS, "--min-gland-um2", 0)
+    status, stdout, stderr = predict(images, "--out", out, "--formats", *FORMATS, "--min-gland-um2", 0,
+                                     "--min-confidence", 0)
     assert status == 0
     assert "error" not in stderr
     assert set(tree(out)) == {"predictions.json", "glands.csv",
@@ -395,9 +396,10 @@ def test_from_a_shell_a_mistake_gives_status_2_and_no_stack_trace(tmp_path):
 
 def test_overwriting_with_other_settings_keeps_what_is_not_redone(predict, images, tmp_path):
     out = tmp_path / "out"
-    predict(images, "--out", out, "--formats", "csv", "--min-gland-um2", 0)
+    predict(images, "--out", out, "--formats", "csv", "--min-gland-um2", 0, "--min-confidence", 0)
     before = pd.read_csv(out / "glands.csv")
-    status, _, _ = predict(images / "a.png", "--out", out, "--formats", "csv", "--min-gland-um2", 1, "--overwrite")
+    status, _, _ = predict(images / "a.png", "--out", out, "--formats", "csv", "--min-gland-um2", 1, "--min-confidence", 0,
+                           "--overwrite")
     assert status == 0
     after = pd.read_csv(out / "glands.csv")
     deep = str(images / "deep" / "b.tif")
@@ -406,7 +408,8 @@ def test_overwriting_with_other_settings_keeps_what_is_not_redone(predict, image
     entries = json.loads((out / "predictions.json").read_text())["images"]
     assert entries[deep]["other_settings"] == {"post_processing.min_gland_area_um2": 0.0}
     assert "other_settings" not in entries[str(images / "a.png")]
-    stdout = predict(images, "--out", out, "--formats", "csv", "--min-gland-um2", 1, "--skip-existing")[1]
+    stdout = predict(images, "--out", out, "--formats", "csv", "--min-gland-um2", 1, "--min-confidence", 0,
+                     "--skip-existing")[1]
     assert "segmented: 1, skipped: 1" in stdout
     assert not any("other_settings" in e for e in json.loads((out / "predictions.json").read_text())["images"].values())
 

@@ -48,7 +48,8 @@ def predict(model, monkeypatch, capsys):
     monkeypatch.setenv("HF_GLAND_THREADS", "1")
 
     def run(*arguments):
-        words = ["--model", str(model), *map(str, arguments), "--tile-px", "128", "--min-gland-um2", "0"]
+        words = ["--model", str(model), *map(str, arguments), "--tile-px", "128", "--min-gland-um2", "0",
+                 "--min-confidence", "0"]
         try:
             status = run_command("predict", words)
         except SystemExit as stop:  # argparse

@@ -39,9 +39,9 @@ def test_no_gland_gives_a_header_alone(written, two_glands):
 
 def test_unsure_goes_by_the_mean_confidence_and_the_bound_that_was_asked_for(written, two_glands):
     first, second = two_glands.glands
-    glands = (dataclasses.replace(first, mean_confidence=0.8, low_confidence_share=0.4),
-              dataclasses.replace(second, mean_confidence=0.7, low_confidence_share=1.0))
+    glands = (dataclasses.replace(first, mean_confidence=0.92, low_confidence_share=0.4),
+              dataclasses.replace(second, mean_confidence=0.88, low_confidence_share=1.0))
     prediction = dataclasses.replace(two_glands, glands=glands)
     assert pd.read_csv(io.BytesIO(written(FORMATS["csv"].write, prediction)))["unsure"].tolist() == [0, 1]
-    assert pd.read_csv(io.BytesIO(written(FORMATS["csv"].write, prediction, unsure_below=0.8)))["unsure"].tolist() == [0, 1]
-    assert pd.read_csv(io.BytesIO(written(FORMATS["csv"].write, prediction, unsure_below=0.81)))["unsure"].tolist() == [1, 1]
+    assert pd.read_csv(io.BytesIO(written(FORMATS["csv"].write, prediction, unsure_below=0.92)))["unsure"].tolist() == [0, 1]
+    assert pd.read_csv(io.BytesIO(written(FORMATS["csv"].write, prediction, unsure_below=0.93)))["unsure"].tolist() == [1, 1]

@@ -38,6 +38,43 @@ def test_a_disc_is_measured_in_pixels_and_micrometres():
     assert not gland.touches_border
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_regions_that_the_network_is_hardly_sure_of_are_no_glands_at_any_temperature(temperature):
+    """Three regions of four pixels and one of two classes; of the second the mean is 0.84, of the third 0.86."""
+    gland = np.full((5, 16), 0.05, np.float32)
+    gland[1:3, 1:3], gland[1:3, 5:7], gland[1:3, 9:11], gland[1:3, 13:15] = 0.99, [[0.99, 0.99], [0.69, 0.69]], 0.86, 0.6
+    probabilities = np.stack([1 - gland, gland])
+    if temperature != 1:
+        probabilities = apply_temperature(probabilities, temperature)
+    found = glands_from_probabilities(probabilities, NAMES, temperature=temperature)
+    assert [round(g.centroid_x_px) for g in found.glands] == [2, 10]
+    assert found.left_out == 2
+    assert np.array_equal(found.class_map, found.instances > 0)
+    assert found.instances.max() == 2
+    everything = glands_from_probabilities(probabilities, NAMES, PostProcessing(min_gland_confidence=0),
+                                           temperature=temperature)
+    assert (len(everything.glands), everything.left_out) == (4, 0)
+
+
+def test_doubt_between_classes_is_no_doubt_about_the_gland():
+    probabilities = np.zeros((3, 4, 4), np.float32)
+    probabilities[:, :, :2] = np.array([0.1, 0.5, 0.4])[:, None, None]
+    probabilities[:, :, 2:] = np.array([0.9, 0.05, 0.05])[:, None, None]
+    assert len(glands_from_probabilities(probabilities, {0: "background", 1: "benign", 2: "malignant"}).glands) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(mask=MASKS, seed=st.integers(0, 99), least=st.floats(0.5, 1))
+def test_what_is_left_out_is_what_brute_force_leaves_out(mask, seed, least):
+    sure = np.random.default_rng(seed).uniform(0.6, 1, mask.shape)
+    kept = glands_from_probabilities(from_mask(mask, sure), NAMES,
+                                     PostProcessing(min_gland_confidence=least, split_touching=False))
+    regions, count = ndimage.label(mask, np.ones((3, 3)))
+    expected = [r for r in range(1, count + 1) if from_mask(mask, sure)[1][regions == r].astype(float).mean() >= least]
+    assert np.array_equal(kept.instances > 0, np.isin(regions, expected))
+    assert (len(kept.glands), kept.left_out) == (len(expected), count - len(expected))
+
+
 def test_micrometres_are_left_out_without_a_pixel_size():
     prediction = glands_from_probabilities(from_mask(np.ones((9, 9), bool)), NAMES)
     assert prediction.mpp is None
@@ -90,7 +127,7 @@ def test_the_threshold_moves_the_outline_and_0_5_is_the_likeliest_class():
              for t in (0.195, 0.495, 0.795)]
     assert areas == sorted(areas, reverse=True)
     assert areas[0] == 80
-    default = glands_from_probabilities(probabilities, NAMES)
+    default = glands_from_probabilities(probabilities, NAMES, PostProcessing(min_gland_confidence=0))
     assert default.glands[0].area_px == areas[1] - 1 == 49  # a tie at 0.5 is background
 
 

@@ -44,7 +44,8 @@ def test_the_line_runs_where_the_model_doubts_most():
     between = [0.80, 0.70, 0.62, 0.55, *np.linspace(0.56, 0.84, 16)]
     row = np.array([0.95] * 12 + between + [0.95] * 20 + [0.1] * 3, np.float32)
     gland = np.tile(row, (10, 1))
-    instances = glands_from_probabilities(np.stack([1 - gland, gland]), {0: "background", 1: "gland"}).instances
+    instances = glands_from_probabilities(np.stack([1 - gland, gland]), {0: "background", 1: "gland"},
+                                          PostProcessing(min_gland_confidence=0)).instances
     assert sorted(np.unique(instances)) == [0, 1, 2]
     for ids in instances:
         assert 15 <= np.flatnonzero(ids == 1).max() <= 16  # beside the least sure pixel, the 16th

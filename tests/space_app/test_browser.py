@@ -65,7 +65,7 @@ def set_slider(page, elem_id, value):
 
 def three_glands(picture_file):
     """Two glands of high confidence, one of low, and a speck of 100 px."""
-    pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.6), 120, axis=1))
+    pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.7), 120, axis=1))
     pixels[150:160, 150:160] = 10
     return picture_file(pixels, "case 1.png")
 
@@ -85,11 +85,11 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
         assert page.inner_text(SUMMARY).startswith("3 glands")
         assert "1 smaller gland left out" in page.inner_text(SUMMARY)
         histogram = page.get_attribute("#segment-stage .gl-histogram", "aria-label")
-        assert re.search(r"[1-9]\d* % of them are below 75 %", histogram)
+        assert re.search(r"[1-9]\d* % of them are below 90 %", histogram)
 
         runs = server.network.runs
-        set_slider(page, "segment-uncertain", 85)
-        text_becomes(page, SUMMARY, "1 uncertain (mean confidence below 85 %)")
+        set_slider(page, "segment-uncertain", 95)
+        text_becomes(page, SUMMARY, "1 uncertain (mean confidence below 95 %)")
         assert page.locator(f"{ROWS} .gl-badge:text('uncertain')").count() == 1
         set_slider(page, "segment-area", 0)
         text_becomes(page, SUMMARY, "4 glands")
@@ -119,7 +119,7 @@ def test_from_upload_to_downloads(chromium, server, picture_file, tmp_path):
     assert len(list(csv.DictReader(singles[3].read_text().splitlines()))) == 3
     with zipfile.ZipFile(archive) as opened:
         assert all(opened.read(path.name) == path.read_bytes() for path in singles)
-        assert json.loads(opened.read("settings.json"))["unsure_below"] == 0.85
+        assert json.loads(opened.read("settings.json"))["unsure_below"] == 0.95
 
 
 def in_window(page, x, y, size):
@@ -181,7 +181,7 @@ def test_a_row_leads_to_its_gland_and_a_gland_to_its_row(chromium, server, pictu
 
 
 def test_the_table_sorts_filters_and_sums_what_is_selected(chromium, server, picture_file):
-    pixels = np.minimum(discs(2), np.roll(discs(1, radius=10, darkness=0.6), 120, axis=1))
+    pixels = np.minimum(discs(2), np.roll(discs(1, radius=10, darkness=0.7), 120, axis=1))
     with visit(chromium, server.url) as page:
         segment(page, picture_file(pixels))
         set_slider(page, "segment-area", 0)
@@ -191,7 +191,7 @@ def test_the_table_sorts_filters_and_sums_what_is_selected(chromium, server, pic
         assert areas == sorted(areas)
         page.click("#segment-stage [data-sort=area]")
         assert [float(cell) for cell in page.locator(f"{ROWS} td:nth-child(4)").all_inner_texts()] == areas[::-1]
-        for column, text, count in (("area", "300", 2), ("area", "< 300", 1), ("area", "100-300", 1), ("mean", "<80", 1),
+        for column, text, count in (("area", "300", 2), ("area", "< 300", 1), ("area", "100-300", 1), ("mean", "<90", 1),
                                     ("class", "stroma", 0), ("remarks", "uncert", 1)):
             page.fill(f"[data-filter={column}]", text)
             assert page.locator(ROWS).count() == count
@@ -217,7 +217,7 @@ def stage_pixels(page):
 
 def test_layers_switch_and_outlines_stay_thin_at_any_zoom(chromium, server, picture_file):
     pixels = discs(3)
-    pixels[120:160, 100:140] = 122  # a guess
+    pixels[120:160, 100:140] = 77  # less sure
     with visit(chromium, server.url) as page:
         segment(page, picture_file(pixels))
         page.mouse.move(2, 2)
@@ -233,7 +233,7 @@ def test_layers_switch_and_outlines_stay_thin_at_any_zoom(chromium, server, pict
         assert tinted[y - 30:y - 15, x - 20:x + 20].all()  # above its number
         page.select_option("#segment-stage .gl-layer", "map")
         page.fill("#segment-stage .gl-opacity", "100")
-        text_becomes(page, "#segment-stage .gl-key", "100 % confidence, hatched below 75 %")
+        text_becomes(page, "#segment-stage .gl-key", "100 % confidence, hatched below 90 %")
         settled(page)
         assert (np.abs(stage_pixels(page) - bare).sum(axis=2) > 30).mean() > 0.3
         page.select_option("#segment-stage .gl-layer", "off")

@@ -17,12 +17,12 @@ from hf_gland.imaging.pictures import Picture
 @pytest.fixture
 def analysis(make_demo):
     demo = make_demo()
-    pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.6), 120, axis=1))
+    pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.7), 120, axis=1))
     pixels[0:5, 0:6] = 10
     return analyse(demo.model, Picture(pixels, "a.png", pixels.shape[:2]), 0.8, demo.limits)
 
 
-CHOICE = Choice(uncertain_below=0.85, min_area=100)
+CHOICE = Choice(uncertain_below=0.95, min_area=100)
 
 
 def test_the_mask_holds_class_numbers_of_the_glands_that_are_kept(analysis, tmp_path):
@@ -52,7 +52,7 @@ def test_geojson_has_a_valid_polygon_a_class_a_colour_and_measures_for_each_glan
         assert feature["properties"]["classification"]["name"] == "gland"
         assert len(feature["properties"]["classification"]["color"]) == 3
         unsure = feature["properties"]["measurements"]["Unsure"]
-        assert unsure == (feature["properties"]["measurements"]["Mean confidence"] < 0.85)
+        assert unsure == (feature["properties"]["measurements"]["Mean confidence"] < 0.95)
     names = ["gland 1", "gland 2", "gland 3 (unsure)"]  # without the speck, and without a gap
     assert [f["properties"]["name"] for f in collection["features"]] == names
     assert [f["properties"]["measurements"]["Unsure"] for f in collection["features"]] == [0, 0, 1]
@@ -102,12 +102,12 @@ def test_the_zip_holds_every_file_the_same_and_how_they_were_made(analysis, tmp_
     assert set(names) >= {"a.geojson", "a_confidence.png", "a_glands.csv", "a_heatmap.png", "a_instances.png",
                           "a_mask.png", "a_overlay.png", "settings.json"}
     assert (settings["model"], settings["mpp"], settings["unsure_below"], settings["min_area"], settings["min_area_unit"]
-            ) == ("owner/model@v1", 0.8, 0.85, 100, "µm²")
+            ) == ("owner/model@v1", 0.8, 0.95, 100, "µm²")
 
 
 def test_files_have_the_names_and_bytes_that_predict_gives(make_demo, picture_file, tmp_path):
     demo = make_demo()
-    pixels = np.minimum(discs(4), np.roll(discs(1, darkness=0.6), 120, axis=1))
+    pixels = np.minimum(discs(4), np.roll(discs(1, darkness=0.7), 120, axis=1))
     pixels[0:5, 0:6] = 10  # a speck, which both leave out
     path = picture_file(pixels)
     picture = read_picture(path, demo.limits)

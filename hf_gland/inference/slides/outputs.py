@@ -28,12 +28,14 @@ RECORD_ENDING = ".json"
 
 @dataclass
 class SlideCounts:
-    """`glands` found, `unsure` ones and those that `reach_border` among them; pixels of the grid: `gland_px` of glands and
-    `area_px` that were predicted; `mean_confidence` over the latter, 0-1 (None: there are none).
+    """`glands` found, `unsure` ones and those that `reach_border` among them, and what was `left_out` of them as unsure;
+    pixels of the grid: `gland_px` of glands and `area_px` that were predicted; `mean_confidence` over the latter, 0-1 (None:
+    there are none).
     """
 
     glands: int = 0
     unsure: int = 0
+    left_out: int = 0
     reach_border: int = 0
     gland_px: int = 0
     area_px: int = 0
@@ -140,6 +142,7 @@ class SlideOutputs:
         counts = self.counts
         counts.glands += len(part.glands)
         counts.unsure += sum(gland.mean_confidence < self._options.unsure_below for gland in part.glands)
+        counts.left_out += part.left_out
         counts.reach_border += sum(gland.touches_border for gland in part.glands)
         counts.gland_px += sum(gland.area_px for gland in part.glands)
         for writer in self._writers:

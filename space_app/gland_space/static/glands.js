@@ -2,7 +2,7 @@
 // visitor chooses of them: sliders, filters, selection, review. All of it happens here; the server is not asked.
 let ids = null, confidence = null;  // per pixel: gland (0: none), and 0-255
 let glands = new Map();  // by id: what the server sent, with its path and box
-let choice = { uncertain_below: 0.75, min_area: 0, accepted: new Set(), rejected: new Set() };
+let choice = { uncertain_below: 0.9, min_area: 0, accepted: new Set(), rejected: new Set() };
 let numbers = new Map();  // of the glands that are kept, as in the downloads: 1, 2, …
 let rows = [];  // ids in the table, in its order
 let selected = new Set(), hovered = 0, anchor = 0;

@@ -87,10 +87,11 @@ def test_only_the_columns_with_tissue_are_looked_at_and_background_goes_on_besid
 
 
 @pytest.mark.parametrize(("names", "post", "seed"), [
-    (TWO, PostProcessing(min_gland_area_px=0, max_hole_area_px=0), 1),
+    (TWO, PostProcessing(min_gland_area_px=0, max_hole_area_px=0, min_gland_confidence=0), 1),
     (TWO, PostProcessing(min_gland_area_px=6, max_hole_area_px=9), 2),
     (TWO, PostProcessing(min_gland_area_px=3, max_hole_area_px=60, gland_threshold=0.35, core_probability=0.8), 3),
     (FOUR, PostProcessing(min_gland_area_px=4, max_hole_area_px=25), 4),
+    (TWO, PostProcessing(min_gland_area_px=6, max_hole_area_px=9, min_gland_confidence=0.8), 2),
     (FOUR, PostProcessing(min_gland_area_px=0, max_hole_area_px=400, gland_threshold=0.8, split_touching=False), 5),
 ])
 def test_a_slide_in_bands_gives_the_glands_of_the_whole_picture(names, post, seed):

@@ -37,7 +37,8 @@ def test_outlines_are_valid_and_time_and_memory_do_not_grow_faster_than_glands(t
     rng = np.random.default_rng(3)
     patterns = rings(rng)
     grid = SlideGrid(side * PITCH_PX, side * PITCH_PX, 0.5, scale_xy=(1.98, 1.98))
-    rules = GlandRules({0: "background", 1: "gland"}, PostProcessing(min_gland_area_px=30, max_hole_area_px=20), mpp=0.5)
+    post = PostProcessing(min_gland_confidence=0, min_gland_area_px=30, max_hole_area_px=20)
+    rules = GlandRules({0: "background", 1: "gland"}, post, mpp=0.5)
     cpu_s, memory = [], []
     thumbnail = np.zeros((9, 9, 3), np.uint8)
     with SlideOutputs(tmp_path / "a", ["geojson", "csv", "mask"], rules, grid, thumbnail, "a") as outputs:

@@ -30,8 +30,8 @@ def words(tmp_path, monkeypatch):
         write_slide(tmp_path / f"in/{name}.svs", texture((330, 260 + 40 * seed), seed), levels=2, description=aperio(0.5))
     save_tiny_model(tmp_path / "model", mpp=0.5)
     monkeypatch.chdir(tmp_path)
-    return ["in", "--model", "model", "--tile-px", "128", "--min-gland-um2", "0", "--device", "cpu", "--formats", "geojson",
-            "csv", "mask"]
+    return ["in", "--model", "model", "--tile-px", "128", "--min-gland-um2", "0", "--min-confidence", "0", "--device", "cpu",
+            "--formats", "geojson", "csv", "mask"]
 
 
 def test_a_worker_does_each_slide_once_and_tells_of_a_full_disk(words, tmp_path, monkeypatch):

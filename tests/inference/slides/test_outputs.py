@@ -84,7 +84,7 @@ def test_what_is_written_of_a_slide_is_what_its_glands_are(tmp_path):
 
     record = json.loads(outputs.record_path.read_text("utf-8"))
     assert record["figures"] == {
-        "glands": 5, "unsure": 0, "reach_border": 1, "gland_px": int((whole.class_map > 0).sum()),
+        "glands": 5, "unsure": 0, "left_out": 0, "reach_border": 1, "gland_px": int((whole.class_map > 0).sum()),
         "area_px": 1100 * 650, "mean_confidence": 0.92}
     assert set(record["seconds"]) == {"network", "finding glands", "writing"}
     assert record["files"]["a slide.geojson"] == {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}

@@ -15,7 +15,7 @@ def record(folder, name, colour=None, **more):
         Image.fromarray(np.full((30, 60, 3), colour, np.uint8)).save(folder / f"{name}_overlay.png")
         files[f"{name}_overlay.png"] = {}
     content = {"image": f"in/{name}.svs", "settings": {}, "given": {}, "sha256": "", "files": files, "notes": [],
-               "figures": {"glands": 3, "unsure": 1, "gland_px": 5, "area_px": 50, "mean_confidence": 0.8},
+               "figures": {"glands": 3, "unsure": 1, "left_out": 0, "gland_px": 5, "area_px": 50, "mean_confidence": 0.8},
                "predicted_mpp": 0.5, "width_px": 60, "height_px": 30, "mpp_xy": [0.5, 0.5], "mpp_source": "", "tiles": 1,
                "seconds": {"prediction in all": 1}, **more}
     (folder / f"{name}.json").write_text(json.dumps(content))
