@@ -23,7 +23,8 @@ def words(tmp_path):
         write_slide(tmp_path / name, texture((330, 260), number), levels=2, description=aperio(0.5))
     model = save_tiny_model(tmp_path / "model", mpp=0.5)
     return [str(tmp_path / "in"), "--model", str(model), "--tile-px", "128", "--min-gland-um2", "0", "--min-confidence", "0",
-            "--device", "cpu", "--formats", "geojson", "geojson.gz", "csv", "overlay", "mask", "confidence", "--skip-existing"]
+            "--device", "cpu", "--formats", "geojson", "geojson.gz", "csv", "overlay", "mask", "confidence",
+            "--skip-existing"]
 
 
 def predict(words, kill_at=None):
