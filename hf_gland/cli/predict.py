@@ -292,7 +292,7 @@ def finish(result: "FileResult", request: "Request", arguments: argparse.Namespa
     height, width = prediction.class_map.shape
     files = [displayable(path.relative_to(arguments.out).as_posix()) for path in paths]
     return entry | {
-        "glands": len(prediction.glands), "left_out": prediction.left_out, "gland_share": round(share, 4),
+        "glands": len(prediction.glands), "glands_left_out": prediction.left_out, "gland_share": round(share, 4),
         "mean_confidence": round(confidence, 4),
         "mpp": prediction.mpp, "mpp_source": "given by the user" if request.mpp is not None else picture.mpp_source,
         "width_px": width, "height_px": height, "orientation": picture.orientation, "notes": notes,

@@ -124,8 +124,8 @@ def say(record: dict[str, Any]) -> None:
         tqdm.write(f"error: {record['error']}", file=sys.stderr)
         return
     row = summary_row(record)
-    tqdm.write(f"{row['image']}: {glands_found(row['glands'], row['left_out'])}, on {row['gland_area_share'] or 0:.1%} of "
-               f"{row['predicted_mm2']:.1f} mm² ({record['predicted']}); {row['tiles']} tiles in {row['seconds']:.0f} s; "
+    tqdm.write(f"{row['image']}: {glands_found(row['glands'], row['glands_left_out'])}, "
+               f"on {row['gland_area_share'] or 0:.1%} of {row['predicted_mm2']:.1f} mm² ({record['predicted']}); {row['tiles']} tiles in {row['seconds']:.0f} s; "
                f"{row['mpp']:g} µm per pixel ({row['mpp_source']})"
                + "".join(f"\n  note: {note}" for note in record["notes"]))
 

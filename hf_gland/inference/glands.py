@@ -88,10 +88,9 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
 
     Small holes are filled, small regions become background, the others are divided among their cores, those that the network
     is hardly sure of become background, and the rest is numbered as one reads: strip by strip of the picture, each from left
-    to right. `mpp`: µm per
-    pixel, None if unknown; `assumed_mpp` then scales areas in µm². `temperature`: what the probabilities were calibrated
-    with; cores are those of the same pixels at any temperature (exactly so for two classes). `rgb`, `name`: the image,
-    where it is to be kept. Raises ValueError for misshapen probabilities, or such as are none.
+    to right. `mpp`: µm per pixel, None if unknown; `assumed_mpp` then scales areas in µm². `temperature`: what the
+    probabilities were calibrated with; glands are the same at any temperature (exactly so for two classes). `rgb`, `name`:
+    the image, where it is to be kept. Raises ValueError for misshapen probabilities, or such as are none.
     """
     classes = len(id2label)
     if probabilities.ndim != 3 or len(probabilities) not in (classes, classes + 1) or classes < 2:

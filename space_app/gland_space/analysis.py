@@ -109,6 +109,8 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
     glands = tuple(_in_file_pixels(gland, picture.reduction) for gland in prediction.glands)
     if dropped:
         notes.append(f"Only the {limits.max_glands:,} largest of {limits.max_glands + dropped:,} glands are kept.")
+    if prediction.left_out:
+        notes.append(f"Left out: {prediction.left_out} of which the model is hardly sure that they are glands.")
     if unlike := prediction.look.sentence():
         notes.append(unlike)
     empty = np.empty((len(prediction.id2label), 0, 0), np.float32)

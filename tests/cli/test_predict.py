@@ -279,6 +279,18 @@ def test_damaged_files_are_named_and_the_rest_goes_on(predict, images, tmp_path)
     assert (tmp_path / "out" / "deep" / "b_mask.png").exists()
 
 
+def test_glands_left_out_as_unsure_are_counted(predict, images, tmp_path):
+    counts = []
+    for bound in (0, 1):
+        _, stdout, _ = predict(images / "a.png", "--out", tmp_path / str(bound), "--min-gland-um2", 0,
+                               "--min-confidence", bound)
+        entry = json.loads((tmp_path / str(bound) / "predictions.json").read_text())["images"][str(images / "a.png")]
+        counts.append((entry["glands"], entry["glands_left_out"]))
+    assert counts[0][0] > 0
+    assert counts == [(counts[0][0], 0), (0, counts[0][0])]
+    assert f"a.png: glands: 0 ({counts[0][0]} more left out as unsure), on 0.0% of the area" in stdout
+
+
 def test_what_is_left_out_is_said(predict, images, tmp_path):
     (images / ".cache").mkdir()
     shutil.copy(images / "a.png", images / ".cache" / "h.png")

@@ -108,6 +108,13 @@ def test_the_limit_on_work_counts_pixels_at_the_models_own_size(make_demo):
         analysed(make_demo(mpp=0.5, max_working_px=twice - 1), discs(1), mpp=1.0)
 
 
+def test_what_the_model_is_hardly_sure_of_is_left_out_and_said(make_demo):
+    pixels = np.minimum(discs(2), np.roll(discs(1, darkness=0.6), 120, axis=1))
+    analysis = analysed(make_demo(), pixels, mpp=0.8)
+    assert len(analysis.prediction.glands) == 2
+    assert analysis.notes == ("Left out: 1 of which the model is hardly sure that they are glands.",)
+
+
 def test_without_a_pixel_size_the_notes_say_what_was_assumed(make_demo):
     assert "0.8 µm per pixel was assumed" in analysed(make_demo(), discs(1)).notes[0]
     assert analysed(make_demo(mpp=None), discs(1)).notes[0] == "No pixel size given: sizes are in pixels."

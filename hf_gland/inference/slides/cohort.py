@@ -179,7 +179,7 @@ def summary_row(record: Mapping[str, Any]) -> dict[str, Any]:
         return {"image": record["image"], "error": record["error"]}
     figures, area_px = record["figures"], record["figures"]["area_px"]
     return {"image": record["image"], "glands": figures["glands"], "unsure_glands": figures["unsure"],
-            "left_out": figures["left_out"],
+            "glands_left_out": figures["left_out"],
             "gland_area_share": round(figures["gland_px"] / area_px, 4) if area_px else None,
             "predicted_mm2": round(area_px * record["predicted_mpp"]**2 / 1e6, 4),
             "mean_confidence": None if figures["mean_confidence"] is None else round(figures["mean_confidence"], 4),

@@ -91,6 +91,18 @@ def test_what_is_written_of_a_slide_is_what_its_glands_are(tmp_path):
     assert len(record["files"]) == 6
 
 
+def test_what_the_network_is_hardly_sure_of_is_counted_and_not_written(tmp_path):
+    rules = GlandRules(NAMES, PostProcessing(min_gland_confidence=0.97, min_gland_area_px=20, max_hole_area_px=30), mpp=0.5)
+    probabilities, tissue = scene()
+    with SlideOutputs(tmp_path / "a", ["geojson"], rules, GRID, np.zeros((9, 9, 3), np.uint8), "a.svs") as outputs:
+        for top in (0, 500):
+            outputs.add(Stripe(top, probabilities[:, top:top + 500 + top], tissue[top:top + 500 + top]))
+        outputs.finish({})
+    figures = json.loads(outputs.record_path.read_text("utf-8"))["figures"]
+    assert (figures["glands"], figures["left_out"], figures["gland_px"]) == (0, 5, 0)
+    assert json.loads(outputs.paths["geojson"].read_text())["features"] == []
+
+
 def test_maps_are_pyramids_that_state_their_pixel_size(tmp_path):
     probabilities, tissue = scene()
     outputs = write(tmp_path / "a", probabilities, tissue, 1100, ["mask", "confidence", "instances"])
