@@ -125,8 +125,8 @@ def say(record: dict[str, Any]) -> None:
         return
     row = summary_row(record)
     tqdm.write(f"{row['image']}: {glands_found(row['glands'], row['glands_left_out'])}, "
-               f"on {row['gland_area_share'] or 0:.1%} of {row['predicted_mm2']:.1f} mm² ({record['predicted']}); {row['tiles']} tiles in {row['seconds']:.0f} s; "
-               f"{row['mpp']:g} µm per pixel ({row['mpp_source']})"
+               f"on {row['gland_area_share'] or 0:.1%} of {row['predicted_mm2']:.1f} mm² ({record['predicted']}); "
+               f"{row['tiles']} tiles in {row['seconds']:.0f} s; {row['mpp']:g} µm per pixel ({row['mpp_source']})"
                + "".join(f"\n  note: {note}" for note in record["notes"]))
 
 

@@ -43,14 +43,14 @@ class _Band(NamedTuple):
 class GlandFinder:
     """`add` the bands of one grid from top to bottom; each gives what it completes.
 
-    `glands`: how many were found; `settled_px`: what lies above this row cannot change any more; `divided`: how often a
+    `glands`: how many were found, and `left_out` as the network was hardly sure of them; `settled_px`: what lies above this row cannot change any more; `divided`: how often a
     group was too large to be found whole.
     """
 
     def __init__(self, rules: GlandRules, grid: SlideGrid, name: str = "slide"):
         self.rules, self.grid, self.name = rules, grid, name
         self.min_gland_px, self.max_hole_px, _ = rules.areas_px()
-        self.glands = self.divided = self.settled_px = 0
+        self.glands = self.left_out = self.divided = self.settled_px = 0
         self._held: list[Group] = []
         self._frontier = _blank(grid.width_px)
 
@@ -151,6 +151,7 @@ class GlandFinder:
                       bottom if bottom < box[2] or goes_on else self.grid.height_px,
                       right if right < box[3] else self.grid.width_px)
             found = self.rules.find(crop, Place((top, left), bounds, self.glands), name=self.name)
+            self.left_out += found.left_out
             if found.glands:
                 self.glands += len(found.glands)
                 yield found

@@ -101,6 +101,7 @@ class SlideOutputs:
             writer.finish()
         self._files.close()
         counts, notes = self.counts, [*record.get("notes", ()), *self.notes()]
+        counts.left_out = self._finder.left_out
         counts.mean_confidence = self._percent_sum / counts.area_px / 100 if counts.area_px else None
         self.seconds["writing"] += time.perf_counter() - started
         files = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in self.paths.values()}
@@ -142,7 +143,6 @@ class SlideOutputs:
         counts = self.counts
         counts.glands += len(part.glands)
         counts.unsure += sum(gland.mean_confidence < self._options.unsure_below for gland in part.glands)
-        counts.left_out += part.left_out
         counts.reach_border += sum(gland.touches_border for gland in part.glands)
         counts.gland_px += sum(gland.area_px for gland in part.glands)
         for writer in self._writers:

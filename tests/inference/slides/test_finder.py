@@ -105,7 +105,7 @@ def test_a_slide_in_bands_gives_the_glands_of_the_whole_picture(names, post, see
         assert without_ids(glands) == without_ids(whole.glands)  # to the last bit
         pairs = np.unique(np.stack([ids, whole.instances]).reshape(2, -1), axis=1)
         assert pairs.shape[1] == len(np.unique(ids))  # the same regions under other numbers
-        assert finder.divided == 0
+        assert (finder.divided, finder.left_out) == (0, whole.left_out)
 
 
 def test_ids_and_order_do_not_depend_on_how_stripes_came():
