@@ -43,8 +43,8 @@ class _Band(NamedTuple):
 class GlandFinder:
     """`add` the bands of one grid from top to bottom; each gives what it completes.
 
-    `glands`: how many were found, and `left_out` as the network was hardly sure of them; `settled_px`: what lies above this row cannot change any more; `divided`: how often a
-    group was too large to be found whole.
+    `glands`: how many were found, and `left_out` as the network was hardly sure of them; `settled_px`: what lies above this
+    row cannot change any more; `divided`: how often a group was too large to be found whole.
     """
 
     def __init__(self, rules: GlandRules, grid: SlideGrid, name: str = "slide"):
