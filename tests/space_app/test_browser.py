@@ -271,14 +271,17 @@ def test_layers_switch_and_outlines_stay_thin_at_any_zoom(chromium, server, pict
         assert settled(page)[1] == 0
 
 
-def test_everything_works_by_keyboard(chromium, server):
+def test_everything_works_by_keyboard(chromium, server, picture_file):
     with visit(chromium, server.url) as page:
         page.focus("#segment-examples [data-example='0']")
         page.keyboard.press("Enter")
         page.wait_for_selector("#segment-stage [data-state=result]")
         assert page.input_value("#segment-mpp :is(input, textarea)") == "0.62"  # from the file
         text_becomes(page, "#segment-status", "Segmented in")
-        set_slider(page, "segment-area", 0)  # the example's dark places are small
+        upload(page, picture_file(discs(3)))
+        text_becomes(page, "#segment-status", "Ready: press Segment")
+        page.focus("#segment-start")
+        page.keyboard.press("Enter")
         page.wait_for_selector(ROWS)
         page.focus(STAGE)
         page.keyboard.press("ArrowRight")
