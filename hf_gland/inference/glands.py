@@ -150,12 +150,10 @@ class GlandRules:
 def without_unsure(instances: np.ndarray, gland: np.ndarray, least_confidence: float) -> np.ndarray:
     """`instances`, int [H, W], without the ids over whose pixels `gland`, P(gland) float [H, W], has a mean below
     `least_confidence`; int32, the others numbered from 1 in the same order."""
-    ids = instances.ravel()
-    areas = np.bincount(ids, minlength=1)
-    means = np.bincount(ids, gland.ravel(), len(areas)) / np.maximum(areas, 1)
-    sure = (areas > 0) & (means >= least_confidence)
-    sure[0] = False
-    return np.where(sure, np.cumsum(sure), 0).astype(np.int32)[instances]
+    boxes = enumerate(ndimage.find_objects(instances), start=1)
+    means = [0.0 if box is None else gland[box][instances[box] == label].mean(dtype=np.float64) for label, box in boxes]
+    sure = np.array([False, *(mean >= least_confidence for mean in means)])
+    return instances if sure[1:].all() else np.where(sure, np.cumsum(sure), 0).astype(np.int32)[instances]
 
 
 def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: np.ndarray,
