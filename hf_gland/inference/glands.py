@@ -131,12 +131,12 @@ class GlandRules:
         min_gland_px, max_hole_px, min_core_px = self.areas_px()
         class_map = fill_holes(self.label_pixels(probabilities), max_hole_px)
         instances = gland_instances(class_map, min_gland_px)
+        gland = gland_probability(probabilities, self.temperature)
         if self.post.split_touching:
-            core = core_probabilities(probabilities, border, self.temperature)
+            core = core_probabilities(gland, border)
             instances = divide_by_cores(instances, core, self.post.core_probability, max(min_core_px, min_gland_px))
         found = instances.max(initial=0)
         if self.post.least_confidence > 0:
-            gland = gland_probability(probabilities, self.temperature)
             instances = without_unsure(instances, gland, self.post.least_confidence)
         class_map = np.where(instances > 0, class_map, np.uint8(BACKGROUND))
         place = place or Place((0, 0), (0, 0, *class_map.shape))

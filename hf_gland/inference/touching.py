@@ -26,10 +26,9 @@ def gland_probability(probabilities: np.ndarray, temperature: float) -> np.ndarr
     return gland if temperature == 1 else apply_temperature(np.stack([1 - gland, gland]), 1 / temperature)[1]
 
 
-def core_probabilities(probabilities: np.ndarray, border: np.ndarray | None, temperature: float) -> np.ndarray:
-    """How sure it is that a pixel lies in the core of a gland, float [H, W]: P(gland), times 1 − P(border | gland) where
-    the network gives that; options as of `gland_probability`."""
-    gland = gland_probability(probabilities, temperature)
+def core_probabilities(gland: np.ndarray, border: np.ndarray | None) -> np.ndarray:
+    """How sure it is that a pixel lies in the core of a gland, float [H, W]: P(gland), see `gland_probability`, times
+    1 − P(border | gland) where the network gives that."""
     return gland if border is None else gland * (1 - border)
 
 
