@@ -33,7 +33,7 @@ from hf_gland.model.identity import APPEARANCE_KEY, has_border, model_facts
 from hf_gland.model.loading import check_location, load_config, load_network_weights
 from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.preprocessing import Preprocessing, read_preprocessing
-from hf_gland.model.segformer_head import use_cheaper_head
+from hf_gland.model.segformer_head import use_cheaper_forward
 from hf_gland.model.student import full_size_logits
 from hf_gland.model.tiled import Forward, tile_starts
 from hf_gland.model.views import averaged_over_views
@@ -97,7 +97,7 @@ class GlandSegmenter:
         if absent:
             raise ModelError(f"{where}: {len(absent)} weights are missing ({absent[0]}, …): this is a pretrained encoder, "
                              "not a trained segmentation model. Train one from it first")
-        use_cheaper_head(model)
+        use_cheaper_forward(model)
         preprocessing = read_preprocessing(where, usual_preprocessing(config.model_type), **options)
         return cls(model, preprocessing, dict(enumerate(facts.class_names)), mpp=facts.mpp, missing_mpp=facts.missing_mpp,
                    temperature=facts.temperature, device=device,
@@ -207,10 +207,10 @@ class GlandSegmenter:
                      progress: Callable[[float], None] | None = None) -> Iterator[FileResult]:
         """Predict file after file; one that cannot be used yields its error. Options as in `predict`.
 
-        Up to `batch_size` neighbours of one size that are no larger than a tile go through the network together, which a
-        CPU does almost twice as fast; `progress` then counts their images, 0 to their number. While the network works, a
-        helper thread reads the next files and finds the glands of those before: up to three batches ahead of what is
-        asked for, and one of the pictures that are larger than a tile.
+        Up to `batch_size` neighbours of one size that are no larger than a tile go through the network together;
+        `progress` then counts their images, 0 to their number. While the network works, a helper thread reads the next
+        files and finds the glands of those before: up to three batches ahead of what is asked for, and one of the
+        pictures that are larger than a tile.
         """
         def seen(picture: Picture) -> tuple[bool, Look]:
             given = picture.mpp if mpp is None else mpp

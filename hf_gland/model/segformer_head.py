@@ -1,4 +1,4 @@
-"""SegFormer's decode head, computed in an order that costs less than half: same parameters, same result.
+"""SegFormer in a cheaper order: same parameters, same result. Its decode head then costs less than half.
 
 The head projects each level of the pyramid to E channels, stretches all to the finest level's size and mixes the
 4·E channels with a 1×1 convolution. Convolutions of one pixel and bilinear stretching commute (a pixel's weights sum to
@@ -38,16 +38,21 @@ class MixedBeforeStretching(SegformerDecodeHead):
                                  weight[:, :, None, None].to(dtype), bias.to(dtype))
                 if mixed.shape[2:] != size:
                     mixed = F.interpolate(mixed, size=size, mode="bilinear", align_corners=False)
-                total = mixed if total is None else total + mixed
-            hidden = self.activation(self.batch_norm(total))
+                total = mixed if total is None else total.add_(mixed)
+            hidden = F.relu_(self.batch_norm(total))
             hidden = F.dropout2d(hidden, self.dropout.p, self.training)
             classify = self.classifier
             return F.conv2d(hidden, classify.weight.to(dtype), cast(Tensor, classify.bias).to(dtype))
 
 
-def use_cheaper_head(model: nn.Module) -> None:
-    """Let a SegFormer mix before stretching; any other network is left as it is. Parameters and what is saved do not
-    change."""
+def use_cheaper_forward(model: nn.Module) -> None:
+    """Let a SegFormer mix before stretching, and keep the weights of its convolutions channels-last; any other network is
+    left as it is. Values of parameters and what is saved do not change.
+
+    The encoder's tokens are channels-last already, but torch cannot tell so of a batch of one, and turned them round for
+    every depthwise convolution: a fifth of the time of one picture on a CPU.
+    """
     head = getattr(model, "decode_head", None)
     if type(head) is SegformerDecodeHead:
         head.__class__ = MixedBeforeStretching
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSemanticSegmentation, SegformerConfig, SegformerForSemanticSegmentation
 
-from hf_gland.model.segformer_head import MixedBeforeStretching, use_cheaper_head
+from hf_gland.model.segformer_head import MixedBeforeStretching, use_cheaper_forward
 
 
 def pair(**settings) -> tuple[nn.Module, nn.Module]:
@@ -21,7 +21,7 @@ def pair(**settings) -> tuple[nn.Module, nn.Module]:
     for projection in plain.decode_head.linear_projections:
         nn.init.normal_(projection.proj.bias)
     cheap = copy.deepcopy(plain)
-    use_cheaper_head(cheap)
+    use_cheaper_forward(cheap)
     assert isinstance(cheap.decode_head, MixedBeforeStretching)
     return plain, cheap
 
@@ -87,7 +87,21 @@ def test_saved_weights_are_transformers_own(tmp_path):
     torch.testing.assert_close(loaded(pixel_values=pixels).logits, cheap.eval()(pixel_values=pixels).logits)
 
 
+def test_a_batch_of_one_is_not_turned_round_for_each_convolution():
+    """What the depthwise convolutions give stays channels-last, so that the tokens after them are a view."""
+    plain, cheap = pair()
+    pixels = torch.randn(1, 3, 64, 64)
+    layouts = []
+    for layer in (m for m in cheap.modules() if isinstance(m, nn.Conv2d) and m.groups > 1):
+        layer.register_forward_hook(lambda _, __, out: layouts.append(out.stride(1)))
+    with torch.inference_mode():
+        logits = cheap.eval()(pixel_values=pixels).logits
+        torch.testing.assert_close(logits, plain.eval()(pixel_values=pixels).logits, rtol=1e-4, atol=1e-5)
+    assert len(layouts) == 4
+    assert set(layouts) == {1}
+
+
 def test_other_networks_are_left_alone():
     model = nn.Sequential(nn.Conv2d(3, 2, 1))
-    use_cheaper_head(model)
+    use_cheaper_forward(model)
     assert type(model) is nn.Sequential
