@@ -131,7 +131,7 @@ def run_tiatoolbox(arguments: argparse.Namespace) -> dict:
     from transformers import SegformerForSemanticSegmentation
 
     from hf_gland.model.loading import load_config, load_network_weights
-    from hf_gland.model.segformer_head import use_cheaper_forward
+    from hf_gland.model.segformer_head import use_cheaper_head
 
     tiles, cores = 0, len(os.sched_getaffinity(0))
 
@@ -141,7 +141,7 @@ def run_tiatoolbox(arguments: argparse.Namespace) -> dict:
             config = load_config(arguments.model)
             self.net, _ = load_network_weights(SegformerForSemanticSegmentation, arguments.model, config)
             if arguments.side == SIDES[2]:
-                use_cheaper_forward(self.net)
+                use_cheaper_head(self.net)
             facts = json.loads((Path(arguments.model) / "preprocessor_config.json").read_text())
             self.mean, self.std = (255 * torch.tensor(facts[f"image_{name}"]).view(3, 1, 1) for name in ("mean", "std"))
             self.eval()

@@ -33,7 +33,7 @@ from hf_gland.model.identity import APPEARANCE_KEY, has_border, model_facts
 from hf_gland.model.loading import check_location, load_config, load_network_weights
 from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.preprocessing import Preprocessing, read_preprocessing
-from hf_gland.model.segformer_head import use_cheaper_forward
+from hf_gland.model.segformer_head import keep_channels_last, use_cheaper_head
 from hf_gland.model.student import full_size_logits
 from hf_gland.model.tiled import Forward, tile_starts
 from hf_gland.model.views import averaged_over_views
@@ -97,7 +97,8 @@ class GlandSegmenter:
         if absent:
             raise ModelError(f"{where}: {len(absent)} weights are missing ({absent[0]}, …): this is a pretrained encoder, "
                              "not a trained segmentation model. Train one from it first")
-        use_cheaper_forward(model)
+        use_cheaper_head(model)
+        keep_channels_last(model)
         preprocessing = read_preprocessing(where, usual_preprocessing(config.model_type), **options)
         return cls(model, preprocessing, dict(enumerate(facts.class_names)), mpp=facts.mpp, missing_mpp=facts.missing_mpp,
                    temperature=facts.temperature, device=device,

@@ -38,7 +38,7 @@ from hf_gland.model.loading import (
     weights_sha256,
 )
 from hf_gland.model.preprocessing import Preprocessing, read_preprocessing
-from hf_gland.model.segformer_head import use_cheaper_forward
+from hf_gland.model.segformer_head import use_cheaper_head
 
 RANDOM_PREFIX = "random:"
 IMAGENET = Preprocessing()
@@ -66,7 +66,7 @@ def load_student(backbone: str, class_names: Sequence[str], mpp: float | None, o
     """`load_network`, ready to be trained: with the cheaper forward pass that a SegFormer has here, and without the
     parameters that get no gradient. Raises HfGlandError."""
     model = load_network(backbone, class_names, mpp, overrides, missing_mpp, border)
-    use_cheaper_forward(model)
+    use_cheaper_head(model)
     freeze_unused(model)
     return model
 

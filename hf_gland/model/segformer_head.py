@@ -1,4 +1,4 @@
-"""SegFormer in a cheaper order: same parameters, same result. Its decode head then costs less than half.
+"""SegFormer's decode head, computed in an order that costs less than half: same parameters, same result.
 
 The head projects each level of the pyramid to E channels, stretches all to the finest level's size and mixes the
 4·E channels with a 1×1 convolution. Convolutions of one pixel and bilinear stretching commute (a pixel's weights sum to
@@ -45,14 +45,20 @@ class MixedBeforeStretching(SegformerDecodeHead):
             return F.conv2d(hidden, classify.weight.to(dtype), cast(Tensor, classify.bias).to(dtype))
 
 
-def use_cheaper_forward(model: nn.Module) -> None:
-    """Let a SegFormer mix before stretching, and keep the weights of its convolutions channels-last; any other network is
-    left as it is. Values of parameters and what is saved do not change.
-
-    The encoder's tokens are channels-last already, but torch cannot tell so of a batch of one, and turned them round for
-    every depthwise convolution: a fifth of the time of one picture on a CPU.
-    """
+def use_cheaper_head(model: nn.Module) -> None:
+    """Let a SegFormer mix before stretching; any other network is left as it is. Parameters and what is saved do not
+    change."""
     head = getattr(model, "decode_head", None)
     if type(head) is SegformerDecodeHead:
         head.__class__ = MixedBeforeStretching
+
+
+def keep_channels_last(model: nn.Module) -> None:
+    """Lay out the weights of a SegFormer's convolutions channels-last, for prediction; any other network is left as it is.
+
+    The encoder's tokens are channels-last already, but torch cannot tell so of a batch of one, and turns them round for
+    every depthwise convolution: a fifth of the time of one picture on a CPU. Not for training: its batches gain nothing,
+    and an optimiser whose moments were loaded in another layout goes wrong.
+    """
+    if isinstance(getattr(model, "decode_head", None), SegformerDecodeHead):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

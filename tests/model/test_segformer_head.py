@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSemanticSegmentation, SegformerConfig, SegformerForSemanticSegmentation
 
-from hf_gland.model.segformer_head import MixedBeforeStretching, use_cheaper_forward
+from hf_gland.model.segformer_head import MixedBeforeStretching, keep_channels_last, use_cheaper_head
 
 
 def pair(**settings) -> tuple[nn.Module, nn.Module]:
@@ -21,7 +21,7 @@ def pair(**settings) -> tuple[nn.Module, nn.Module]:
     for projection in plain.decode_head.linear_projections:
         nn.init.normal_(projection.proj.bias)
     cheap = copy.deepcopy(plain)
-    use_cheaper_forward(cheap)
+    use_cheaper_head(cheap)
     assert isinstance(cheap.decode_head, MixedBeforeStretching)
     return plain, cheap
 
@@ -91,6 +91,7 @@ def test_a_batch_of_one_is_not_turned_round_for_each_convolution():
     """What the depthwise convolutions give stays channels-last, so that the tokens after them are a view."""
     plain, cheap = pair()
     pixels = torch.randn(1, 3, 64, 64)
+    keep_channels_last(cheap)
     layouts = []
     for layer in (m for m in cheap.modules() if isinstance(m, nn.Conv2d) and m.groups > 1):
         layer.register_forward_hook(lambda _, __, out: layouts.append(out.stride(1)))
@@ -102,6 +103,8 @@ def test_a_batch_of_one_is_not_turned_round_for_each_convolution():
 
 
 def test_other_networks_are_left_alone():
-    model = nn.Sequential(nn.Conv2d(3, 2, 1))
-    use_cheaper_forward(model)
+    model = nn.Sequential(nn.Conv2d(3, 2, 3))
+    use_cheaper_head(model)
+    keep_channels_last(model)
     assert type(model) is nn.Sequential
+    assert model[0].weight.is_contiguous()
