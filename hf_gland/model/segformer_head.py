@@ -58,7 +58,7 @@ def keep_channels_last(model: nn.Module) -> None:
 
     The encoder's tokens are channels-last already, but torch cannot tell so of a batch of one, and turns them round for
     every depthwise convolution: a fifth of the time of one picture on a CPU. Not for training: its batches gain nothing,
-    and an optimiser whose moments were loaded in another layout goes wrong.
+    and torch's fused AdamW takes moments that a checkpoint brought back in another layout for those of other weights.
     """
     if isinstance(getattr(model, "decode_head", None), SegformerDecodeHead):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
