@@ -9,8 +9,9 @@ loop: alone, with the recipe's bank refreshes shared out over the refined steps,
 training: a supervised step of this project's loop, its data included, against the loop of transformers' example for
 semantic segmentation (run_semantic_segmentation_no_trainer.py) on the same crops' size, network and precision.
 inference: a folder of images, all at the model's pixel size, through GlandSegmenter.predict_many (glands found and measured,
-confidence and all) against transformers' pipeline("image-segmentation"), from files to class maps at full size; and how far
-the class maps agree. Both sides always compute in the same precision, which is written down.
+confidence and all) against transformers' pipeline("image-segmentation"), from files to class maps at full size, and how far
+the class maps agree; and against the bare network, from pixels in memory to probabilities, one picture after the other.
+All sides compute in the same precision, which is written down.
 Blocks of both alternate; each ratio is the median over pairs of blocks, with the lowest and the highest beside it.
 """
 
@@ -189,7 +190,7 @@ def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None
 
 
 def inference_ratio(arguments: argparse.Namespace) -> dict:
-    """Images per second of GlandSegmenter and of the plain pipeline, and the agreement of their class maps."""
+    """Images per second of GlandSegmenter, of the plain pipeline and of the bare network; and how far class maps agree."""
     segmenter = GlandSegmenter.from_pretrained(arguments.model)
     precision = resolve_precision(segmenter.device, arguments.precision)
     plain = pipeline("image-segmentation", arguments.model, device=segmenter.device)
@@ -210,18 +211,25 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
                 class_maps[-1][np.asarray(segment["mask"]) > 0] = classes[segment["label"]]
         return class_maps
 
+    def network() -> None:
+        forward = segmenter.network(tiling)
+        for picture in pictures:
+            forward(picture)
+
     with tempfile.TemporaryDirectory() as folder:
         paths = at_the_models_size(arguments.images, arguments.mpp, segmenter.mpp, Path(folder))
         agreement = [float((mine == other).mean()) for mine, other in zip(ours(), theirs(), strict=True)]
-        blocks = alternate({"ours": ours, "pipeline": theirs}, 1)
+        pictures = [torch.tensor(read_rgb(path)).permute(2, 0, 1)[None].to(segmenter.device) for path in paths]
+        blocks = alternate({"ours": ours, "pipeline": theirs, "network": network}, 1)
         with stage_clock(INFERENCE_STAGES) as stages:
             whole = seconds(ours)
     rates = {name: [len(paths) / s for s in took] for name, took in blocks.items()}
     return {"benchmark": "inference against transformers' pipeline", "precision": f"{tiling.precision} for both",
             "images": len(paths), "images_per_s": rates,
             "stages_ms": per_stage(stages, whole, len(paths), "all else, less what is done at the same time"),
-            "ratios": {"a folder of images, images per second / those of transformers' pipeline": spread(
-                [a / b for a, b in zip(rates["ours"], rates["pipeline"], strict=True)])},
+            "ratios": {f"a folder of images, images per second / those of {name}": spread(
+                [a / b for a, b in zip(rates["ours"], rates[side], strict=True)])
+                for side, name in (("pipeline", "transformers' pipeline"), ("network", "the bare network"))},
             "pixels_that_agree": spread(agreement)}
 
 

@@ -5,10 +5,11 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.backbones import usual_preprocessing
 from hf_gland.model.border import output_maps
+from hf_gland.model.cpu import SideBySide
 from hf_gland.model.identity import APPEARANCE_KEY, has_border, model_facts
 from hf_gland.model.loading import check_location, load_config, load_network_weights
 from hf_gland.model.precision import autocast, resolve_precision
@@ -208,29 +210,55 @@ class GlandSegmenter:
                      progress: Callable[[float], None] | None = None) -> Iterator[FileResult]:
         """Predict file after file; one that cannot be used yields its error. Options as in `predict`.
 
-        Up to `batch_size` neighbours of one size that are no larger than a tile go through the network together;
-        `progress` then counts their images, 0 to their number. While the network works, a helper thread reads the next
-        files and finds the glands of those before: up to three batches ahead of what is asked for, and one of the
-        pictures that are larger than a tile.
+        Up to `batch_size` pictures that are no larger than a tile are in the network at a time: neighbours of one size in
+        one pass on a GPU; on a CPU in as many passes side by side as it has threads, which is faster than the same
+        threads in one pass. A larger picture has the network to itself. `progress` counts the pictures that are through
+        it, from one thread at a time. Helper threads read the next files and find the glands of those before: up to three
+        batches ahead of what is asked for, and one of the pictures that are larger than a tile.
         """
         def seen(picture: Picture) -> tuple[bool, Look]:
             given = picture.mpp if mpp is None else mpp
             small = max(self.working_hw(picture.rgb.shape[:2], given, picture.name)) <= tiling.tile_px
             return small, self.look(picture.rgb, given, picture.name, tiling.match_stain)
 
-        helper, found = ThreadPoolExecutor(1), deque[Future[list[FileResult]]]()
+        passes = SideBySide(tiling.batch_size if self.device.type == "cpu" and self.backend == "torch" else 1)
+        helper, networks = ThreadPoolExecutor(passes.most), ThreadPoolExecutor(passes.most)
+        found: deque[Future[Future[list[FileResult]]]] = deque()
+        through, lock = 0, Lock()  # pictures that are through the network
+
+        def within(share: float) -> None:
+            if progress is not None:
+                progress(through + share)
+
+        def through_network(batch: Sequence[ReadFile], within: Callable[[float], None] | None) -> Future[list[FileResult]]:
+            nonlocal through
+            with passes.one():
+                results = self._predict_batch(helper, batch, mpp, tiling, post, within)
+            with lock:
+                through += len(batch)
+                if progress is not None:
+                    progress(through)
+            return results
+
         try:
-            for batch in batches(read_ahead(helper, paths, tiling.batch_size, seen), tiling.batch_size):
-                found.append(self._predict_batch(helper, batch, mpp, tiling, post, progress))
-                while found and (len(found) > 1 or not batch[0].small):
-                    yield from found.popleft().result()
+            for batch in batches(read_ahead(helper, paths, tiling.batch_size, seen), tiling.batch_size // passes.most):
+                large = batch[0].picture is not None and not batch[0].small
+                if large:  # in this thread, so that Ctrl-C need not wait for all its tiles
+                    wait(found)
+                    found.append(Future())
+                    found[-1].set_result(through_network(batch, within))
+                else:
+                    found.append(networks.submit(through_network, batch, None))
+                while found and (len(found) > passes.most or large):
+                    yield from found.popleft().result().result()
             for results in found:
-                yield from results.result()
+                yield from results.result().result()
         finally:
+            networks.shutdown(cancel_futures=True)
             helper.shutdown(cancel_futures=True)
 
     def _predict_batch(self, helper: ThreadPoolExecutor, batch: Sequence[ReadFile], mpp: float | None, tiling: Tiling,
-                       post: PostProcessing, progress: Callable[[float], None] | None) -> Future[list[FileResult]]:
+                       post: PostProcessing, within: Callable[[float], None] | None) -> Future[list[FileResult]]:
         """Put the pictures of one size through the network, and leave their glands to the helper."""
         def failed(error: str | None) -> list[FileResult]:
             return [FileResult(f.path, error=error, seconds=f.seconds) for f in batch]
@@ -245,17 +273,16 @@ class GlandSegmenter:
             return helper.submit(failed, batch[0].error)
         started = time.perf_counter()
         mpp = pictures[0].mpp if mpp is None else mpp
-        shown = None if progress is None else lambda share: progress(share * len(batch))
         try:
             clean_up = self._clean_up(mpp, post, name)
             seen = [file.look.matched(file.picture.rgb) for file in batch if file.picture is not None]
-            probabilities = self._maps_alike(seen, mpp, tiling, name, shown)
+            probabilities = self._maps_alike(seen, mpp, tiling, name, within)
         except Exception as error:
             if not isinstance(error, PixelSizeError | ModelError) and not out_of_memory(error):
                 raise
             if len(batch) == 1:
                 return helper.submit(failed, said(error))
-            alone = [self._predict_batch(helper, [file], mpp, tiling, post, progress) for file in batch]
+            alone = [self._predict_batch(helper, [file], mpp, tiling, post, within) for file in batch]
             return helper.submit(lambda: [result for future in alone for result in future.result()])
         each = (time.perf_counter() - started) / len(batch)
 

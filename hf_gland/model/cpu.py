@@ -3,6 +3,9 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -62,3 +65,30 @@ def use_all_cores() -> int:
         raise ValueError(f"HF_GLAND_THREADS must be a number of threads, 1 or more; got {wanted!r}")
     torch.set_num_threads(int(wanted))
     return torch.get_num_threads()
+
+
+class SideBySide:
+    """Passes through a network in threads side by side, which share torch's threads: up to `most` of `wanted` passes.
+
+    Each takes its share of them among the passes under way: a single one all of them.
+    """
+
+    def __init__(self, wanted: int):
+        self._threads = torch.get_num_threads()
+        self.most = max(min(wanted, self._threads), 1)
+        self._running, self._lock = 0, Lock()
+
+    @contextmanager
+    def one(self) -> Iterator[int]:
+        """For the time of one pass; gives the number of its threads."""
+        with self._lock:
+            self._running += 1
+            share = max(self._threads // self._running, 1)
+        torch.get_num_threads()  # torch counts per thread, and a thread's first question to it would undo the next line
+        torch.set_num_threads(share)
+        try:
+            yield share
+        finally:
+            torch.set_num_threads(self._threads)
+            with self._lock:
+                self._running -= 1

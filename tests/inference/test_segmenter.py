@@ -25,6 +25,13 @@ SMALL_TILES = Tiling(tile_px=128, stride_px=96, batch_size=2)
 EXACT = Tiling(precision="float32")
 
 
+@pytest.fixture
+def set_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 def picture(hw=(92, 120), box=(20, 60, 30, 100)):
     """White, with one dark rectangle of rows box[0]:box[1] and columns box[2]:box[3]."""
     rgb = np.full((*hw, 3), 240, np.uint8)
@@ -205,9 +212,12 @@ def test_a_size_in_micrometres_without_a_pixel_size_is_the_error_of_every_file(m
     assert all(r.prediction is None and "min_gland_area_um2 needs the image's µm per pixel" in r.error for r in results)
 
 
-@pytest.mark.parametrize(("hw", "ahead"), [((60, 80), 6), ((60, 200), 2)])
+@pytest.mark.parametrize(("cores", "hw", "ahead"), [
+    (1, (60, 80), 6), (2, (60, 80), 5), (1, (60, 200), 2), (4, (60, 200), 2)])
 def test_files_are_read_three_batches_ahead_large_ones_alone_and_none_once_the_results_are_left(
-        dark_is_gland, tmp_path, hw, ahead):
+        dark_is_gland, tmp_path, set_threads, cores, hw, ahead):
+    set_threads(cores)
+    threads = threading.active_count()
     asked: list[int] = []
 
     def files():
@@ -219,10 +229,10 @@ def test_files_are_read_three_batches_ahead_large_ones_alone_and_none_once_the_r
     results = dark_is_gland(mpp=0.5).predict_many(files(), 0.5, SMALL_TILES)
     next(results)
     assert len(asked) == ahead
-    threads = threading.active_count()
+    assert threading.active_count() > threads
     results.close()
     assert len(asked) == ahead
-    assert threading.active_count() == threads - 1
+    assert threading.active_count() == threads
 
 
 def bridged(hw=(92, 120)):
@@ -260,17 +270,23 @@ def test_a_smaller_limit_on_glands_makes_no_smaller_cores(dark_is_gland):
     assert len(dark_is_gland(mpp=0.5).predict(rgb, 0.5, post=PostProcessing(min_gland_area_px=20)).glands) == 1
 
 
-def test_neighbours_of_one_size_go_through_the_network_together_with_the_result_they_have_alone(dark_is_gland, tmp_path):
+@pytest.mark.parametrize(("cores", "passes"), [(1, [2, 1, 1, 2, 1, 1]), (2, [1, 1, 1, 1, 2, 1, 1])])
+def test_neighbours_of_one_size_go_through_the_network_together_or_side_by_side_with_the_result_they_have_alone(
+        dark_is_gland, tmp_path, set_threads, cores, passes):
+    set_threads(cores)
     segmenter, seen, steps = dark_is_gland(), [], []
     network = segmenter.model.forward
     segmenter.model.forward = lambda pixel_values: seen.append(len(pixel_values)) or network(pixel_values=pixel_values)
-    sizes = [(60, 80), (60, 80), (60, 80), (40, 80), (200, 80), (60, 80)]
+    sizes = [(60, 80), (60, 80), (60, 80), (40, 80), (300, 80), (60, 80)]
     paths = [tmp_path / f"{i}.png" for i in range(len(sizes))]
     for path, hw in zip(paths, sizes, strict=True):
         Image.fromarray(picture(hw)).save(path)
     results = list(segmenter.predict_many(paths, None, SMALL_TILES, progress=steps.append))
-    assert seen == [2, 1, 1, 2, 1]
-    assert max(steps) == 2
+    assert seen == passes
+    assert steps == sorted(steps)
+    assert set(steps) >= {4, 4 + 2 / 3, 5}  # two of the three tiles of the large one are a step
+    assert steps[-1] == len(paths)
+    assert torch.get_num_threads() == cores
     assert [r.path for r in results] == paths
     for result in results:
         alone = segmenter.predict(result.path, tiling=SMALL_TILES)
