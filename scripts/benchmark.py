@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from unittest.mock import patch
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: busy-waiting threads starve each other
@@ -268,13 +269,16 @@ def stage(took: dict[str, float], name: str) -> Iterator[None]:
 
 @contextmanager
 def stage_clock(stages: Mapping[str, Callable]) -> Iterator[dict[str, float]]:
-    """Seconds spent in each of `stages` (name: the stage's function or method) meanwhile, whichever module calls it."""
-    took = dict.fromkeys(stages, 0.0)
+    """Seconds spent in each of `stages` (name: the stage's function or method) meanwhile, whichever module calls it, added
+    up over threads."""
+    took, lock = dict.fromkeys(stages, 0.0), Lock()
 
     def timed(name: str, function: Callable) -> Callable:
         def call(*arguments, **options):  # type: ignore[no-untyped-def]
             results: list = []
-            took[name] += seconds(lambda: results.append(function(*arguments, **options)))
+            spent = seconds(lambda: results.append(function(*arguments, **options)))
+            with lock:
+                took[name] += spent
             return results[0]
         return call
 
