@@ -11,7 +11,7 @@ from PIL import Image
 from processes import run_script, start
 from slide_files import aperio, texture, write_slide
 from tiny import NETWORK, picture
-from tiny_model import save_tiny_model
+from tiny_model import assert_lines_agree, save_tiny_model
 
 from hf_gland.export.polygons import region_polygons
 
@@ -68,6 +68,12 @@ def test_own_images_become_a_model_and_predictions_by_the_readmes_commands(thirt
     assert list(Path("runs/mine/evaluation").glob("*_seed0.json"))
     assert len(list(Path("predictions").rglob("*.geojson"))) == 30
     assert "segmented: 30" in predicted
+
+
+def test_the_lines_without_code_of_ours_give_the_same_glands(tmp_path):
+    (lines,) = [block for block in re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+                if "reflect" in block]
+    assert_lines_agree(lines, {"runs/glas/model": save_tiny_model(tmp_path / "model", mpp=0.5)}, "biopsy.png", tmp_path)
 
 
 @pytest.fixture

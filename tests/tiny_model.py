@@ -1,10 +1,15 @@
 """A random SegFormer small enough for tests, saved as training saves one."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from tiny import NETWORK
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
+
+from hf_gland.inference import GlandSegmenter, Tiling
 
 
 def save_tiny_model(folder: Path, mpp: float | None = 0.5) -> Path:
@@ -18,5 +23,25 @@ def save_tiny_model(folder: Path, mpp: float | None = 0.5) -> Path:
         model.decode_head.classifier.weight *= 20
     model.config.mpp = mpp
     model.save_pretrained(folder)
-    SegformerImageProcessorPil(image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.2, 0.1]).save_pretrained(folder)
+    processor = SegformerImageProcessorPil(do_resize=False, image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.2, 0.1])
+    processor.save_pretrained(folder)
     return folder
+
+
+def assert_lines_agree(lines: str, models: dict[str, Path], picture: str, folder: Path) -> None:
+    """Lines of documentation that predict `picture` with transformers alone, run on a picture of no round size, leave the
+    gland mask of GlandSegmenter in `mask`. `models`: the folder that stands for each model they name."""
+    rgb = np.kron(np.random.default_rng(0).integers(0, 2, (4, 5, 3)) * 255, np.ones((20, 20, 1)))[:77, :98].astype(np.uint8)
+    Image.fromarray(rgb).save(folder / picture)
+    lines = lines.replace(picture, str(folder / picture))
+    for name, model in models.items():
+        assert name in lines
+        lines = lines.replace(name, str(model))
+        segmenter = GlandSegmenter.from_pretrained(model, device="cpu")
+    left: dict[str, Any] = {}
+    exec(lines, left)
+    here = np.asarray(left["mask"]) > 0
+    ours = segmenter.probabilities(rgb, tiling=Tiling(precision="float32", match_stain=False)).argmax(axis=0) == 1
+    assert left["found"]["label"] == segmenter.id2label[1]
+    assert 0.05 < ours.mean() < 0.95
+    assert (here & ours).sum() >= 0.99 * (here | ours).sum()

@@ -26,6 +26,8 @@ from hf_gland.hub.model_source import ModelSource
 from hf_gland.hub.repository import OWN_TAG
 from hf_gland.markdown import code_block, count, escaped
 from hf_gland.metrics.keys import COMPARED, MEASURED, heading
+from hf_gland.model.backbones import side_multiple_px
+from hf_gland.model.loading import load_config
 
 # Identifiers under which the Hub files a metric; for the others our own keys serve.
 METRIC_TYPES = {"mIoU": "mean_iou"}
@@ -53,6 +55,7 @@ def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence
         "title": title, "repo": repo, "picture": picture,
         "annotation_summary": f"{annotation_summary(first)} {method_summary(source.settings)}".strip(),
         "example_mpp": f", mpp={mpp:g}" if mpp else "",
+        "stride_px": str(side_multiple_px(load_config(str(source.folder)))),
         "training_mpp": f"{mpp:g} µm" if mpp else "that of its training images",
         "classes": ", ".join(f"{i} {name}" for i, name in enumerate(data["class_names"])),
         "metric": f"[`{links.metric_repo}`](https://huggingface.co/spaces/{links.metric_repo})" if links.metric_repo
