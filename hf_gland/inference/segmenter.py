@@ -43,6 +43,7 @@ from hf_gland.model.whole_picture import picture_probabilities
 from hf_gland.options import PostProcessing, Tiling
 
 Device = str | torch.device | None
+MOST_HELPERS = 4  # threads that read files and find glands: about 50 ms a picture, many times a GPU's share of the work
 
 
 class PixelSizeWarning(UserWarning):
@@ -222,7 +223,7 @@ class GlandSegmenter:
             return small, self.look(picture.rgb, given, picture.name, tiling.match_stain)
 
         passes = SideBySide(tiling.batch_size if self.device.type == "cpu" and self.backend == "torch" else 1)
-        helper, networks = ThreadPoolExecutor(passes.most), ThreadPoolExecutor(passes.most)
+        helpers, networks = ThreadPoolExecutor(min(torch.get_num_threads(), MOST_HELPERS)), ThreadPoolExecutor(passes.most)
         found: deque[Future[Future[list[FileResult]]]] = deque()
         through, lock = 0, Lock()  # pictures that are through the network
 
@@ -233,7 +234,7 @@ class GlandSegmenter:
         def through_network(batch: Sequence[ReadFile], within: Callable[[float], None] | None) -> Future[list[FileResult]]:
             nonlocal through
             with passes.one():
-                results = self._predict_batch(helper, batch, mpp, tiling, post, within)
+                results = self._predict_batch(helpers, batch, mpp, tiling, post, within)
             with lock:
                 through += len(batch)
                 if progress is not None:
@@ -241,7 +242,7 @@ class GlandSegmenter:
             return results
 
         try:
-            for batch in batches(read_ahead(helper, paths, tiling.batch_size, seen), tiling.batch_size // passes.most):
+            for batch in batches(read_ahead(helpers, paths, tiling.batch_size, seen), tiling.batch_size // passes.most):
                 large = batch[0].picture is not None and not batch[0].small
                 if large:  # in this thread, so that Ctrl-C need not wait for all its tiles
                     wait(found)
@@ -255,11 +256,11 @@ class GlandSegmenter:
                 yield from results.result().result()
         finally:
             networks.shutdown(cancel_futures=True)
-            helper.shutdown(cancel_futures=True)
+            helpers.shutdown(cancel_futures=True)
 
-    def _predict_batch(self, helper: ThreadPoolExecutor, batch: Sequence[ReadFile], mpp: float | None, tiling: Tiling,
+    def _predict_batch(self, helpers: ThreadPoolExecutor, batch: Sequence[ReadFile], mpp: float | None, tiling: Tiling,
                        post: PostProcessing, within: Callable[[float], None] | None) -> Future[list[FileResult]]:
-        """Put the pictures of one size through the network, and leave their glands to the helper."""
+        """Put the pictures of one size through the network, and leave their glands to the helpers."""
         def failed(error: str | None) -> list[FileResult]:
             return [FileResult(f.path, error=error, seconds=f.seconds) for f in batch]
 
@@ -270,7 +271,7 @@ class GlandSegmenter:
         name = displayable(batch[0].path)
         pictures = [file.picture for file in batch if file.picture is not None]
         if not pictures:
-            return helper.submit(failed, batch[0].error)
+            return helpers.submit(failed, batch[0].error)
         started = time.perf_counter()
         mpp = pictures[0].mpp if mpp is None else mpp
         try:
@@ -281,9 +282,9 @@ class GlandSegmenter:
             if not isinstance(error, PixelSizeError | ModelError) and not out_of_memory(error):
                 raise
             if len(batch) == 1:
-                return helper.submit(failed, said(error))
-            alone = [self._predict_batch(helper, [file], mpp, tiling, post, within) for file in batch]
-            return helper.submit(lambda: [result for future in alone for result in future.result()])
+                return helpers.submit(failed, said(error))
+            alone = [self._predict_batch(helpers, [file], mpp, tiling, post, within) for file in batch]
+            return helpers.submit(lambda: [result for future in alone for result in future.result()])
         each = (time.perf_counter() - started) / len(batch)
 
         def finish(file: ReadFile, picture: Picture, of_file: np.ndarray) -> FileResult:
@@ -295,7 +296,7 @@ class GlandSegmenter:
             return FileResult(file.path, prediction, picture,
                               seconds=file.seconds + each + time.perf_counter() - started)
 
-        return helper.submit(lambda: [finish(*of_one) for of_one in zip(batch, pictures, probabilities, strict=True)])
+        return helpers.submit(lambda: [finish(*of_one) for of_one in zip(batch, pictures, probabilities, strict=True)])
 
     def working_hw(self, image_hw: tuple[int, int], mpp: float | None, name: str = "image") -> tuple[int, int]:
         """(height, width) at which the network sees a picture of `mpp` µm per pixel, None: what is assumed of it."""
