@@ -8,7 +8,8 @@ step: a refined training step (fusion with the bank of pseudo-labels, teacher up
 loop: alone, with the recipe's bank refreshes shared out over the refined steps, and over a whole run, warm-up included.
 training: a supervised step of this project's loop, its data included, against the loop of transformers' example for
 semantic segmentation (run_semantic_segmentation_no_trainer.py) on the same crops' size, network and precision.
-inference: a folder of images, all at the model's pixel size, through GlandSegmenter.predict_many (glands found and measured,
+inference: a folder of images, all at the model's pixel size and cut to whole strides of its encoder, so that each side sees
+the same pixels, through GlandSegmenter.predict_many (glands found and measured,
 confidence and all) against transformers' pipeline("image-segmentation"), from files to class maps at full size, and how far
 the class maps agree; and against the bare network, from pixels in memory to probabilities, one picture after the other.
 All sides compute in the same precision, which is written down.
@@ -49,7 +50,7 @@ from hf_gland.inference.glands import glands_from_probabilities
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.method.schedules import planned_refreshes, warmup_steps
-from hf_gland.model.backbones import backbone_preprocessing, load_network
+from hf_gland.model.backbones import backbone_preprocessing, load_network, side_multiple_px
 from hf_gland.model.cpu import make_fast
 from hf_gland.model.precision import PRECISION, autocast, precision_name, resolve_precision
 from hf_gland.model.student import full_size_logits
@@ -218,7 +219,8 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
             forward(picture)
 
     with tempfile.TemporaryDirectory() as folder:
-        paths = at_the_models_size(arguments.images, arguments.mpp, segmenter.mpp, Path(folder))
+        paths = at_the_models_size(arguments.images, arguments.mpp, segmenter.mpp, side_multiple_px(segmenter.model),
+                                   Path(folder))
         agreement = [float((mine == other).mean()) for mine, other in zip(ours(), theirs(), strict=True)]
         pictures = [torch.tensor(read_rgb(path)).permute(2, 0, 1)[None].to(segmenter.device) for path in paths]
         blocks = alternate({"ours": ours, "pipeline": theirs, "network": network}, 1)
@@ -234,13 +236,16 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
             "pixels_that_agree": spread(agreement)}
 
 
-def at_the_models_size(images: Path, mpp: float | None, model_mpp: float | None, out: Path) -> list[Path]:
-    """The pictures of a folder as PNG in `out`, at the pixel size that the model expects: the pipeline knows no other."""
+def at_the_models_size(images: Path, mpp: float | None, model_mpp: float | None, multiple_px: int, out: Path) -> list[Path]:
+    """The pictures of a folder as PNG in `out`, at the pixel size that the model expects, their sides cut to whole multiples
+    of `multiple_px`: the pipeline knows no other."""
     paths = []
     for path in sorted(p for p in images.iterdir() if p.suffix.lower() in SUFFIXES):
         rgb = read_rgb(path)
         paths.append(out / f"{path.stem}.png")
-        Image.fromarray(resample_image(rgb, working_hw(rgb.shape[:2], mpp, model_mpp, path.name))).save(paths[-1])
+        height, width = working_hw(rgb.shape[:2], mpp, model_mpp, path.name)
+        working = resample_image(rgb, (height, width))
+        Image.fromarray(working[:height // multiple_px * multiple_px, :width // multiple_px * multiple_px]).save(paths[-1])
     if not paths:
         raise ValueError(f"{images}: holds no pictures ({', '.join(SUFFIXES)})")
     return paths

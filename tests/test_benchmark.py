@@ -35,8 +35,8 @@ def test_inference_is_timed_at_the_models_pixel_size_in_one_precision(benchmark,
     for i in range(2):
         pixels = np.random.default_rng(i).integers(0, 256, (96, 128, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
-    copies = benchmark.at_the_models_size(tmp_path / "images", 0.5, 1.0, tmp_path)
-    assert [Image.open(path).size for path in copies] == [(64, 48)] * 2
+    copies = benchmark.at_the_models_size(tmp_path / "images", 0.5, 1.0, 32, tmp_path)
+    assert [Image.open(path).size for path in copies] == [(64, 32)] * 2
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "inference", "--model", str(model), "--images",
                                       str(tmp_path / "images"), "--mpp", "0.5", "--precision", "float32", "--out",
                                       str(tmp_path / "out" / "inference.json")])
