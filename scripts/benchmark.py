@@ -8,11 +8,10 @@ step: a refined training step (fusion with the bank of pseudo-labels, teacher up
 loop: alone, with the recipe's bank refreshes shared out over the refined steps, and over a whole run, warm-up included.
 training: a supervised step of this project's loop, its data included, against the loop of transformers' example for
 semantic segmentation (run_semantic_segmentation_no_trainer.py) on the same crops' size, network and precision.
-inference: a folder of images, all at the model's pixel size and cut to whole strides of its encoder, so that each side sees
-the same pixels, through GlandSegmenter.predict_many (glands found and measured,
-confidence and all) against transformers' pipeline("image-segmentation"), from files to class maps at full size, and how far
-the class maps agree; and against the bare network, from pixels in memory to probabilities, one picture after the other.
-All sides compute in the same precision, which is written down.
+inference: a folder of images through GlandSegmenter.predict_many (glands found and measured, confidence and all) against
+transformers' pipeline("image-segmentation"), from files to class maps at full size, and how far the class maps agree; and
+against the bare network, from pixels in memory to probabilities, one picture after the other. All sides see the same pixels,
+at the model's pixel size and cut to whole strides of its encoder, in the same precision, which is written down.
 Blocks of both alternate; each ratio is the median over pairs of blocks, with the lowest and the highest beside it.
 """
 
