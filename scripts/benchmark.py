@@ -123,7 +123,8 @@ def step_ratio(config: TrainConfig) -> dict:
             "dataset": note["data"]["source"], "data_sha256": note["data"]["data_sha256"], "steps": config.optim.steps,
             "refined_steps": config.optim.steps - warmup, "refreshes": refreshes,
             "supervised_step_s": blocks["supervised"], "refined_step_s": blocks["refined"],
-            "refresh_s": refresh_seconds, "stages_ms": per_stage(stages, whole, STAGE_REPEATS),
+            "refresh_s": refresh_seconds,
+            "stages_ms": per_stage({**stages, "all else": whole - sum(stages.values())}, STAGE_REPEATS),
             "ratios": {"seconds of a refined step / of a supervised step": spread([r / s for r, s in pairs]),
                        "the same, with the recipe's refreshes shared out over its refined steps": spread(per_step),
                        "seconds of a refined run / of a supervised run": spread(per_run)}}
@@ -228,7 +229,7 @@ def inference_ratio(arguments: argparse.Namespace) -> dict:
     rates = {name: [len(paths) / s for s in took] for name, took in blocks.items()}
     return {"benchmark": "inference against transformers' pipeline", "precision": f"{tiling.precision} for both",
             "images": len(paths), "images_per_s": rates,
-            "stages_ms": per_stage(stages, whole, len(paths), "all else, less what is done at the same time"),
+            "stages_ms": per_stage({**stages, "an image, while others are under way": whole}, len(paths)),
             "ratios": {f"a folder of images, images per second / those of {name}": spread(
                 [a / b for a, b in zip(rates["ours"], rates[side], strict=True)])
                 for side, name in (("pipeline", "transformers' pipeline"), ("network", "the bare network"))},
@@ -296,10 +297,9 @@ def stage_clock(stages: Mapping[str, Callable]) -> Iterator[dict[str, float]]:
         yield took
 
 
-def per_stage(stages: Mapping[str, float], whole: float, count: int, rest: str = "all else") -> dict[str, float]:
-    """Milliseconds per step or image of each stage, and of all the `rest`, which is negative where stages overlap."""
-    times = {**stages, rest: whole - sum(stages.values())}
-    return {name: round(1000 * s / count, 2) for name, s in times.items()}
+def per_stage(stages: Mapping[str, float], count: int) -> dict[str, float]:
+    """Milliseconds of each stage of one of `count` steps or images, from the seconds of all."""
+    return {name: round(1000 * s / count, 2) for name, s in stages.items()}
 
 
 def seconds(action) -> float:  # type: ignore[no-untyped-def]

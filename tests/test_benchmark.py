@@ -46,8 +46,8 @@ def test_inference_is_timed_at_the_models_pixel_size_in_one_precision(benchmark,
     assert {"torch", "transformers"} <= figures["versions"].keys()
     for other in ("transformers' pipeline", "the bare network"):
         assert min(figures["ratios"][f"a folder of images, images per second / those of {other}"].values()) > 0
-    assert all(took > 0 for stage, took in figures["stages_ms"].items() if stage in ("decoding files", "network",
-                                                                                     "finding and measuring glands"))
+    assert all(took > 0 for stage, took in figures["stages_ms"].items() if not stage.startswith("resampling"))
+    assert "an image, while others are under way" in figures["stages_ms"]
 
 
 def test_a_refined_step_is_timed_stage_by_stage(benchmark, tiny_dataset):
