@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -30,7 +31,7 @@ from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.backbones import usual_preprocessing
 from hf_gland.model.border import output_maps
-from hf_gland.model.cpu import SideBySide
+from hf_gland.model.cpu import side_by_side
 from hf_gland.model.identity import APPEARANCE_KEY, has_border, model_facts
 from hf_gland.model.loading import check_location, load_config, load_network_weights
 from hf_gland.model.precision import autocast, resolve_precision
@@ -212,18 +213,21 @@ class GlandSegmenter:
         """Predict file after file; one that cannot be used yields its error. Options as in `predict`.
 
         Up to `batch_size` pictures that are no larger than a tile are in the network at a time: neighbours of one size in
-        one pass on a GPU; on a CPU in as many passes side by side as it has threads, which is faster than the same
-        threads in one pass. A larger picture has the network to itself. `progress` counts the pictures that are through
-        it, from one thread at a time. Helper threads read the next files and find the glands of those before: up to three
-        batches ahead of what is asked for, and one of the pictures that are larger than a tile.
+        one pass on a GPU; on a CPU, of several files, in as many passes side by side as it has threads, which is faster
+        than all threads in one pass. A larger picture has the network to itself. `progress` counts the pictures that are
+        through it, from one thread at a time. Helper threads read the next files and find the glands of those before: up to
+        three batches ahead of what is asked for, and one of the pictures that are larger than a tile.
         """
         def seen(picture: Picture) -> tuple[bool, Look]:
             given = picture.mpp if mpp is None else mpp
             small = max(self.working_hw(picture.rgb.shape[:2], given, picture.name)) <= tiling.tile_px
             return small, self.look(picture.rgb, given, picture.name, tiling.match_stain)
 
-        passes = SideBySide(tiling.batch_size if self.device.type == "cpu" and self.backend == "torch" else 1)
-        helpers, networks = ThreadPoolExecutor(min(torch.get_num_threads(), MOST_HELPERS)), ThreadPoolExecutor(passes.most)
+        paths = iter(paths)
+        start, threads = list(islice(paths, 2)), torch.get_num_threads()
+        several = len(start) > 1 and self.device.type == "cpu" and self.backend == "torch"
+        passes = min(tiling.batch_size, threads) if several else 1
+        helpers = ThreadPoolExecutor(min(threads, MOST_HELPERS))
         found: deque[Future[Future[list[FileResult]]]] = deque()
         through, lock = 0, Lock()  # pictures that are through the network
 
@@ -233,8 +237,7 @@ class GlandSegmenter:
 
         def through_network(batch: Sequence[ReadFile], within: Callable[[float], None] | None) -> Future[list[FileResult]]:
             nonlocal through
-            with passes.one():
-                results = self._predict_batch(helpers, batch, mpp, tiling, post, within)
+            results = self._predict_batch(helpers, batch, mpp, tiling, post, within)
             with lock:
                 through += len(batch)
                 if progress is not None:
@@ -242,20 +245,21 @@ class GlandSegmenter:
             return results
 
         try:
-            for batch in batches(read_ahead(helpers, paths, tiling.batch_size, seen), tiling.batch_size // passes.most):
-                large = batch[0].picture is not None and not batch[0].small
-                if large:  # in this thread, so that Ctrl-C need not wait for all its tiles
-                    wait(found)
-                    found.append(Future())
-                    found[-1].set_result(through_network(batch, within))
-                else:
-                    found.append(networks.submit(through_network, batch, None))
-                while found and (len(found) > passes.most or large):
-                    yield from found.popleft().result().result()
-            for results in found:
-                yield from results.result().result()
+            with side_by_side(passes) as networks:
+                files = read_ahead(helpers, chain(start, paths), tiling.batch_size, seen)
+                for batch in batches(files, tiling.batch_size // passes):
+                    large = batch[0].picture is not None and not batch[0].small
+                    if large:  # in this thread, so that Ctrl-C need not wait for all its tiles
+                        wait(found)
+                        found.append(Future())
+                        found[-1].set_result(through_network(batch, within))
+                    else:
+                        found.append(networks.submit(through_network, batch, None))
+                    while found and (len(found) > passes or large):
+                        yield from found.popleft().result().result()
+                for results in found:
+                    yield from results.result().result()
         finally:
-            networks.shutdown(cancel_futures=True)
             helpers.shutdown(cancel_futures=True)
 
     def _predict_batch(self, helpers: ThreadPoolExecutor, batch: Sequence[ReadFile], mpp: float | None, tiling: Tiling,

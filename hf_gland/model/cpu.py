@@ -4,8 +4,8 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any
 
 import torch
@@ -67,28 +67,16 @@ def use_all_cores() -> int:
     return torch.get_num_threads()
 
 
-class SideBySide:
-    """Passes through a network in threads side by side, which share torch's threads: up to `most` of `wanted` passes.
+@contextmanager
+def side_by_side(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of `count` threads among which torch's threads are shared out evenly.
 
-    Each takes its share of them among the passes under way: a single one all of them.
+    Each gets the same number whatever the others do, because the last digit of a sum depends on how many add it up.
     """
-
-    def __init__(self, wanted: int):
-        self._threads = torch.get_num_threads()
-        self.most = max(min(wanted, self._threads), 1)
-        self._running, self._lock = 0, Lock()
-
-    @contextmanager
-    def one(self) -> Iterator[int]:
-        """For the time of one pass; gives the number of its threads."""
-        with self._lock:
-            self._running += 1
-            share = max(self._threads // self._running, 1)
-        torch.get_num_threads()  # torch counts per thread, and a thread's first question to it would undo the next line
-        torch.set_num_threads(share)
-        try:
-            yield share
-        finally:
-            torch.set_num_threads(self._threads)
-            with self._lock:
-                self._running -= 1
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(threads // count, 1),))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # for threads to come: the pool's have set it for these too

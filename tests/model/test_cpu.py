@@ -1,13 +1,13 @@
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Event
+from threading import Barrier
 
 import pytest
 import torch
 from processes import start
 
-from hf_gland.model.cpu import SideBySide, keep_freed_memory, return_freed_memory, use_all_cores
+from hf_gland.model.cpu import keep_freed_memory, return_freed_memory, side_by_side, use_all_cores
 
 
 @pytest.fixture
@@ -40,28 +40,20 @@ def test_anything_else_in_the_environment_is_refused(threads, monkeypatch, wante
         use_all_cores()
 
 
-@pytest.mark.parametrize(("wanted", "most"), [(1, 1), (2, 2), (9, 4)])
-def test_passes_side_by_side_share_the_threads_and_one_alone_has_all(threads, wanted, most):
+@pytest.mark.parametrize(("count", "share"), [(1, 4), (2, 2), (3, 1), (9, 1)])
+def test_a_pool_shares_the_threads_evenly_whatever_the_others_do(threads, count, share):
     torch.set_num_threads(4)
-    passes = SideBySide(wanted)
-    assert passes.most == most
-    met, found = Barrier(most), []
+    met = Barrier(count)
 
-    def one(place):
-        sleeping[place - 1].wait()  # so that one enters after the other
-        with passes.one():
-            sleeping[place].set()
-            met.wait()
-            found.append(torch.get_num_threads())
+    def one(_):
+        met.wait()  # all have begun
+        return torch.get_num_threads()
+
+    with side_by_side(count) as pool:
+        assert list(pool.map(one, range(count))) == [share] * count
         assert torch.get_num_threads() == 4
-
-    for _ in range(2):
-        sleeping = [Event() for _ in range(most + 1)]
-        sleeping[0].set()
-        with ThreadPoolExecutor(most) as pool:
-            list(pool.map(one, range(1, most + 1)))
-    assert sorted(found, reverse=True) == sorted([max(4 // n, 1) for n in range(1, most + 1)] * 2, reverse=True)
-    assert torch.get_num_threads() == 4
+    with ThreadPoolExecutor(1) as new:
+        assert new.submit(torch.get_num_threads).result() == torch.get_num_threads() == 4
 
 
 def train_a_little():
