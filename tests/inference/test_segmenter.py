@@ -275,7 +275,12 @@ def test_each_picture_of_a_folder_is_computed_in_the_same_way_and_one_alone_with
     set_threads(2)
     segmenter, cores = dark_is_gland(mpp=0.5), []
     network = segmenter.model.forward
-    segmenter.model.forward = lambda pixel_values: cores.append(torch.get_num_threads()) or network(pixel_values=pixel_values)
+
+    def counted(pixel_values):
+        cores.append(torch.get_num_threads())
+        return network(pixel_values=pixel_values)
+
+    segmenter.model.forward = counted
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     for path, hw in zip(paths, [(60, 80), (60, 80), (60, 200), (60, 80)], strict=True):
         Image.fromarray(picture(hw)).save(path)
