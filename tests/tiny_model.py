@@ -1,5 +1,6 @@
 """A random SegFormer small enough for tests, saved as training saves one."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,17 @@ def save_tiny_model(folder: Path, mpp: float | None = 0.5) -> Path:
     return folder
 
 
-def assert_lines_agree(lines: str, models: dict[str, Path], picture: str, folder: Path) -> None:
-    """Lines of documentation that predict `picture` with transformers alone, run on a picture of no round size, leave the
-    gland mask of GlandSegmenter in `mask`. `models`: the folder that stands for each model they name."""
+def assert_lines_agree(text: str, name: str, model: Path, picture: str, folder: Path) -> None:
+    """The lines of Markdown that predict `picture` with transformers alone, run on a picture of no round size, leave the
+    gland mask of GlandSegmenter in `mask`. `model`: the folder that stands for the model they call `name`."""
+    (lines,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "np.pad" in block]
+    assert name in lines
+    assert picture in lines
     rgb = np.kron(np.random.default_rng(0).integers(0, 2, (4, 5, 3)) * 255, np.ones((20, 20, 1)))[:77, :98].astype(np.uint8)
     Image.fromarray(rgb).save(folder / picture)
-    lines = lines.replace(picture, str(folder / picture))
-    for name, model in models.items():
-        assert name in lines
-        lines = lines.replace(name, str(model))
-        segmenter = GlandSegmenter.from_pretrained(model, device="cpu")
     left: dict[str, Any] = {}
-    exec(lines, left)
+    exec(lines.replace(picture, str(folder / picture)).replace(name, str(model)), left)
+    segmenter = GlandSegmenter.from_pretrained(model, device="cpu")
     here = np.asarray(left["mask"]) > 0
     ours = segmenter.probabilities(rgb, tiling=Tiling(precision="float32", match_stain=False)).argmax(axis=0) == 1
     assert left["found"]["label"] == segmenter.id2label[1]

@@ -5,7 +5,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -235,9 +235,10 @@ class GlandSegmenter:
             if progress is not None:
                 progress(through + share)
 
-        def through_network(batch: Sequence[ReadFile], within: Callable[[float], None] | None) -> Future[list[FileResult]]:
+        def through_network(batch: Sequence[ReadFile], shown: Callable[[float], None] | None = None) -> (
+                Future[list[FileResult]]):
             nonlocal through
-            results = self._predict_batch(helpers, batch, mpp, tiling, post, within)
+            results = self._predict_batch(helpers, batch, mpp, tiling, post, shown)
             with lock:
                 through += len(batch)
                 if progress is not None:
@@ -249,14 +250,12 @@ class GlandSegmenter:
                 files = read_ahead(helpers, chain(start, paths), tiling.batch_size, seen)
                 for batch in batches(files, tiling.batch_size // passes):
                     large = batch[0].picture is not None and not batch[0].small
-                    if large:  # in this thread, so that Ctrl-C need not wait for all its tiles
-                        wait(found)
-                        found.append(Future())
-                        found[-1].set_result(through_network(batch, within))
-                    else:
-                        found.append(networks.submit(through_network, batch, None))
+                    if not large:
+                        found.append(networks.submit(through_network, batch))
                     while found and (len(found) > passes or large):
                         yield from found.popleft().result().result()
+                    if large:  # in this thread, so that Ctrl-C need not wait for all its tiles
+                        yield from through_network(batch, within).result()
                 for results in found:
                     yield from results.result().result()
         finally:

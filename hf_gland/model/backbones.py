@@ -153,8 +153,8 @@ def head_parameter_names(model: PreTrainedModel) -> set[str]:
 def side_multiple_px(model: nn.Module | PretrainedConfig) -> int:
     """What a picture's sides must be a multiple of, for a network or by its config: an isotropic encoder's patch (14 px for
     DINOv2), or the coarsest stride of a hierarchical one."""
-    own = getattr(getattr(model, "module", model), "config", None)  # DDP keeps the network in .module
-    config = model if isinstance(model, PretrainedConfig) else own
+    network = getattr(model, "module", model)  # where DDP keeps it
+    config = model if isinstance(model, PretrainedConfig) else getattr(network, "config", None)
     encoder = getattr(config, "backbone_config", None) or config
     patch = getattr(encoder, "patch_size", None)
     isotropic = hasattr(encoder, "num_hidden_layers") and not hasattr(encoder, "depths")
