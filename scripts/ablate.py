@@ -91,7 +91,10 @@ def main() -> int:
         range(1, arguments.folds + 1) if arguments.folds else [0]))
     for cell in cells if not arguments.dry_run else []:  # datasets first, so that parallel cells share them
         if not dataset_folder(arguments, cell).exists():
-            execute(build_command(arguments, cell), arguments.out / "logs" / f"dataset_{cell.dataset}.log", {})
+            message = execute(build_command(arguments, cell), arguments.out / "logs" / f"dataset_{cell.dataset}.log", {})
+            if message:
+                print(f"error: dataset {cell.dataset}: {message}", file=sys.stderr)
+                return 2
     failed = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for cell, message in tqdm(zip(cells, pool.map(lambda c: run_cell(arguments, c), cells), strict=True),
@@ -127,10 +130,9 @@ def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
     threads = os.environ.get("HF_GLAND_THREADS") or str(max((os.cpu_count() or 1) // arguments.jobs, 1))
     for done, command in steps.items():
         if not done.exists():
-            try:
-                execute(command, log, {"HF_GLAND_THREADS": threads})
-            except subprocess.CalledProcessError:
-                return f"failed; see {log}"
+            message = execute(command, log, {"HF_GLAND_THREADS": threads})
+            if message:
+                return message
     return ""
 
 
@@ -192,11 +194,16 @@ def evaluate_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> li
             *(["--overwrite"] if arguments.overwrite else [])]
 
 
-def execute(command: list[str], log: Path, environment: dict[str, str]) -> None:
-    """Run a command with its output in `log`; raises CalledProcessError."""
+def execute(command: list[str], log: Path, environment: dict[str, str]) -> str:
+    """Run a command with its output in `log`; returns why it failed, its last line and where the rest is, or nothing."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a") as file:
-        subprocess.run(command, check=True, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **environment})
+    try:
+        with open(log, "a") as file:
+            subprocess.run(command, check=True, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **environment})
+    except subprocess.CalledProcessError as error:
+        said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        return f"{said[-1] if said else error} (see {log})"
+    return ""
 
 
 if __name__ == "__main__":

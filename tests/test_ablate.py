@@ -167,7 +167,15 @@ def test_a_cell_that_fails_is_named_with_its_log(tmp_path, monkeypatch, capsys):
     assert "ours_glands-rim+scribble-0.2_seed0" in said
     log = next((tmp_path / "logs").glob("ours*.log"))
     assert str(log) in said
-    assert "missing.toml: cannot be read" in log.read_text()
+    assert "missing.toml: cannot be read" in said
+
+
+def test_a_dataset_that_cannot_be_built_ends_the_grid_with_the_reason(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ablate.py", "--archive", "GLAS.zip", "--out", str(tmp_path), "--budgets", "one"])
+    assert ablate.main() == 2
+    said = capsys.readouterr().err
+    assert "invalid budget value: 'one'" in said
+    assert str(next((tmp_path / "logs").glob("dataset*.log"))) in said
 
 
 def test_the_default_recipe_exists():
