@@ -41,6 +41,16 @@ def tiny_dataset_3(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data") / "three_classes", num_classes=3)
 
 
+@pytest.fixture
+def set_threads():
+    """torch.set_num_threads; the number of before comes back after the test."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call():
     """Undo `file_size_limit` as soon as the test's body ends, before pytest writes on: its own output may be a file."""

@@ -25,13 +25,6 @@ SMALL_TILES = Tiling(tile_px=128, stride_px=96, batch_size=2)
 EXACT = Tiling(precision="float32")
 
 
-@pytest.fixture
-def set_threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def picture(hw=(92, 120), box=(20, 60, 30, 100)):
     """White, with one dark rectangle of rows box[0]:box[1] and columns box[2]:box[3]."""
     rgb = np.full((*hw, 3), 240, np.uint8)

@@ -10,14 +10,7 @@ from processes import start
 from hf_gland.model.cpu import keep_freed_memory, return_freed_memory, side_by_side, use_all_cores
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def test_cores_are_shared_among_the_processes_of_a_machine(threads, monkeypatch):
+def test_cores_are_shared_among_the_processes_of_a_machine(set_threads, monkeypatch):
     monkeypatch.delenv("HF_GLAND_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
@@ -28,21 +21,21 @@ def test_cores_are_shared_among_the_processes_of_a_machine(threads, monkeypatch)
     assert use_all_cores() == 1
 
 
-def test_a_number_in_the_environment_wins(threads, monkeypatch):
+def test_a_number_in_the_environment_wins(set_threads, monkeypatch):
     monkeypatch.setenv("HF_GLAND_THREADS", "2")
     assert use_all_cores() == torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("wanted", ["two", "0", "-1", ""])
-def test_anything_else_in_the_environment_is_refused(threads, monkeypatch, wanted):
+def test_anything_else_in_the_environment_is_refused(set_threads, monkeypatch, wanted):
     monkeypatch.setenv("HF_GLAND_THREADS", wanted)
     with pytest.raises(ValueError, match="HF_GLAND_THREADS"):
         use_all_cores()
 
 
 @pytest.mark.parametrize(("count", "share"), [(1, 4), (2, 2), (3, 1), (9, 1)])
-def test_a_pool_shares_the_threads_evenly_whatever_the_others_do(threads, count, share):
-    torch.set_num_threads(4)
+def test_a_pool_shares_the_threads_evenly_whatever_the_others_do(set_threads, count, share):
+    set_threads(4)
     met = Barrier(count)
 
     def one(_):
