@@ -6,7 +6,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -185,8 +184,18 @@ class GlandSegmenter:
 
     def network(self, tiling: Tiling) -> Forward:
         """What maps [B, 3, h, w] of 0-255 at the model's pixel size to the network's output [B, channels, h, w]."""
-        forward = self._forward(autocast(self.device, resolve_precision(self.device, tiling.precision)))
+        precision = resolve_precision(self.device, tiling.precision)
+
+        def forward(tiles: Tensor) -> Tensor:  # by several threads at a time
+            with torch.no_grad(), autocast(self.device, precision):
+                return output_maps(full_size_logits(self._run, self.preprocessing(tiles)), len(self.id2label))
+
         return averaged_over_views(forward, tiling.views)
+
+    def passes(self, batch_size: int) -> int:
+        """How many passes to have side by side, sharing `batch_size` pictures or tiles: on a CPU one for each of torch's
+        threads, as a pass that is split over all of them waits for the slowest at each step."""
+        return min(batch_size, torch.get_num_threads()) if self.device.type == "cpu" and self.backend == "torch" else 1
 
     def calibrated(self, output: Tensor) -> Tensor:
         """Blended output of the network, [channels, h, w], with the confidence that the model's temperature gives it."""
@@ -212,11 +221,11 @@ class GlandSegmenter:
                      progress: Callable[[float], None] | None = None) -> Iterator[FileResult]:
         """Predict file after file; one that cannot be used yields its error. Options as in `predict`.
 
-        Up to `batch_size` pictures that are no larger than a tile are in the network at a time: neighbours of one size in
-        one pass on a GPU; on a CPU, of several files, in as many passes side by side as it has threads, which is faster
-        than all threads in one pass. A larger picture has the network to itself. `progress` counts the pictures that are
-        through it, from one thread at a time. Helper threads read the next files and find the glands of those before: up to
-        three batches ahead of what is asked for, and one of the pictures that are larger than a tile.
+        Up to `batch_size` pictures that are no larger than a tile are in the network at a time, neighbours of one size in
+        one pass; where there are several files, in `passes` side by side. A larger picture has the network to itself.
+        `progress` counts the pictures that are through it, from one thread at a time. Helper threads read the next files
+        and find the glands of those before: up to three batches ahead of what is asked for, and one of the pictures that
+        are larger than a tile.
         """
         def seen(picture: Picture) -> tuple[bool, Look]:
             given = picture.mpp if mpp is None else mpp
@@ -225,8 +234,7 @@ class GlandSegmenter:
 
         paths = iter(paths)
         start, threads = list(islice(paths, 2)), torch.get_num_threads()
-        several = len(start) > 1 and self.device.type == "cpu" and self.backend == "torch"
-        passes = min(tiling.batch_size, threads) if several else 1
+        passes = self.passes(tiling.batch_size) if len(start) > 1 else 1
         helpers = ThreadPoolExecutor(min(threads, MOST_HELPERS))
         found: deque[Future[Future[list[FileResult]]]] = deque()
         through, lock = 0, Lock()  # pictures that are through the network
@@ -318,12 +326,6 @@ class GlandSegmenter:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
-
-    def _forward(self, autocast: AbstractContextManager) -> Forward:
-        def forward(tiles: Tensor) -> Tensor:
-            with torch.no_grad(), autocast:
-                return output_maps(full_size_logits(self._run, self.preprocessing(tiles)), len(self.id2label))
-        return forward
 
     def _scale_mpp(self, mpp: float | None, name: str) -> float | None:
         """µm per pixel to scale clean-up by: the stated one, or else what is assumed, with a warning."""
