@@ -1,5 +1,6 @@
 """A run in progress: what its steps work with, and what happens between them: refresh, validation, checkpoint."""
 
+import copy
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from transformers import PreTrainedModel
 
 from hf_gland.config import TrainConfig
 from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader
@@ -18,6 +20,7 @@ from hf_gland.data.store import TrainingStore
 from hf_gland.data.training_data import TrainingData
 from hf_gland.method.pseudo_labels import PseudoLabels
 from hf_gland.model.preprocessing import Preprocessing
+from hf_gland.model.segformer_head import keep_channels_last
 from hf_gland.options import Tiling
 from hf_gland.train.checkpoint import CheckpointError, TrainingState, link_or_copy, load_checkpoint, save_checkpoint
 from hf_gland.train.refresh import image_predictor, validate
@@ -103,10 +106,16 @@ class TrainingRun:
                              config.optim.gradient_accumulation)
         return iter(crop_loader(crops, draws, config.run.num_workers, self.accelerator.device.type == "cuda"))
 
+    def teacher_for_pictures(self) -> PreTrainedModel:
+        """A copy of the teacher as it is now, laid out for pictures one at a time."""
+        teacher = copy.deepcopy(self.state.teacher)
+        keep_channels_last(teacher)
+        return teacher
+
     def refresh(self) -> None:
         """Make the pseudo-labels anew from the teacher as it is now."""
         wanted = self.config.method.refresh
-        predict = image_predictor(self.state.teacher, self.preprocessing, self.accelerator,
+        predict = image_predictor(self.teacher_for_pictures(), self.preprocessing, self.accelerator,
                                   Tiling(wanted.tile_px, views=wanted.views))
         self.pseudo_labels.refresh(self.state.step, lambda index: predict(self.store.images[index]), self.accelerator)
 
@@ -114,7 +123,7 @@ class TrainingRun:
         """Measure the teacher on the validation split, if there is one."""
         if self.data.validation is None:
             return
-        scores = validate(self.data.validation, self.state.teacher, self.preprocessing, len(self.data.class_names),
+        scores = validate(self.data.validation, self.teacher_for_pictures(), self.preprocessing, len(self.data.class_names),
                           self.accelerator, self.data.mpp, self.config.data.missing_mpp or None)
         record = {"step": self.state.step, **{f"validation_{k}": v for k, v in scores.items()}}
         self.state.latest.update(record, validation_step=self.state.step)
