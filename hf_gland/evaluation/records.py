@@ -67,6 +67,14 @@ class ResultRecord:
         return "_".join(map(safe_name, parts)) + ".json"
 
     @property
+    def asked_for(self) -> str:
+        """The budget in words: "1 per image" (glands), "20 %", "10 % of the images"; "" for a style that has none."""
+        if self.budget is None:
+            return ""
+        number, share = ("images", " of the images") if self.style == "images" else ("per image", "")
+        return f"{self.budget} {number}" if isinstance(self.budget, int) else f"{100 * self.budget:g} %{share}"
+
+    @property
     def mpp(self) -> float | None:
         """µm per pixel that it was trained at, None: the images' own pixels, or not noted."""
         return self.extra.get("mpp") or None

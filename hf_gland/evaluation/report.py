@@ -217,8 +217,8 @@ def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, A
     whole_glands = outlined is not None and record.style in ("glands", "images")
     fraction = record.extra.get("labelled_fraction")
     return replace(record, extra=record.extra | {
-        "fold": record.fold, "annotation": ", ".join(filter(None, (record.style, record.background, _budget(record)))),
-        "paper": paper[0] if paper else None, "test split": record.test_split, "asked for": _budget(record),
+        "fold": record.fold, "annotation": ", ".join(filter(None, (record.style, record.background, record.asked_for))),
+        "paper": paper[0] if paper else None, "test split": record.test_split, "asked for": record.asked_for,
         "temperature": f"{record.extra.get('temperature', 1.0):.2f}",
         "glands outlined": f"{outlined} of {total}" if whole_glands else None,
         "pixels labelled": None if fraction is None else f"{100 * fraction:.1f} %"})
@@ -298,7 +298,7 @@ def _recovered(members: list[ResultRecord], full: list[ResultRecord]) -> str:
     top = statistics.fmean(r.metrics["mIoU"] for r in full)
     found: dict[str, dict[str, list[float]]] = {}
     for r in members:
-        found.setdefault(f"{r.style}, {r.background}, {_budget(r)}", {}).setdefault(r.variant, []).append(r.metrics["mIoU"])
+        found.setdefault(f"{r.style}, {r.background}, {r.asked_for}", {}).setdefault(r.variant, []).append(r.metrics["mIoU"])
     lines = []
     for annotation, means in found.items():
         if {"ours", "sparse-only"} <= means.keys():
@@ -307,10 +307,3 @@ def _recovered(members: list[ResultRecord], full: list[ResultRecord]) -> str:
                 share = 100 * (ours - sparse) / (top - sparse)
                 lines.append(f"- {annotation}: {share:.0f} % of {top - sparse:.1f} points\n")
     return "Of the distance in mIoU from sparse-only to full, ours recovers:\n\n" + "".join(lines) if lines else ""
-
-
-def _budget(record: ResultRecord) -> str:
-    if record.budget is None:
-        return ""
-    number, share = ("images", " of the images") if record.style == "images" else ("per image", "")
-    return f"{record.budget} {number}" if isinstance(record.budget, int) else f"{100 * record.budget:g} %{share}"

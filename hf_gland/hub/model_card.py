@@ -1,6 +1,7 @@
 """The model card's metadata and the sentences that carry its figures, all from result records and training notes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from hf_gland.model.loading import load_config
 
 # Identifiers under which the Hub files a metric; for the others our own keys serve.
 METRIC_TYPES = {"mIoU": "mean_iou"}
+ASKED_FOR = "asked for"  # heading of the budget in words
 STYLES = {"glands": "whole glands outlined", "points": "a dot in some glands", "scribbles": "a stroke in some glands",
           "roi": "one rectangle labelled in full", "images": "some images labelled in full, the others not at all",
           "full": "every pixel labelled"}
@@ -149,14 +151,16 @@ def calibration(records: Sequence[ResultRecord]) -> str:
 
 
 def comparison_table(records: Sequence[ResultRecord], own: ResultRecord) -> str:
-    """Every way of training with the same test splits as this model's, "" where there is no other."""
-    alike = [r for r in records if r.dataset == own.dataset and not r.unusual]
-    varying = [key for key in SETTINGS if len({getattr(r, key) for r in alike}) > 1]
-    if not varying or varying == ["test_split"]:
-        return ""
-    keys = [key for key in ("test_split", "variant", *varying) if key in (*varying, "variant")]
-    ordered = sorted(alike, key=lambda r: r.test_split)
-    return markdown_table(ordered, COMPARED, list(dict.fromkeys(keys)))
+    """Every way of training by the same recipe, as long and at the same pixel size, measured on the same split as this
+    model; "" where there is no other."""
+    def shared(record: ResultRecord) -> tuple:
+        return record.dataset, record.recipe, record.extra.get("steps"), record.mpp, record.test_split
+
+    alike = [replace(r, extra=r.extra | {ASKED_FOR: r.asked_for}) for r in records
+             if shared(r) == shared(own) and not r.unusual]
+    settings = [ASKED_FOR if key == "budget" else key for key in SETTINGS]  # 1 gland and all of them are equal as numbers
+    varying = [key for key in settings if len({r.as_dict()[key] for r in alike}) > 1]
+    return markdown_table(alike, COMPARED, list(dict.fromkeys(["variant", *varying]))) if varying else ""
 
 
 def limits(record: ResultRecord, data: dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ from hf_gland.evaluation.split import training_notes
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.metadata import is_repo_id
 from hf_gland.model.backbones import RANDOM_PREFIX
+from hf_gland.model.identity import TEMPERATURE_KEY
+from hf_gland.model.loading import load_config
 
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "training_config.json",
                "training_metrics.json", "training_log.jsonl")
@@ -63,13 +65,15 @@ def read_model(path: Path, results: Sequence[Path] = (), shared_results: Path | 
         files = [f for given in results for f in _records_in(given, must_exist=True)]
         records = [_read(file) for file in files]
         for file, record in zip(files, records, strict=True):
-            if differing := _differences(record, settings, notes):
-                raise HubError(f"{file}: was measured on another model than {folder} ({'; '.join(differing)})")
+            if differing := _differences(record, folder, settings, notes):
+                raise HubError(f"{file}: was measured on another model than {folder} ({'; '.join(differing)}); measure this "
+                               "one with scripts/evaluate.py")
     else:
         beside = [p for p in sorted(folder.parent.iterdir()) if p.is_dir()]
         found = [_read(file) for where in [*beside, *([shared_results] if shared_results else [])]
                  for file in _records_in(where)]
-        records = [r for r in {record_file_name(r): r for r in found}.values() if not _differences(r, settings, notes)]
+        distinct = {record_file_name(record): record for record in found}.values()
+        records = [record for record in distinct if not _differences(record, folder, settings, notes)]
     if not records:
         raise HubError(f"{folder}: has no results, and a card without figures is not published. Measure it with "
                        f"`python scripts/evaluate.py {folder} DATASET --split test --out {folder.parent}/evaluation`, or "
@@ -108,9 +112,11 @@ def _read(path: Path) -> ResultRecord:
     return record
 
 
-def _differences(record: ResultRecord, settings: dict[str, Any], notes: dict[str, Any]) -> list[str]:
-    """How a record's account of the training differs from the model's own."""
+def _differences(record: ResultRecord, folder: Path, settings: dict[str, Any], notes: dict[str, Any]) -> list[str]:
+    """How a record's account of the training, and of the temperature that was fitted since, differs from the model's own."""
+    config = load_config(str(folder), subfolder="student" if record.is_of_student else "")
     own = {"seed": settings["seed"], "data_sha256": notes["data"]["data_sha256"], "commit": notes["commit"],
            "command": notes["command"], "train_seconds": notes["train_seconds"]}
-    return [f"{key} {getattr(record, key)} there, {value} here" for key, value in own.items()
-            if getattr(record, key) != value]
+    own["temperature"] = getattr(config, TEMPERATURE_KEY, None) or 1.0
+    there = {"temperature": 1.0} | record.as_dict()
+    return [f"{key} {there[key]} there, {value} here" for key, value in own.items() if there[key] != value]

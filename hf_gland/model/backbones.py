@@ -25,6 +25,7 @@ from hf_gland.model.identity import (
     BORDER_KEY,
     MISSING_MPP_KEY,
     MPP_KEY,
+    TEMPERATURE_KEY,
     ClassNamesError,
     check_class_names,
     class_names_of,
@@ -117,6 +118,8 @@ def load_network(backbone: str, class_names: Sequence[str], mpp: float | None, o
     setattr(model.config, MPP_KEY, mpp)
     setattr(model.config, MISSING_MPP_KEY, missing_mpp)
     setattr(model.config, BORDER_KEY, border)
+    if hasattr(model.config, TEMPERATURE_KEY):  # was fitted to the weights that training starts from
+        delattr(model.config, TEMPERATURE_KEY)
     return model.float()
 
 

@@ -13,7 +13,8 @@ from tiny_model import assert_lines_agree
 
 import hf_gland
 from hf_gland.data.build import load_provenance
-from hf_gland.evaluation.records import ResultRecord, read_result
+from hf_gland.evaluation.fitted_temperature import write_temperature
+from hf_gland.evaluation.records import ResultRecord, read_result, read_results
 from hf_gland.hub.cards import Links, render_card, results_table
 from hf_gland.hub.dataset_card import configurations_table
 from hf_gland.hub.dataset_repo import stage_dataset
@@ -21,7 +22,7 @@ from hf_gland.hub.dataset_source import read_configurations
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.licences import Licence, model_licence
 from hf_gland.hub.metric_repo import stage_metric
-from hf_gland.hub.model_card import model_card
+from hf_gland.hub.model_card import comparison_table, model_card
 from hf_gland.hub.model_source import ModelSource, read_model
 from hf_gland.hub.space_repo import stage_space
 from hf_gland.inference import PostProcessing, Tiling
@@ -261,6 +262,18 @@ def test_ways_of_training_are_compared_only_where_there_are_others(source):
     assert re.search(r"\| ours .*\| 1 \|", table)
 
 
+@pytest.mark.parametrize("variant", ["ours", "full"])
+def test_a_model_stands_beside_the_shipped_results_of_its_recipe_alone(variant):
+    shipped = read_results(TEMPLATES / "results")
+    for own in [r for r in shipped if r.variant == variant and r.on_usual_images]:
+        assert f"| {variant} |" in comparison_table(shipped, own), own.name
+    own = next(r for r in shipped if (r.variant, r.recipe, r.mpp, r.seed) == ("ours", "bench", 0.83, 0)
+               and r.asked_for == "20 %" and r.background == "rim+scribble")
+    table = comparison_table(shipped, own)
+    assert re.search(r"\| ours \| glands \| rim\+scribble \| 20 % \| 3 \|", table)
+    assert re.search(r"\| ours \| glands \| rim\+scribble \| 1 per image \| \d \|", table)
+
+
 def test_a_template_that_asks_for_too_much_is_named(tmp_path):
     (tmp_path / "model.md.jinja").write_text("{{ card_data }} {{ accuracy }} {{ title }}")
     with pytest.raises(HubError, match=r"model\.md\.jinja: asks for accuracy"):
@@ -348,6 +361,16 @@ class TestResultsOfAModel:
         run = write_run(tmp_path / "run", tiny_dataset, measured=False)
         with pytest.raises(HubError, match=r"has no results.*scripts/evaluate\.py"):
             read_model(run)
+
+    def test_of_the_model_before_it_was_calibrated(self, run, tiny_dataset, tmp_path):
+        copy = tmp_path / "run"
+        shutil.copytree(run, copy)
+        record = next((copy / "evaluation").glob("*_seed*.json"))
+        write_temperature(copy / "model", 2.5)
+        with pytest.raises(HubError, match=r"temperature 1\.0 there, 2\.5 here.*scripts/evaluate\.py"):
+            read_model(copy, [record])
+        with pytest.raises(HubError, match="has no results"):
+            read_model(copy)
 
     def test_of_another_model(self, run, tiny_dataset, tmp_path):
         other = write_run(tmp_path / "other", tiny_dataset, seed=1)

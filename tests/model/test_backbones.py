@@ -146,6 +146,16 @@ def test_weights_of_another_encoder_are_refused(tmp_path, weights_folder):
     refuses(tmp_path, "most weights of the encoder are missing")
 
 
+def test_a_backbone_trained_here_leaves_its_temperature_behind(tmp_path):
+    model = tiny_student()
+    model.config.confidence_temperature = 2.5
+    model.save_pretrained(tmp_path)
+    student = load_student(str(tmp_path), BINARY, None)
+    assert not hasattr(student.config, "confidence_temperature")
+    student.save_pretrained(tmp_path / "again")
+    assert "confidence_temperature" not in (tmp_path / "again" / "config.json").read_text()
+
+
 def test_a_backbone_trained_here_must_have_the_datasets_classes_in_their_order(tmp_path):
     tiny_student(THREE).save_pretrained(tmp_path)
     with pytest.raises(ClassNamesError, match=r"background, benign, malignant.*background, malignant, benign"):
