@@ -170,6 +170,7 @@ def test_the_recipes_that_ship_are_valid_and_carry_their_reason(name):
     config = make_config(read_config_file(name))
     assert config.optim.steps > 0
     assert not config.data.dataset  # given by the user
+    assert 0 < config.run.save_every <= 250  # what a kill may cost
     assert parse("--seed", 3, config_file=name) == config.changed(seed=3)
 
 
