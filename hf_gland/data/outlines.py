@@ -31,7 +31,7 @@ class Reading:
     rois        names, of a class or of an object, of regions in which everything is labelled: what is drawn there, and the
                 rest as background.
     stroke_px   width of lines and diameter of points, in pixels of the image; 0: they are left out.
-    rim_px      of the labels: what lies this close around an outlined gland and is not drawn is background; 0: nothing.
+    rim_px      of the labels: where nothing was drawn this close around an outlined gland is background; 0: nothing is.
     """
 
     class_ids: Mapping[str, int]
@@ -44,12 +44,15 @@ class Reading:
 class Outlines:
     """What was drawn on one image, in its pixels: areas, each with its box (left, top, right, bottom).
 
-    `left_out`: how many objects of each kind are not among them.
+    `skipped`: areas of SKIPPED classes, which are no labels; a rim keeps off them. `left_out`: how many objects of each kind
+    are not among `regions`.
     """
 
     name: str
     regions: list[Region]
     boxes: np.ndarray  # float [n, 4]
+    skipped: list[Region]
+    skipped_boxes: np.ndarray  # float [n, 4]
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -68,6 +71,7 @@ def read_outlines(path: Path, image_hw: tuple[int, int], reading: Reading) -> Ou
     marked = [a for a in usable if rois & {a.label.casefold(), a.name.casefold()} - {""}]
     others = without_unclassified([a for a in usable if a not in marked], left_out)
     regions = [Region(a.number, BACKGROUND, a.polygons, outlined=False, below=True) for a in marked]
+    skipped: list[Region] = []
     stroke_points = 0
     for annotation in others:
         stroke_points += 0 if annotation.polygons else sum(map(len, annotation.lines))
@@ -77,16 +81,18 @@ def read_outlines(path: Path, image_hw: tuple[int, int], reading: Reading) -> Ou
         class_id = class_of(annotation, reading.class_ids, f"{name}: feature {annotation.number}")
         if class_id == SKIPPED:
             left_out[f"objects of class {annotation.label}"] += 1
+            skipped.append(_region(annotation, class_id, reading.stroke_px))
         else:
             regions.append(_region(annotation, class_id, reading.stroke_px))
-    boxes = np.array([_box(region.polygons) for region in regions]).reshape(-1, 4)
+    boxes = _boxes(regions)
     height, width = image_hw
     inside = (boxes[:, 0] < width) & (boxes[:, 1] < height) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
     beyond = inside & ((boxes[:, :2] < -1).any(axis=1) | (boxes[:, 2] > width + 1) | (boxes[:, 3] > height + 1))
     left_out[f"objects outside the image of {width}×{height} px"] += int((~inside).sum())
     left_out["parts of objects that reach beyond the image"] += int(beyond.sum())
     boxes = np.clip(boxes, 0, (width, height, width, height))
-    return Outlines(name, [r for r, kept in zip(regions, inside, strict=True) if kept], boxes[inside], +left_out)
+    return Outlines(name, [r for r, kept in zip(regions, inside, strict=True) if kept], boxes[inside], skipped,
+                    _boxes(skipped), +left_out)
 
 
 def label_window(outlines: Outlines, own: Sequence[int], window: Window, out_hw: tuple[int, int],
@@ -98,19 +104,24 @@ def label_window(outlines: Outlines, own: Sequence[int], window: Window, out_hw:
     without a wholly labelled region, is what was outlined and what lies in such regions, uint8 [H, W].
     """
     scale = np.array([window.width / out_hw[1], window.height / out_hw[0]])
-    left, top, right, bottom = window.box
-    boxes = outlines.boxes
-    here = np.flatnonzero((boxes[:, 0] < right) & (boxes[:, 1] < bottom) & (boxes[:, 2] > left) & (boxes[:, 3] > top))
-    regions = [_moved(outlines.regions[index], (left, top), scale) for index in here]
+    corner = window.box[:2]
+    here = _reaching(outlines.boxes, window)
+    regions = [_moved(outlines.regions[index], corner, scale) for index in here]
     ids, mask, shown = paint(regions, out_hw, outlines.name)
-    if reading.rim_px and ids.any():
-        near = ndimage.distance_transform_edt(ids == 0) <= reading.rim_px
-        mask[near & (mask == IGNORE_INDEX)] = BACKGROUND
     truth = None
     if any(region.below for region in regions):
         truth = np.where((ids > 0) | (mask == BACKGROUND), mask, np.uint8(IGNORE_INDEX))
+    if reading.rim_px and ids.any():
+        inner = outlines.boxes[[index for index in here if _is_gland(outlines.regions[index])]]
+        beside = [index for index in _reaching(outlines.skipped_boxes, window)  # what a gland lies in is no neighbour of it
+                  if not _holds_any(outlines.skipped_boxes[index], inner)]
+        kept_off = [region for region in regions if region.class_id == IGNORE_INDEX]
+        kept_off += [_moved(outlines.skipped[index], corner, scale) for index in beside]
+        drawn = paint([replace(region, class_id=BACKGROUND) for region in kept_off], out_hw, outlines.name)[1] == BACKGROUND
+        near = ndimage.distance_transform_edt(ids == 0) <= reading.rim_px
+        mask[near & (mask == IGNORE_INDEX) & ~drawn] = BACKGROUND
     mine = [outlines.regions[index] for index in own]
-    glands = {r.number for r in mine if r.outlined and r.class_id not in (BACKGROUND, IGNORE_INDEX)}
+    glands = {region.number for region in mine if _is_gland(region)}
     annotation = SparseAnnotation(mask, len(glands & set(shown.tolist())), None, float((mask != IGNORE_INDEX).mean()),
                                   len(mine))
     return annotation, ids.astype(np.uint16), truth
@@ -121,6 +132,25 @@ def _region(annotation: Annotation, class_id: int, stroke_px: float) -> Region:
         return Region(annotation.number, class_id, annotation.polygons)
     rings = [ring for line in annotation.lines for ring in stroke_rings(line, stroke_px)]
     return Region(annotation.number, class_id, [rings], outlined=False, stroke=True)
+
+
+def _is_gland(region: Region) -> bool:
+    return region.outlined and region.class_id not in (BACKGROUND, IGNORE_INDEX)
+
+
+def _boxes(regions: Sequence[Region]) -> np.ndarray:
+    return np.array([_box(region.polygons) for region in regions]).reshape(-1, 4)
+
+
+def _reaching(boxes: np.ndarray, window: Window) -> np.ndarray:
+    """Indices of the boxes that reach into the window."""
+    left, top, right, bottom = window.box
+    return np.flatnonzero((boxes[:, 0] < right) & (boxes[:, 1] < bottom) & (boxes[:, 2] > left) & (boxes[:, 3] > top))
+
+
+def _holds_any(box: np.ndarray, others: np.ndarray) -> bool:
+    """Whether one of the other boxes lies in this box."""
+    return bool(((others[:, :2] >= box[:2]) & (others[:, 2:] <= box[2:])).all(axis=1).any())
 
 
 def _box(polygons: Polygons) -> tuple[float, float, float, float]:

@@ -163,6 +163,34 @@ def test_a_rim_of_stroma_keeps_off_what_is_drawn(tmp_path):
     assert (mask == 1).sum() == 1200
 
 
+@pytest.mark.parametrize("label", ["Ignore*", "Suggested: gland", "Necrosis"])
+def test_a_rim_keeps_off_what_is_drawn_as_no_label(tmp_path, label):
+    drawn = [feature("Gland", GLAND), feature(label, ring(40, 5, 30, 30)), feature("Ignore*", HOLE)]  # beside it, and in it
+    _, rows = build(tmp_path, drawn, "--rim-px", "8", "--class", "gland=1", "necrosis=skip")
+    mask, _ = labels(rows[0])
+    assert (mask[5:35, 40:70] == 255).all()
+    assert (mask[15:20, 20:30] == 255).all()
+    assert (mask[15:25, 2:10] == 0).all()
+    assert (mask[30:38, 15:35] == 0).all()
+
+
+@pytest.mark.parametrize("label", ["ROI", "Tissue"])
+def test_a_region_that_glands_lie_in_stops_no_rim(tmp_path, label):
+    region = feature(label, ring(0, 0, 100, 60))
+    _, rows = build(tmp_path, [feature("Gland", GLAND), region], "--rim-px", "8", "--class", "gland=1", "tissue=skip")
+    assert (labels(rows[0])[0][15:25, 40:48] == 0).all()
+
+
+def test_a_rim_is_no_truth(tmp_path):
+    drawn = [feature("Gland", GLAND), feature("ROI", ring(0, 0, 40, 60)), feature("Ignore*", ring(10, 30, 30, 10))]
+    _, rows = build(tmp_path, drawn, "--roi", "ROI", "--rim-px", "8")
+    mask, truth = labels(rows[0])[0], np.asarray(rows[0]["mask"])
+    assert (mask[15:25, 40:48] == 0).all()
+    assert (truth[:, 40:] == 255).all()
+    assert (truth[30:40, 10:40] == 255).all()
+    assert (truth[:60, :40] != 255).sum() == 60 * 40 - 300
+
+
 def test_tiles_hold_every_outline_whole_at_the_wanted_pixel_size(tmp_path, capsys):
     corners = [(100, 60), (130, 100), (900, 500), (870, 40), (400, 300)]
     drawn = [feature("Gland", ring(x, y, 40, 20)) for x, y in corners] + [feature("Gland", ring(-30, 580, 60, 40)),
