@@ -181,6 +181,21 @@ def test_folder_with_a_validation_split_by_patient(tmp_path: Path, folder: Path)
     assert (np.asarray(dataset["train"][0]["mask"]) == 1).sum() == 20 * 25 + 20 * 30
 
 
+@pytest.mark.parametrize("pattern", ["^([^_]+)_", "^(P[0-9]+)_"])
+def test_a_patient_in_two_split_folders_is_told(tmp_path: Path, pattern: str) -> None:
+    for split, patients in (("train", (1, 2)), ("test", (2, 3))):
+        for part in ("images", "masks"):
+            (tmp_path / "slides" / split / part).mkdir(parents=True)
+        for patient in patients:
+            image, ids = picture(patient)
+            for part, pixels in (("images", image), ("masks", (ids > 0).astype(np.uint8))):
+                (tmp_path / "slides" / split / part / f"P{patient}_a.png").write_bytes(encode(pixels, "PNG"))
+    assert run("folder", "--root", tmp_path / "slides", "--patient-pattern", pattern, "--val-fraction", 0, "--out",
+               tmp_path / "set") == 0
+    assert load_provenance(tmp_path / "set")["shared_patients"] == {"test+train": ["P2"]}
+    assert load_local(tmp_path / "set")["train"]["patient_id"][:] == ["P1", "P2"]
+
+
 @pytest.mark.parametrize("beside_dense", [False, True])
 def test_folder_of_masks_drawn_by_hand(tmp_path: Path, folder: Path, beside_dense: bool) -> None:
     drawings = tmp_path / "drawings" if beside_dense else folder / "masks"

@@ -44,8 +44,8 @@ class FolderOptions:
     sparse_masks    a folder of sparse masks that are the supervision, `masks/` being the dense truth beside them.
     allow_missing_masks   images without a mask are kept, wholly unlabelled, instead of being an error.
     mpp             µm per pixel of images for which metadata.csv gives none; None: what their files state, if anything.
-    patient_pattern a regular expression with one group, searched in the image id, for images to which metadata.csv
-                    gives no patient.
+    patient_pattern a regular expression with one group, searched in the image's file name without suffix (the id has the
+                    split folder before it, which is no patient's), for images to which metadata.csv gives no patient.
     source          the name of the data, kept with each row.
     gland_is_255    dense masks hold 0 and 255 alone, for background and gland (`settle_masks` finds out).
     """
@@ -301,10 +301,10 @@ def _lookup(root: Path, table: Mapping[str, ImageMetadata] | None, item: FolderI
         known = lines[0]
     patient = known.patient_id
     if not patient and options.patient_pattern:
-        match = re.search(options.patient_pattern, item.image_id)
+        match = re.search(options.patient_pattern, item.image.stem)
         if match is None:
-            raise DatasetError(f"{item.image}: patient pattern '{options.patient_pattern}' matches nothing in the id "
-                               f"'{item.image_id}'")
+            raise DatasetError(f"{item.image}: patient pattern '{options.patient_pattern}' matches nothing in the name "
+                               f"'{item.image.stem}'")
         patient = match[1]
     return ImageMetadata(patient, known.grade, options.mpp if known.mpp is None else known.mpp, known.split)
 
@@ -330,7 +330,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-missing-masks", action="store_true", help="keep images without a mask, unlabelled")
     parser.add_argument("--mpp", type=float, help="µm per pixel, where metadata.csv gives none [unknown]")
     parser.add_argument("--patient-pattern", default="", metavar="REGEX",
-                        help="finds the patient in an image id, e.g. '^(P[0-9]+)_' [metadata.csv's patient_id]")
+                        help="finds the patient in an image's name, e.g. '^(P[0-9]+)_' [metadata.csv's patient_id]")
     parser.add_argument("--source-name", default="", metavar="NAME", help="of the data, kept in each row [folder name]")
     parser.add_argument("--licence", default="unknown", help="of the images, e.g. cc-by-4.0 [%(default)s]")
 

@@ -348,7 +348,7 @@ def test_metadata_in_another_encoding(root: Path) -> None:
         scan_folder(root)
 
 
-def test_patients_from_the_image_id(root: Path) -> None:
+def test_patients_from_the_file_name(root: Path) -> None:
     assert [s.patient_id for s in samples(root, patient_pattern=r"a(\d)")] == ["1", "2", "1"]
     with pytest.raises(DatasetError, match=r"a1\.png: patient pattern 'P\(.\)' matches nothing"):
         scan_folder(root, FolderOptions(patient_pattern="P(.)"))
