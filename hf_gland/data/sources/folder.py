@@ -119,15 +119,6 @@ def scan_folder(root: str | Path, options: FolderOptions = FolderOptions()) -> d
     return splits
 
 
-def iter_folder(root: str | Path, split: str, options: FolderOptions = FolderOptions()) -> Iterator[Sample]:
-    """The samples of one split; with `as_is` without dense masks. Raises DatasetError / MaskError naming the file."""
-    splits = scan_folder(root, options)
-    if split not in splits:
-        raise DatasetError(f"{root}: has no split '{split}'; it has {', '.join(sorted(splits))}")
-    settled = settle_masks(splits, options)
-    return (sample for sample, _ in read_items(splits[split], settled))
-
-
 def settle_masks(splits: Mapping[str, Sequence[FolderItem]], options: FolderOptions) -> FolderOptions:
     """The options with the one question answered that only all masks together can: what their 255 means.
 
