@@ -42,6 +42,20 @@ def write_slide(path: Path, rgb: np.ndarray, *, levels: int = 3, description: st
     return path
 
 
+def write_scn(path: Path, rgb: np.ndarray, corner_xy: tuple[int, int], glass_hw: tuple[int, int]) -> Path:
+    """A Leica slide at 0.5 µm per pixel, of three levels: `rgb` was scanned at `corner_xy` on glass of `glass_hw` pixels."""
+    (height, width), (x, y), nm = rgb.shape[:2], corner_xy, 500
+    dimensions = "".join(f'<dimension sizeX="{width >> level}" sizeY="{height >> level}" r="{level}" ifd="{level}"/>'
+                         for level in range(3))
+    description = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">'
+        f'<collection sizeX="{glass_hw[1] * nm}" sizeY="{glass_hw[0] * nm}"><image><pixels>{dimensions}</pixels>'
+        f'<view sizeX="{width * nm}" sizeY="{height * nm}" offsetX="{x * nm}" offsetY="{y * nm}"/>'
+        "<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings><illuminationSettings>"
+        "<illuminationSource>brightfield</illuminationSource></illuminationSettings></scanSettings></image></collection></scn>")
+    return write_slide(path, rgb, description=description, resolution=(20_000, "CENTIMETER"))
+
+
 def damage_tile(path: Path, index: int, page: int = 0) -> None:
     """Overwrite one tile's compressed bytes."""
     with tifffile.TiffFile(path) as file:

@@ -47,7 +47,11 @@ class Levels(Protocol):
 
 
 class OpenSlideLevels:
-    """A slide through OpenSlide: one handle for each thread, as a handle that met a damaged tile refuses all others."""
+    """A slide through OpenSlide: one handle for each thread, as a handle that met a damaged tile refuses all others.
+
+    Where the header says which part of the glass was scanned (MRXS, SCN), that is the slide: QuPath too crops to it and
+    counts pixels from its corner.
+    """
 
     def __init__(self, path: Path, name: str):
         import openslide
@@ -56,7 +60,10 @@ class OpenSlideLevels:
         self._local, self._handles, self._lock = threading.local(), list[Any](), threading.Lock()
         slide = self._handle()
         properties = slide.properties
-        self.level_hw = tuple((height, width) for width, height in slide.level_dimensions)
+        (glass_width, glass_height), (left, top, width, height) = slide.dimensions, _scanned(slide)
+        self._corner_xy = left, top
+        self.level_hw = tuple((max(round(h * height / glass_height), 1), max(round(w * width / glass_width), 1))
+                              for w, h in slide.level_dimensions)
         self.reader = f"OpenSlide {openslide.__library_version__}"
         self.mpp_source = f"the slide's header ({properties.get('openslide.vendor', 'unknown format')})"
         self.mpp_xy: tuple[float, float] | None = None
@@ -76,9 +83,9 @@ class OpenSlideLevels:
         return self._local.slide
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        slide, down = self._handle(), self._downsamples[level]
+        slide, down, (left, top) = self._handle(), self._downsamples[level], self._corner_xy
         try:  # the corner counts in pixels of level 0
-            region = slide.read_region((round(x * down), round(y * down)), level, (width, height))
+            region = slide.read_region((left + round(x * down), top + round(y * down)), level, (width, height))
         except self._openslide.OpenSlideError as error:
             with self._lock:
                 self._handles.remove(slide)
@@ -96,6 +103,17 @@ class OpenSlideLevels:
             for slide in self._handles:
                 slide.close()
             self._handles.clear()
+
+
+def _scanned(slide: Any) -> tuple[int, int, int, int]:
+    """Left, top, width and height of what was scanned, in pixels of level 0; all of it where the header says nothing, or
+    nonsense. Bounds are rounded outwards, and may so end beyond level 0."""
+    width, height = slide.dimensions
+    with suppress(KeyError, ValueError):
+        x, y, wide, tall = (int(slide.properties[f"openslide.bounds-{side}"]) for side in ("x", "y", "width", "height"))
+        if 0 <= x < width and 0 <= y < height and wide > 0 and tall > 0:
+            return x, y, min(wide, width - x), min(tall, height - y)
+    return 0, 0, width, height
 
 
 class FastSlideLevels:

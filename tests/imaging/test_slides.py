@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from slide_files import aperio, damage_tile, drop_tile, texture, write_slide
+from slide_files import aperio, damage_tile, drop_tile, texture, write_scn, write_slide
 
 from hf_gland.errors import ImageError, PixelSizeError
 from hf_gland.imaging.slide_readers import FastSlideLevels, OpenSlideLevels, PictureLevels
@@ -57,6 +57,50 @@ def test_a_region_is_what_the_whole_slide_resampled_holds_there(kind, svs, rgb):
         assert region.rgb.shape == (height, width, 3)
         assert np.abs(region.rgb.astype(int) - whole[top:top + height, left:left + width]).max() <= 1
     assert np.array_equal(slide.region(Box(40, 30, 200, 100), (100, 200)).rgb, rgb[30:130, 40:240])
+
+
+def test_a_slide_ends_where_the_scan_does_and_not_the_glass_as_in_qupath(tmp_path):
+    rgb = texture((600, 1000))
+    with open_slide(write_scn(tmp_path / "a.scn", rgb, (300, 204), (1200, 2000))) as slide:
+        assert (slide.level_hw, slide.mpp_xy) == (((600, 1000), (300, 500), (150, 250)), (0.5, 0.5))
+        assert np.array_equal(slide.region(Box(0, 0, 1000, 600), (600, 1000)).rgb, rgb)
+        assert np.array_equal(slide.region(Box(40, 30, 200, 100), (100, 200)).rgb, rgb[30:130, 40:240])
+        for down in (2, 4):
+            small = slide.region(Box(400, 200, 400, 240), (240 // down, 400 // down)).rgb
+            expected = resized(rgb, (600 // down, 1000 // down))[200 // down:440 // down, 400 // down:800 // down]
+            assert np.abs(small.astype(int) - expected).mean() < 4, down
+
+
+BOUNDS = {"x": "100", "y": "50", "width": "301", "height": "200"}
+
+
+@pytest.mark.parametrize(("bounds", "corner", "level_hw"), [
+    (BOUNDS, (100, 50), ((200, 301), (50, 75))),
+    ({**BOUNDS, "width": "1000"}, (100, 50), ((200, 900), (50, 225))),  # rounded up beyond the glass
+    ({**BOUNDS, "x": "-1"}, (0, 0), ((601, 1000), (150, 250))),
+    ({**BOUNDS, "y": "601"}, (0, 0), ((601, 1000), (150, 250))),
+    ({**BOUNDS, "height": "0"}, (0, 0), ((601, 1000), (150, 250))),
+    ({**BOUNDS, "width": "300.5"}, (0, 0), ((601, 1000), (150, 250))),
+    ({"x": "100", "y": "50", "width": "301"}, (0, 0), ((601, 1000), (150, 250))),
+    ({}, (0, 0), ((601, 1000), (150, 250))),
+])
+def test_bounds_that_make_no_sense_leave_all_of_the_glass(monkeypatch, tmp_path, bounds, corner, level_hw):
+    class Handle:
+        dimensions, level_dimensions, level_downsamples = (1000, 601), ((1000, 601), (250, 150)), (1.0, 4.0)
+        properties = {f"openslide.bounds-{side}": value for side, value in bounds.items()}
+
+        def __init__(self, path):
+            pass
+
+        def read_region(self, location, level, size):
+            return Image.new("RGBA", size, (location[0] % 256, location[0] // 256, location[1] % 256, 255))
+
+    monkeypatch.setattr("openslide.OpenSlide", Handle)
+    levels = OpenSlideLevels(tmp_path / "a.mrxs", "a")
+    assert levels.level_hw == level_hw
+    for level, down in ((0, 1), (1, 4)):
+        x, y = corner[0] + 20 * down, corner[1] + 10 * down
+        assert (levels.read(level, 20, 10, 3, 2) == (x % 256, x // 256, y)).all()
 
 
 def test_the_smallest_level_that_is_large_enough_is_read(rgb):
