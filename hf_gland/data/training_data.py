@@ -128,7 +128,7 @@ def open_training_data(config: TrainConfig) -> TrainingData:
                                f"{', '.join(provenance['class_names'])}: the numbers in their masks would mean different "
                                "things. Build one again with the other's --class-names in their order")
         provenance = {**provenance, "adapted_to": {"split": wanted.adapt_split, **{
-            key: about.get(key) for key in ("source", "sources", "data_sha256")}}}
+            key: about.get(key) for key in ("source", "sources", "licence", "data_sha256")}}}
     mpp = training_mpp(config, [rows for rows in (train, validation, target) if rows is not None])
     if wanted.mpp and mpp is None:
         notes.append(f"no image of {wanted.dataset} states its pixel size, so training is at the images' own pixels instead "

@@ -1,5 +1,6 @@
 """Which licences the Hub knows, which allow passing data on, and what a model inherits from its weights and data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hf_gland.data.card import HUB_LICENCES
@@ -39,19 +40,19 @@ def may_share(source_title: str, licence: str) -> bool:
     return licence in REDISTRIBUTABLE if source is None or source.shareable is None else source.shareable
 
 
-def model_licence(base_model: str, data_licence: str, chosen: str = "") -> Licence:
-    """The licence of weights trained on data of `data_licence`, starting from `base_model` ("": random weights).
+def model_licence(base_model: str, data_licences: Sequence[str], chosen: str = "") -> Licence:
+    """The licence of weights trained on data of `data_licences`, starting from `base_model` ("": random weights).
 
     Weights from NVIDIA's SegFormer and data for research only make the model so too. `chosen` (a Hub licence id) is
     needed, and taken, where the terms of the base model are not known here. Raises HubError.
     """
-    data = (f"Training data: {escaped(data_licence)}.",)
+    data = (f"Training data: {'; '.join(map(escaped, data_licences))}.",)
     if chosen and chosen not in HUB_LICENCES - {"other", "unknown"}:
         raise HubError(f"licence '{chosen}': not one that the Hub knows; see https://huggingface.co/docs/hub/repositories-licenses")
     if base_model.startswith(NVIDIA_SEGFORMER):
         return Licence("other", (f"The weights start from {base_model}, under {NVIDIA_TERMS}.", *data),
                        "non-commercial-research")
-    if data_licence not in UNCONDITIONAL:
+    if not UNCONDITIONAL.issuperset(data_licences):
         start = (f"The weights start from {base_model}; its licence applies too.",) if base_model else ()
         return Licence("other", (*start, *data, "The weights may be used as the training data may."), "as-the-training-data")
     if base_model and not chosen:

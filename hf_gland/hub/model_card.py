@@ -1,6 +1,6 @@
 """The model card's metadata and the sentences that carry its figures, all from result records and training notes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence
         "results_table": results_table(records), "calibration": calibration(records),
         "comparison_table": comparison_table(escaped(list(comparison)), first),
         "annotation_budget": annotation_budget(first),
-        "training": training(first, data, links.base_model), "command": code_block(source.records[0].command, "bash"),
+        "training": training(first, data, links.base_model, escaped(source.trainings)),
+        "command": code_block(source.records[0].command, "bash"),
         "data_sha256": first.data_sha256,
         "energy": energy(first), "limits": limits(first, data),
         "licence_terms": " ".join(licence.terms), "code_licence": CODE_LICENCE, "paper_bibtex": PAPER_BIBTEX,
@@ -120,11 +121,19 @@ def annotation_budget(record: ResultRecord) -> str:
                f"{extra['annotation_seed']}."))
 
 
-def training(record: ResultRecord, data: dict[str, Any], base_model: str) -> str:
+def training(record: ResultRecord, data: dict[str, Any], base_model: str, earlier: Sequence[Mapping[str, Any]]) -> str:
+    """What was trained on what; `earlier`: the trainings whose model this one went on from, the first one first."""
+    own = {"steps": record.extra["steps"], "train_split": record.train_split, "data": data, "recipe": record.recipe}
     start = f"from [{base_model}](https://huggingface.co/{base_model})" if base_model else "from random weights"
-    return (f"{record.extra['steps']} steps {start} on `{record.train_split}` of {data['source']}, recipe "
-            f"`{record.recipe}`, seed {record.seed}: {duration(record.train_seconds)} on {record.machine}. Code commit "
-            f"`{record.commit}`.")
+    lines = []
+    for stage in [*earlier, own]:
+        taught = stage["data"]
+        unlabelled = f" and the unlabelled images of {taught['adapted_to']['source']}" if "adapted_to" in taught else ""
+        lines.append(f"{stage['steps']} steps {start} on `{stage['train_split']}` of {taught['source']}{unlabelled}, recipe "
+                     f"`{stage['recipe']}`")
+        start = "more"
+    return (f"{'; then '.join(lines)}, seed {record.seed}: {duration(record.train_seconds)} on {record.machine}. Code "
+            f"commit `{record.commit}`.")
 
 
 def energy(record: ResultRecord) -> str:

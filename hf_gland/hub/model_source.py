@@ -37,9 +37,21 @@ class ModelSource:
         names = [*MODEL_FILES, *(f"student/{name}" for name in STUDENT_FILES)]
         return {name: self.folder / name for name in names}
 
+    @property
+    def trainings(self) -> list[dict[str, Any]]:
+        """The trainings before this one, the first one first: `steps`, `recipe`, `train_split`, `data`, `commit` each."""
+        return self.notes.get("continued_from", [])
+
+    @property
+    def data_licences(self) -> list[str]:
+        """Of all data that went into the weights, each once."""
+        used = [*(training["data"] for training in self.trainings), self.notes["data"]]
+        used += [data["adapted_to"] for data in used if "adapted_to" in data]
+        return list(dict.fromkeys(data.get("licence") or "unknown" for data in used))
+
     def base_model(self, given: str = "") -> str:
         """Hub id of the network the weights started from, "" for random numbers. Raises HubError."""
-        backbone = str(self.settings["backbone"])
+        backbone = str(self.notes.get("backbone", self.settings["backbone"]))  # what the first of its trainings began with
         if backbone.startswith(RANDOM_PREFIX):
             return ""
         base = given or backbone

@@ -1,5 +1,6 @@
 """How a run begins: its folder held, its data decoded, its networks and optimiser made."""
 
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -102,7 +103,20 @@ def origin(config: TrainConfig, data: TrainingData, accelerator: Accelerator) ->
     return {"variant": config.variant, "data": data.provenance, "backbone": first_backbone(config.model.backbone),
             "commit": git_commit(), "hardware": hardware(str(accelerator.device)), "versions": versions(),
             "precision": precision_name(resolve_precision(accelerator.device, accelerator.mixed_precision)),
-            "processes": accelerator.num_processes, "encoder": backbone_sha256(config.model.backbone)}
+            "processes": accelerator.num_processes, "encoder": backbone_sha256(config.model.backbone),
+            "continued_from": earlier_trainings(config.model.backbone)}
+
+
+def earlier_trainings(backbone: str) -> list[dict[str, Any]]:
+    """How the model that a run goes on from came about, the first training first; [] where it starts from an encoder.
+    Raises OSError where such a model has lost its notes."""
+    if not is_trained_here(backbone):
+        return []
+    before = read_saved_config(Path(backbone))
+    notes = json.loads((Path(backbone) / "training_metrics.json").read_text("utf-8"))
+    return [*notes.get("continued_from", []), {
+        "steps": before.optim.steps, "recipe": notes.get("recipe"), "train_split": before.data.train_split,
+        "data": notes["data"], "commit": notes["commit"]}]
 
 
 def other_pixel_size(config: TrainConfig) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ def test_other_peoples_words_stay_words_in_a_model_card(source):
     data = source.notes["data"] | {"class_names": ["background", HOSTILE], "source": HOSTILE}
     hostile = dataclasses.replace(
         record, hardware=HOSTILE, recipe=HOSTILE, test_split=HOSTILE, commit=HOSTILE, command=f"train\n```\n{HOSTILE}")
-    licence = model_licence("", HOSTILE)
+    licence = model_licence("", [HOSTILE])
     card = model_card(dataclasses.replace(source, records=(hostile,), notes=source.notes | {"data": data}), "me/glands",
                       picture="media/predictions.png", templates=TEMPLATES, licence=licence,
                       comparison=[hostile, dataclasses.replace(hostile, variant=HOSTILE)])
@@ -344,6 +344,19 @@ def test_a_space_whose_versions_are_loose_is_refused(tmp_path):
 def test_published_records_read_back(source, tmp_path):
     for record in source.records:
         assert read_result(record.write(tmp_path)) == record
+
+
+def test_a_model_that_went_on_from_another_tells_of_all_its_trainings(source, tmp_path):
+    before = {"steps": 1234, "recipe": "bench", "train_split": "early", "commit": "0" * 40, "data": {
+        "source": "Elsewhere", "licence": "for research only", "data_sha256": "f" * 64}}
+    notes = source.notes | {"backbone": "nvidia/mit-b2", "continued_from": [before], "data": source.notes["data"] | {
+        "adapted_to": {"source": "Third", "licence": "cc-by-4.0", "split": "train"}}}
+    continued = dataclasses.replace(source, notes=notes, settings=source.settings | {"backbone": str(tmp_path)})
+    assert continued.base_model() == "nvidia/mit-b2"
+    assert set(continued.data_licences) == {"for research only", source.notes["data"]["licence"], "cc-by-4.0"}
+    words = " ".join(body(card_of(continued, base_model=continued.base_model())).split())
+    assert re.search(r"1234 steps from \[nvidia/mit-b2\]\S+ on `early` of Elsewhere, recipe `bench`; then \d+ steps more on "
+                     r"`train` of .* and the unlabelled images of Third, recipe `tiny`", words)
 
 
 def test_local_backbones_need_a_name(source, tiny_dataset, tmp_path):

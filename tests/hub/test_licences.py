@@ -24,30 +24,36 @@ def test_a_known_source_says_itself_whether_its_images_may_be_given_on():
 
 
 def test_weights_from_nvidia_are_for_research_whatever_the_data():
-    licence = model_licence("nvidia/mit-b0", "cc0-1.0", "apache-2.0")
+    licence = model_licence("nvidia/mit-b0", ["cc0-1.0"], "apache-2.0")
     assert (licence.hub_id, licence.name) == ("other", "non-commercial-research")
     assert "NVIDIA Source Code License for SegFormer" in licence.terms[0]
     assert "nvidia/mit-b0" in licence.terms[0]
 
 
 def test_data_for_research_bind_the_weights():
-    licence = model_licence("", GLAS_LICENCE)
+    licence = model_licence("", [GLAS_LICENCE])
     assert licence.hub_id == "other"
     assert any(GLAS_LICENCE in term for term in licence.terms)
-    both = model_licence("nvidia/mit-b0", GLAS_LICENCE)
+    both = model_licence("nvidia/mit-b0", [GLAS_LICENCE])
     assert "NVIDIA" in both.terms[0]
     assert GLAS_LICENCE in both.terms[1]
 
 
+def test_the_data_of_every_training_bind_the_weights():
+    licence = model_licence("", ["cc0-1.0", GLAS_LICENCE])
+    assert licence.hub_id == "other"
+    assert any("cc0-1.0" in term and GLAS_LICENCE in term for term in licence.terms)
+
+
 def test_free_data_and_random_weights():
-    assert model_licence("", "cc0-1.0").hub_id == "apache-2.0"
-    assert model_licence("", "cc-by-4.0", "mit").hub_id == "mit"
-    assert not model_licence("", "cc0-1.0").name
+    assert model_licence("", ["cc0-1.0"]).hub_id == "apache-2.0"
+    assert model_licence("", ["cc-by-4.0"], "mit").hub_id == "mit"
+    assert not model_licence("", ["cc0-1.0"]).name
 
 
 def test_other_base_models_need_a_word():
     with pytest.raises(HubError, match=r"its licence is not known here.*--licence"):
-        model_licence("openmmlab/upernet-convnext-tiny", "cc0-1.0")
-    assert model_licence("openmmlab/upernet-convnext-tiny", "cc0-1.0", "mit").hub_id == "mit"
+        model_licence("openmmlab/upernet-convnext-tiny", ["cc0-1.0"])
+    assert model_licence("openmmlab/upernet-convnext-tiny", ["cc0-1.0"], "mit").hub_id == "mit"
     with pytest.raises(HubError, match="not one that the Hub knows"):
-        model_licence("", "cc0-1.0", "free")
+        model_licence("", ["cc0-1.0"], "free")

@@ -426,7 +426,10 @@ class TestAdaptation:
         run_training(second, tiny_settings(tiny_dataset, backbone=str(first / "model"), model_kwargs="", steps=1,
                                            learning_rate=1e-9, ema_start=1.0, ema_end=1.0,
                                            warmup_fraction=0.0))
-        assert json.loads((second / "model" / "training_metrics.json").read_text())["backbone"] == "random:segformer"
+        notes = json.loads((second / "model" / "training_metrics.json").read_text())
+        assert notes["backbone"] == "random:segformer"
+        (before,) = notes["continued_from"]
+        assert (before["steps"], before["data"]["data_sha256"]) == (2, notes["data"]["data_sha256"])
         counters = "num_batches_tracked"  # copied from the student, which took another step
         assert same_weights(*({name: w for name, w in weights(run).items() if not name.endswith(counters)}
                               for run in (first, second)))
