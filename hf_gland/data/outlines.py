@@ -111,6 +111,8 @@ def label_window(outlines: Outlines, own: Sequence[int], window: Window, out_hw:
     truth = None
     if any(region.below for region in regions):
         truth = np.where((ids > 0) | (mask == BACKGROUND), mask, np.uint8(IGNORE_INDEX))
+        if np.array_equal(ids, np.where(ids > 0, truth, 0)):
+            ids[ids > 0] += 1  # a gland in two pieces whose id is its class would be taken for two (`check_instances`)
     if reading.rim_px and ids.any():
         inner = outlines.boxes[[index for index in here if _is_gland(outlines.regions[index])]]
         beside = [index for index in _reaching(outlines.skipped_boxes, window)  # what a gland lies in is no neighbour of it

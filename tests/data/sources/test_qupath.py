@@ -13,6 +13,7 @@ from hf_gland.data import outlines
 from hf_gland.data.build import load_local
 from hf_gland.export.geojson import glands_to_geojson
 from hf_gland.inference.glands import glands_from_probabilities
+from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.options import PostProcessing
 
 
@@ -150,6 +151,22 @@ def test_a_region_of_interest_is_labelled_wholly_when_asked_for(tmp_path, capsys
         assert counts(rows) == ({0: 70 * 60 - 600 - 100, 1: 1500}, [600, 900])
         truth = np.asarray(rows[0]["mask"])
         assert np.array_equal(truth, labels(rows[0])[0])
+
+
+@pytest.mark.parametrize("drawn", [
+    [feature("Gland", geometry={"type": "MultiPolygon", "coordinates": [[GLAND], [OTHER]]})],
+    [feature("Gland", GLAND), feature("Stroma", ring(20, 5, 4, 30))],
+    [feature("Gland", GLAND), feature("Stroma", ring(15, 5, 4, 30)), feature("Stroma", ring(25, 5, 4, 30))],
+])
+def test_a_lone_gland_in_pieces_is_one_gland_of_a_region_of_interest(tmp_path, drawn):
+    status, rows = build(tmp_path, [*drawn, feature("ROI", ring(0, 0, 100, 60))], "--roi", "ROI")
+    assert status == 0
+    mask, ids = labels(rows[0])
+    assert len(np.unique(ids)) == 2
+    assert np.array_equal(ids > 0, mask == 1)
+    evaluator = SplitEvaluator(2, bootstrap=0)
+    evaluator.update_class_map((ids > 0).astype(np.uint8), np.asarray(rows[0]["mask"]), ids, predicted_instances=ids)
+    assert evaluator.compute()["object_dice"] == 100
 
 
 def test_a_rim_of_stroma_keeps_off_what_is_drawn(tmp_path):
