@@ -29,6 +29,7 @@ from hf_gland.errors import HfGlandError
 from hf_gland.export.table import COLUMNS, gland_rows
 from hf_gland.imaging.label_maps import map_mask, read_labels
 from hf_gland.labels import check_mask
+from hf_gland.options import UNSURE_BELOW
 
 
 class RequestError(HfGlandError):
@@ -44,7 +45,7 @@ def build_api(demo: Demo) -> None:
                 segment_endpoint(demo),
                 [sent_file("picture: PNG, JPEG or TIFF"),
                  gr.Number(None, label="mpp: µm per pixel, empty if unknown"),
-                 gr.Number(90, label="unsure_below: mean confidence in %, 50 to 100"),
+                 gr.Number(100 * UNSURE_BELOW, label="unsure_below: mean confidence in %, 50 to 100"),
                  gr.Number(None, label="min_area: smallest gland in µm² (px without mpp), empty for the default"),
                  gr.Number(1, label="page of a TIFF with several", precision=0)],
                 [gr.JSON(label="summary"), gr.Dataframe(label="glands"), *(gr.File(label=kind) for kind in KINDS)],
@@ -60,8 +61,8 @@ def build_api(demo: Demo) -> None:
 
 
 def segment_endpoint(demo: Demo) -> Callable[..., Any]:
-    def segment(picture: str, mpp: float | None = None, unsure_below: float = 90, min_area: float | None = None,
-                page: int = 1, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+    def segment(picture: str, mpp: float | None = None, unsure_below: float = 100 * UNSURE_BELOW,
+                min_area: float | None = None, page: int = 1, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
         """Segment the glands of one picture of H&E-stained tissue.
 
         Args:
