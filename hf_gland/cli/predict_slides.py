@@ -23,7 +23,6 @@ from hf_gland.inference.slides.cohort import (
     SlideSettings,
     is_finished,
     predict_one,
-    read_record,
     summary_row,
     write_summary,
 )
@@ -64,9 +63,13 @@ class Shares:
 
         return broadcast_object_list([value])[0]
 
-    def wait(self) -> None:
-        if self.count > 1:
-            self._state.wait_for_everyone()
+    def of_all(self, values: list[Any]) -> list[Any]:
+        """The values of all processes, which wait for one another."""
+        if self.count == 1:
+            return values
+        from accelerate.utils import gather_object
+
+        return gather_object(values)
 
 
 def open_model(arguments: argparse.Namespace, device: str | None) -> tuple[GlandSegmenter, str | None]:
@@ -104,18 +107,18 @@ def predict_slides(segmenter: GlandSegmenter, requests: list[Request], settings:
     records = (_on_ray(segmenter, own, settings, arguments) if arguments.ray and own else
                (_with_bar(segmenter, request, settings, f"{number}/{len(own)}", shares)
                 for number, request in enumerate(own, start=1)))
+    glands = []
     for record in records:
         say(record)
+        if "error" not in record:
+            glands.append(record["figures"]["glands"])
         if shares.first:
             write_summary(arguments.out / SUMMARY, requests)
-    shares.wait()
+    glands = shares.of_all(glands)
     if shares.first:
         write_summary(arguments.out / SUMMARY, requests)
         write_contact_sheet(arguments.out / CONTACT_SHEET, requests)
-    written = [read_record(request) or {"error": "no record"} for request in todo]
-    failed = sum("error" in record for record in written)
-    return Outcome(len(todo) - failed, len(requests) - len(todo), failed,
-                   sum(record["figures"]["glands"] for record in written if "error" not in record))
+    return Outcome(len(glands), len(requests) - len(todo), len(todo) - len(glands), sum(glands))
 
 
 def say(record: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from processes import run_script, start_together
 from slide_files import aperio, texture, write_slide
 from tiny_model import save_tiny_model
 
@@ -205,6 +206,41 @@ def test_one_that_fails_is_told_and_the_rest_go_on(predict, slides, tmp_path, mo
     assert (status, "failed: 0" in stdout) == (0, True)
     assert sum(row["error"] == "" for row in summary(out)) == 3
     assert len(summary(out)) == 5
+
+
+@pytest.mark.parametrize("option", ["--skip-existing", "--overwrite"])
+@pytest.mark.parametrize("lost", ["b.svs", "region.geojson"])
+def test_what_is_finished_stays_where_the_slide_is_no_longer_there(predict, slides, tmp_path, option, lost):
+    square = {"type": "Polygon", "coordinates": [[[100, 70], [228, 70], [228, 198], [100, 198], [100, 70]]]}
+    (slides / "region.geojson").write_text(json.dumps(square))
+    table, out = slides / "cohort.csv", tmp_path / "out"
+    table.write_text("path,roi\na.svs,\nb.svs,region.geojson\n")
+    assert predict(table, "--out", out)[0] == 0
+    before = files(out)
+    (slides / lost).unlink()
+    status, stdout, stderr = predict(table, "--out", out, option)
+    assert (status, f"error: {slides / lost}: " in stderr, "o such file" in stderr) == (1, True, True), stderr
+    assert "; its results of before stay as they are" in stderr
+    assert f"segmented: {0 if option == '--skip-existing' else 1}" in stdout
+    assert "failed: 1" in stdout
+    now = files(out)
+    kept = [name for name in before if name.startswith("b")] + (["slides.csv"] if option == "--skip-existing" else [])
+    assert len(kept) >= len(ENDINGS)
+    assert {name: now.get(name) for name in kept} == {name: before[name] for name in kept}
+    assert [row["error"] for row in summary(out)] == ["", ""]
+
+
+def test_two_processes_share_the_slides_and_both_know_of_one_that_failed(predict, model, slides, tmp_path):
+    out, words = tmp_path / "out", ["--model", str(model), "--formats", "csv", "--device", "cpu"]
+    assert predict(slides, "--out", out, *words)[0] == 0
+    (slides / "a.svs").rename(slides / "lost.svs")
+    shared = [str(slides / "a.svs"), str(slides / "b.svs"), "--out", str(out), *words, "--tile-px", "128", "--overwrite",
+              "--min-gland-um2", "0", "--min-confidence", "0"]
+    processes = start_together(2, run_script, "predict.py", shared)
+    assert [process.wait() for process in processes] == [1, 1], [process.stderr for process in processes]
+    assert "segmented: 1, failed: 1" in processes[0].stdout
+    assert sum(process.stderr.count("its results of before stay") for process in processes) == 1
+    assert [row["error"] for row in summary(out)] == ["", ""]
 
 
 def test_an_interrupted_slide_begins_anew_and_ends_the_same(predict, slides, tmp_path, monkeypatch):

@@ -107,8 +107,16 @@ def predict_one(segmenter: GlandSegmenter, request: Request, settings: SlideSett
 
 
 def write_error(request: Request, message: str, settings: SlideSettings) -> dict[str, Any]:
-    """The record of a slide that failed, which is written and returned."""
+    """The record of a slide that failed, which is written and returned.
+
+    Nothing is written, and finished results stay, where the slide or its outlines are not there to make others: it was
+    archived, or a share is not mounted.
+    """
     record = {"image": displayable(request.path), "error": message, **settings.recorded}
+    before = read_record(request)
+    if before is not None and "error" not in before and (
+            None in map(file_sha256, filter(None, (request.path, request.roi)))):
+        return record | {"error": f"{message}; its results of before stay as they are"}
     for path in slide_paths(request.stem, settings.formats).values():
         path.unlink(missing_ok=True)  # of an earlier run: they are not what the record tells of
     write_atomically(record_path(request), lambda file: file.write(_json(record)))

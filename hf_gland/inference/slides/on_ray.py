@@ -16,7 +16,7 @@ from hf_gland.errors import HfGlandError
 from hf_gland.imaging.opening import displayable
 from hf_gland.inference.requests import Request
 from hf_gland.inference.segmenter import GlandSegmenter
-from hf_gland.inference.slides.cohort import SlideSettings, predict_one, read_record, record_path, write_error
+from hf_gland.inference.slides.cohort import SlideSettings, predict_one, read_record, write_error
 from hf_gland.model.cpu import make_fast
 
 RETRIES = 3  # of a slide whose worker was killed; after that the slide itself is taken for the cause
@@ -26,16 +26,18 @@ class SlideWorker:
     """One process on one machine: a model, by which it predicts one slide after the other."""
 
     def __init__(self, load: Callable[[], GlandSegmenter], requests: Sequence[Request], settings: SlideSettings,
-                 folder: str):
+                 folder: str, before: Sequence[dict[str, Any] | None]):
         os.chdir(folder)  # that of the command, as its paths may be relative
         make_fast()
-        self.segmenter, self.requests, self.settings = load(), requests, settings
+        self.segmenter, self.requests, self.settings, self.before = load(), requests, settings, before
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Predict the slide of that number, unless it has a record: one of before was removed, so it is of this run."""
+        """Predict the slide of that number, unless it has a record other than `before`, which is then of this run."""
         request = self.requests[row["number"]]
         try:
-            record = read_record(request) or predict_one(self.segmenter, request, self.settings)
+            record = read_record(request)
+            if record == self.before[row["number"]]:
+                record = predict_one(self.segmenter, request, self.settings)
             return row | {"record": json.dumps(record), "errno": 0}
         except OSError as error:  # a full disk: not of this slide, but of the whole run
             return row | {"record": str(error), "errno": error.errno}
@@ -58,19 +60,17 @@ def predict_on_ray(address: str, load: Callable[[], GlandSegmenter], requests: S
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what becomes of a slide is said by its record
-    left = dict(enumerate(requests))
+    left, before = dict(enumerate(requests)), [read_record(request) for request in requests]
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars, context.max_errored_blocks = False, -1  # where the worker was killed, again and again
         cores, gpus, workers = _shares(ray.nodes(), on_gpus)
-        for request in requests:  # not before there is a cluster that makes new ones
-            record_path(request).unlink(missing_ok=True)
         slides = ray.data.from_items([{"number": number} for number in left], override_num_blocks=len(left))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # max_task_retries is to get another name in Ray 2.64, which the extra excludes
             done = slides.map(
-                cast(Any, SlideWorker), fn_constructor_args=[load, requests, settings, os.getcwd()], num_cpus=cores,
+                cast(Any, SlideWorker), fn_constructor_args=[load, requests, settings, os.getcwd(), before], num_cpus=cores,
                 num_gpus=gpus,
                 compute=ray.data.ActorPoolStrategy(size=min(workers, len(left)), max_tasks_in_flight_per_actor=1),
                 max_task_retries=RETRIES, runtime_env={"env_vars": {"HF_GLAND_THREADS": str(cores)}})

@@ -41,7 +41,7 @@ def test_a_worker_does_each_slide_once_and_tells_of_a_full_disk(words, tmp_path,
     (address, load, requests, settings, on_gpus), = given
     assert (address, on_gpus, settings.tiling.precision) == ("auto", False, "float32")
     monkeypatch.chdir("/")
-    worker = on_ray.SlideWorker(load, requests, settings, str(tmp_path))
+    worker = on_ray.SlideWorker(load, requests, settings, str(tmp_path), [None, None, None])
     networks = []
     network = GlandSegmenter.network
     monkeypatch.setattr(GlandSegmenter, "network", lambda self, tiling: networks.append(1) or network(self, tiling))
@@ -50,6 +50,13 @@ def test_a_worker_does_each_slide_once_and_tells_of_a_full_disk(words, tmp_path,
     record = json.loads(first["record"])
     assert record["image"] == str(requests[1].path)
     assert json.loads((tmp_path / "out" / requests[1].path.with_suffix(".json").name).read_text()) == record
+    of_before = on_ray.SlideWorker(load, requests, settings, str(tmp_path), [None, record, None])
+    redone = json.loads(of_before({"number": 1})["record"])
+    assert (len(networks), redone["files"] == record["files"]) == (2, True)
+    requests[1].path.unlink()
+    lost = on_ray.SlideWorker(load, requests, settings, str(tmp_path), [None, redone, None])({"number": 1})
+    assert "its results of before stay" in json.loads(lost["record"])["error"]
+    assert json.loads((tmp_path / "out" / requests[1].path.with_suffix(".json").name).read_text()) == redone
     full = OSError(errno.ENOSPC, "disk full")
     monkeypatch.setattr(SlideOutputs, "finish", lambda self, record: (_ for _ in ()).throw(full))
     assert worker({"number": 0}) == {"number": 0, "errno": errno.ENOSPC, "record": "[Errno 28] disk full"}
