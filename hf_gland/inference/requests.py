@@ -38,9 +38,7 @@ def read_requests(sources: Iterable[str | Path], out: Path, mpp: float | None = 
     plain: list[Path] = []
     for source in map(Path, sources):
         if source.suffix.lower() == ".csv" and source.is_file():
-            listed = _listed(source)
-            given |= listed
-            plain += listed
+            plain += _listed(source, given)
         elif not source.exists() and glob.has_magic(str(source)):
             matches = sorted(glob.glob(str(source), recursive=True), key=natural_key)
             if not matches:
@@ -59,7 +57,8 @@ def read_requests(sources: Iterable[str | Path], out: Path, mpp: float | None = 
     return requests, notes
 
 
-def _listed(table: Path) -> dict[Path, tuple[float | None, Path | None]]:
+def _listed(table: Path, given: dict[Path, tuple[float | None, Path | None]]) -> list[Path]:
+    """The paths of a table; what it gives for each is added to `given`, the same of tables before. No row goes unheeded."""
     name = displayable(table)
     with table.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
@@ -67,7 +66,7 @@ def _listed(table: Path) -> dict[Path, tuple[float | None, Path | None]]:
         if "path" not in header or set(header) - set(COLUMNS):
             raise HfGlandError(f"{name}: the columns must be path and, if need be, mpp and roi; found {', '.join(header)}")
         rows = list(reader)
-    listed = {}
+    listed = []
     for line, row in enumerate(rows, start=2):
         where = f"{name}, line {line}"
         if not (row["path"] or "").strip():
@@ -77,8 +76,15 @@ def _listed(table: Path) -> dict[Path, tuple[float | None, Path | None]]:
         except ValueError as error:
             raise error if isinstance(error, HfGlandError) else HfGlandError(
                 f"{where}: mpp {row['mpp']!r} is no number") from error
-        roi = (row.get("roi") or "").strip()
-        listed[table.parent / row["path"].strip()] = (mpp, table.parent / roi if roi else None)
+        roi = table.parent / row["roi"].strip() if (row.get("roi") or "").strip() else None
+        path = table.parent / row["path"].strip()
+        if path in given:
+            raise HfGlandError(f"{where}: {displayable(path)} is listed already; give it one row, with all its "
+                               "outlines in one GeoJSON")
+        if path.is_dir() and (mpp, roi) != (None, None):
+            raise HfGlandError(f"{where}: mpp and roi are for files; list those of {displayable(path)} one by one")
+        given[path] = mpp, roi
+        listed.append(path)
     if not listed:
         raise HfGlandError(f"{name}: lists no file")
     return listed

@@ -146,10 +146,20 @@ def test_a_table_says_pixel_size_and_region_of_each(predict, slides, pixels, tmp
     assert "segmented: 2, skipped: 1" in predict(table, "--out", out, "--formats", "csv", "--skip-existing")[1]
     for text, message in (("slide\na.svs\n", "the columns must be path"), ("path\n\"\"\n", "line 2: no path"),
                           ("path,mpp\na.svs,x\n", "line 2: mpp 'x' is no number"), ("path\n", "lists no file"),
-                          ("path,mpp\na.svs,900\n", "line 2: 900 µm per pixel is not a plausible")):
+                          ("path,mpp\na.svs,900\n", "line 2: 900 µm per pixel is not a plausible"),
+                          ("path,roi\na.svs,x.geojson\nb.svs,\n./a.svs,y.geojson\n",
+                           f"line 4: {slides / 'a.svs'} is listed already; give it one row, with all its outlines in"),
+                          ("path,mpp\n../in,0.5\n", f"line 2: mpp and roi are for files; list those of {slides / '../in'}"),
+                          ("path,roi\n../in,x.geojson\n", "line 2: mpp and roi are for files")):
         table.write_text(text)
         status, _, stderr = predict(table, "--out", out)
         assert (status, message in stderr) == (2, True), stderr
+    table.write_text("path,mpp\na.svs,0.5\n")
+    shutil.copy(table, slides / "more.csv")
+    status, _, stderr = predict(table, slides / "more.csv", "--out", out)
+    assert (status, f"more.csv, line 2: {slides / 'a.svs'} is listed already" in stderr) == (2, True), stderr
+    table.write_text("path,mpp\n.,\n")
+    assert "segmented: 3, failed: 0" in predict(table, "--out", tmp_path / "all", "--formats", "csv")[1]
     status, _, stderr = predict(slides / "*.ndpi", "--out", out)
     assert (status, "no file matches" in stderr) == (2, True)
     assert "nothing to do" in predict(slides / "b.*", "--out", out, "--formats", "csv", "--skip-existing", "--mpp", 0.5)[1]
