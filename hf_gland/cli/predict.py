@@ -59,7 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="model folder, such as RUN/model, or Hub id")
     parser.add_argument("--revision", help="branch, tag or commit of a Hub model (default: main)")
     parser.add_argument("--student", action="store_true", help="use the student instead of the teacher")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; subfolders mirror the input's")
+    parser.add_argument("--out", type=Path, required=True,
+                        help="folder to write, not that of the images; its subfolders mirror theirs")
     parser.add_argument("--mpp", type=float, help="µm per pixel of the images [what each file states, else the model's]")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(DEFAULT_FORMATS), metavar="FORMAT",
                         help=f"what to write [{' '.join(DEFAULT_FORMATS)}]. {formats}")

@@ -83,11 +83,14 @@ def find_images(sources: Iterable[str | Path], leave_out: Path | None = None) ->
 
     Folders are searched to any depth for IMAGE_SUFFIXES, but for hidden files and folders, linked folders, and `leave_out`.
     The name is the path without its suffix: relative to the folder that was searched, or the bare name of a file named
-    outright. Raises ImageError for a folder without images, or for two images that would go by the same name.
+    outright. Raises ImageError for a folder without images, for `leave_out` itself, or for two images that would go by the
+    same name.
     """
     stems: dict[Path, Path] = {}
     notes: list[str] = []
     for source in map(Path, sources):
+        if leave_out is not None and source.is_dir() and source.resolve() == leave_out.resolve():
+            raise ImageError(f"{displayable(source)}: results are written there; give --out a folder of its own")
         found = (pictures_in(source, deep=True, leave_out=leave_out, suffixes=IMAGE_SUFFIXES) if source.is_dir() else
                  Found([source]))
         notes += found.notes()

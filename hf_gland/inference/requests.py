@@ -4,6 +4,7 @@ import csv
 import glob
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from hf_gland.errors import HfGlandError, ImageError
@@ -40,10 +41,7 @@ def read_requests(sources: Iterable[str | Path], out: Path, mpp: float | None = 
         if source.suffix.lower() == ".csv" and source.is_file():
             plain += _listed(source, given)
         elif not source.exists() and glob.has_magic(str(source)):
-            matches = sorted(glob.glob(str(source), recursive=True), key=natural_key)
-            if not matches:
-                raise ImageError(f"{displayable(source)}: no file matches")
-            plain += map(Path, matches)
+            plain += _matches(source, out)
         else:
             plain.append(source)
     found, notes = find_images(plain, leave_out=out)
@@ -55,6 +53,20 @@ def read_requests(sources: Iterable[str | Path], out: Path, mpp: float | None = 
         notes.append(f"outlined regions are for slides; the whole of {displayable(outlined[0])}"
                      + (f" and {len(outlined) - 1} more" if len(outlined) > 1 else "") + " is predicted")
     return requests, notes
+
+
+def _matches(pattern: Path, out: Path) -> list[Path]:
+    """What a pattern matches, without what lies below `out`, results of before, unless the pattern begins further down."""
+    matches = [Path(match) for match in sorted(glob.glob(str(pattern), recursive=True), key=natural_key)]
+    if not matches:
+        raise ImageError(f"{displayable(pattern)}: no file matches")
+    begin, results = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts)).resolve(), out.resolve()
+    if results not in begin.parents:
+        matches = [match for match in matches if not match.resolve().is_relative_to(results)]
+    if not matches:
+        raise ImageError(f"{displayable(pattern)}: what matches lies where results are written; give --out a folder of its "
+                         "own")
+    return matches
 
 
 def _listed(table: Path, given: dict[Path, tuple[float | None, Path | None]]) -> list[Path]:

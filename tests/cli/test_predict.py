@@ -368,6 +368,27 @@ def test_its_own_output_inside_the_input_is_not_segmented(predict, images):
     assert "segmented: 2," in stdout
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_folder_of_the_results_is_no_input(predict, images, tmp_path, linked):
+    out = images
+    if linked:
+        out = tmp_path / "link"
+        out.symlink_to(images)
+    before = tree(images)
+    for source in (images, images / "*.png", images / "**"):
+        status, _, stderr = predict(source, "--out", out)
+        assert (status, "give --out a folder of its own" in stderr) == (2, True), stderr
+    assert tree(images) == before
+    assert predict(images / "deep" / "*.tif", "--out", out)[0] == 0  # nothing of it is written there
+
+
+def test_a_pattern_that_reaches_into_the_results_leaves_them_out(predict, images):
+    pattern, out = images / "**" / "*.*[gf]", images / "deep" / "predictions"
+    assert "segmented: 2, failed: 0" in predict(pattern, "--out", out, "--formats", "mask", "overlay")[1]
+    status, stdout, stderr = predict(pattern, "--out", out, "--formats", "mask", "overlay", "--skip-existing")
+    assert (status, "nothing to do: the results of all 2 images" in stdout) == (0, True), stderr
+
+
 def test_a_missing_pixel_size_is_said_once(predict, images, tmp_path):
     status, _, stderr = predict(images, "--out", tmp_path / "out", mpp=None)
     assert status == 0
