@@ -168,7 +168,7 @@ def predict_pictures(segmenter: "GlandSegmenter", requests: list["Request"], the
     folder = ResultsFolder(arguments.out, arguments.model, recorded(settings), overwrite=arguments.overwrite)
     finished = {request.path for request in requests if request.path in there} if arguments.skip_existing else set()
     kept = {request.path for request in requests if request.path in finished
-            and folder.holds(displayable(request.path), request.path, request.mpp)}
+            and folder.holds(displayable(request.path), request.stem, request.path, request.mpp)}
     todo = {request.path: request for request in requests if request.path not in kept}
     if not todo:
         return Outcome(skipped=len(kept))
@@ -180,7 +180,7 @@ def predict_pictures(segmenter: "GlandSegmenter", requests: list["Request"], the
     warnings.simplefilter("ignore", PixelSizeWarning)  # said once, above
     if large := large_pictures(todo.values(), segmenter, tiling):
         print(f"note: {large}", file=sys.stderr)
-    with folder.adding({displayable(path) for path in todo}) as add:
+    with folder.adding({displayable(path): request.stem for path, request in todo.items()}) as add:
         for result in predicted(segmenter, list(todo.values()), tiling, post):
             add(displayable(result.path), *finish(result, todo[result.path], arguments, options))
     entries = [folder.record["images"][displayable(path)] for path in todo]
@@ -261,7 +261,7 @@ def predicted(segmenter: "GlandSegmenter", requests: list["Request"], tiling: Ti
 def finish(result: "FileResult", request: "Request", arguments: argparse.Namespace,
            options: ExportOptions) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write one result and say so; returns its entry in the record, and its glands' rows."""
-    from hf_gland.export.results_folder import file_sha256
+    from hf_gland.export.results_folder import file_sha256, file_text
     from hf_gland.export.table import gland_rows
     from hf_gland.imaging.opening import displayable
 
@@ -291,10 +291,9 @@ def finish(result: "FileResult", request: "Request", arguments: argparse.Namespa
     tqdm.write(f"{image}: {glands_found(len(prediction.glands), prediction.left_out)}, on {share:.1%} of the area; mean "
                f"confidence {confidence:.2f}" + "".join(f"\n  note: {note}" for note in notes))
     height, width = prediction.class_map.shape
-    files = [displayable(path.relative_to(arguments.out).as_posix()) for path in paths]
     return entry | {
         "glands": len(prediction.glands), "glands_left_out": prediction.left_out, "gland_share": round(share, 4),
         "mean_confidence": round(confidence, 4),
         "mpp": prediction.mpp, "mpp_source": "given by the user" if request.mpp is not None else picture.mpp_source,
         "width_px": width, "height_px": height, "orientation": picture.orientation, "notes": notes,
-        "files": files}, gland_rows(prediction, options)
+        "files": [file_text(path, arguments.out) for path in paths]}, gland_rows(prediction, options)

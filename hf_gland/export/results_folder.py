@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hf_gland.errors import HfGlandError
+from hf_gland.export.formats import FORMATS, output_paths
 from hf_gland.export.table import COLUMNS, csv_text
 from hf_gland.files import write_atomically
+from hf_gland.imaging.opening import displayable
 
 RECORD, JOURNAL, TABLE = "predictions.json", "predictions.jsonl", "glands.csv"
 OTHERS, BACKEND, USUAL_BACKEND = "other_settings", "backend", "torch"
@@ -25,8 +27,9 @@ class ResultsFolder:
 
     RECORD holds the model, the settings and an entry for each image. While a run goes on its entries are lines of
     JOURNAL, which its end folds into RECORD; where a run was killed, the next one does so. TABLE grows with each image.
-    Images go by the text that `displayable` makes of their path. Where results of other settings are kept beside new ones,
-    their entries say under OTHERS which settings these were, and under BACKEND which one it was, where it was another.
+    Images go by the text that `displayable` makes of their path. One whose path is given in another way is known again by
+    its `stem`: where its results go, without the formats' endings. Where results of other settings are kept beside new
+    ones, their entries say under OTHERS which settings these were, and under BACKEND which one it was, where it was another.
     """
 
     def __init__(self, out: Path, model: str, settings: Mapping[str, Any], *, overwrite: bool = False):
@@ -45,21 +48,29 @@ class ResultsFolder:
                 same = backend == settings.get(BACKEND, USUAL_BACKEND)
                 self.record["images"][image] = entry | ({OTHERS: others} if others else {}) | (
                     {} if same else {BACKEND: backend})
+        self._image_of = {file: image for image, entry in self.record["images"].items() for file in entry.get("files", ())}
 
-    def holds(self, image: str, path: Path, mpp: float | None = None) -> bool:
+    def entry(self, image: str, stem: Path) -> dict[str, Any]:
+        """What the record says of an image, by whatever path it was given then; empty where it says nothing."""
+        names = [self._image_of[file] for file in self._files(stem) if file in self._image_of]
+        return self.record["images"].get(names[0] if names else image, {})
+
+    def holds(self, image: str, stem: Path, path: Path, mpp: float | None = None) -> bool:
         """Whether `image` was finished without an error from the very bytes that `path` holds now, with these settings, and
         with `mpp` as its given pixel size, if that is another than the settings'."""
-        entry = self.record["images"].get(image, {})
+        entry = self.entry(image, stem)
         if entry.get("given_mpp", self.record["settings"].get("mpp")) != mpp:
             return False
         return (not {"error", OTHERS} & entry.keys() and "sha256" in entry and entry["sha256"] == file_sha256(path))
 
     @contextmanager
-    def adding(self, todo: Collection[str]) -> Iterator[Callable[..., None]]:
+    def adding(self, todo: Mapping[str, Path]) -> Iterator[Callable[..., None]]:
         """Inside the `with`, `add(image, entry, rows)` notes what became of an image and its glands' rows (see
-        `table.gland_rows`). The old entries and rows of the images `todo` go first.
+        `table.gland_rows`). The old entries and rows of the images `todo`, with their stems, go first.
         """
-        kept = self.record["images"].keys() - set(todo)
+        files = {file for stem in todo.values() for file in self._files(stem)}
+        kept = {image for image, entry in self.record["images"].items()
+                if image not in todo and files.isdisjoint(entry.get("files", ()))}
         self.record["images"] = {image: entry for image, entry in self.record["images"].items() if image in kept}
         rows = _rows_of(self.out / TABLE, kept)
         self._write_record()
@@ -78,6 +89,9 @@ class ResultsFolder:
             self._write_record()
             (self.out / JOURNAL).unlink(missing_ok=True)
 
+    def _files(self, stem: Path) -> list[str]:
+        return [file_text(path, self.out) for path in output_paths(stem, FORMATS)]
+
     def _write_record(self) -> None:
         write_atomically(self.out / RECORD, lambda file: file.write(_json(self.record, indent=2) + b"\n"))
 
@@ -87,6 +101,11 @@ def other_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, 
     before, after = _flat(old), _flat(new)
     return {key: before.get(key) for key in sorted((before.keys() | after.keys()) - _FREE)
             if before.get(key) != after.get(key)}
+
+
+def file_text(path: Path, out: Path) -> str:
+    """A result file as an entry lists it under `files`."""
+    return displayable(path.relative_to(out).as_posix())
 
 
 def file_sha256(path: Path) -> str | None:

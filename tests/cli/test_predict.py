@@ -188,6 +188,28 @@ def test_another_picture_of_the_same_name_is_segmented_again(predict, images, tm
     assert "nothing to do" in predict(images, "--out", out, "--skip-existing")[1]
 
 
+def test_pictures_named_another_way_are_the_same_pictures(predict, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out, options = tmp_path / "out", ["--min-gland-um2", 0, "--min-confidence", 0]
+
+    def known():
+        record = json.loads((out / "predictions.json").read_text("utf-8"))["images"]
+        counts = pd.read_csv(out / "glands.csv").groupby("image").size().to_dict()
+        assert counts == {image: entry["glands"] for image, entry in record.items() if entry["glands"]}
+        return set(record)
+
+    assert predict("slides", "--out", out, "--formats", "csv", *options)[0] == 0
+    assert known() == {"slides/a.png", "slides/deep/b.tif"}
+    before = tree(out)
+    assert "nothing to do" in predict(images, "--out", out, "--formats", "csv", "--skip-existing", *options)[1]
+    assert tree(out) == before
+    Image.open(images / "a.png").rotate(180).save(images / "a.png")
+    assert "segmented: 1, skipped: 1" in predict(images, "--out", out, "--formats", "csv", "--skip-existing", *options)[1]
+    assert known() == {str(images / "a.png"), "slides/deep/b.tif"}
+    assert predict(Path("slides", "..", "slides"), "--out", out, "--formats", "mask", *options)[0] == 0
+    assert known() == {"slides/../slides/a.png", "slides/../slides/deep/b.tif"}
+
+
 def test_results_that_the_record_does_not_know_are_not_taken_on_trust(predict, images, tmp_path):
     out = tmp_path / "out"
     assert predict(images, "--out", out)[0] == 0

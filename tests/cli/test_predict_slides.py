@@ -193,6 +193,20 @@ def test_finished_slides_are_skipped_by_what_they_hold(predict, slides, tmp_path
     assert again("--overwrite", "--no-tissue-mask")[:2] == (0, 2)
 
 
+def test_slides_named_another_way_are_the_same_slides(predict, slides, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert predict("in", "--out", "out", "--formats", "csv")[0] == 0
+    assert "nothing to do" in predict(slides, "--out", "out", "--formats", "csv", "--skip-existing")[1]
+    assert [(row["image"], row["record"]) for row in summary(tmp_path / "out")] == [("in/a.svs", "a.json"),
+                                                                                   ("in/b.svs", "b.json")]
+    assert predict(slides / "a.svs", "--out", "out", "--formats", "csv", "--overwrite")[0] == 0
+    assert [row["image"] for row in summary(tmp_path / "out")] == ["in/b.svs", str(slides / "a.svs")]
+    table = (tmp_path / "out" / "slides.csv").read_text().replace(",record", ",was_not_there_before")
+    (tmp_path / "out" / "slides.csv").write_text(table)
+    assert predict(slides / "a.svs", "--out", "out", "--formats", "csv", "--overwrite")[0] == 0
+    assert [row["image"] for row in summary(tmp_path / "out")] == ["in/b.svs", str(slides / "a.svs")]
+
+
 def test_one_that_fails_is_told_and_the_rest_go_on(predict, slides, tmp_path, monkeypatch):
     write_slide(slides / "c.svs", np.full((200, 200, 3), 240, np.uint8), levels=1, description=aperio(0.5))
     write_slide(slides / "d.svs", texture((300, 300)), levels=1, description=aperio(None))

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 from hf_gland.export.results_folder import ResultsFolder, other_settings
 
@@ -6,7 +7,7 @@ from hf_gland.export.results_folder import ResultsFolder, other_settings
 def test_a_table_with_the_columns_of_another_version_goes_on(tmp_path):
     (tmp_path / "predictions.json").write_text('{"model": "m", "settings": {}, "images": {"a.png": {}, "b.png": {}}}')
     (tmp_path / "glands.csv").write_text("image,id,area_px,lowest_confidence\na.png,1,57,0.5\nb.png,1,8,0.5\n")
-    with ResultsFolder(tmp_path, "m", {}).adding(["b.png"]) as add:
+    with ResultsFolder(tmp_path, "m", {}).adding({"b.png": tmp_path / "b"}) as add:
         add("b.png", {}, [])
     header, row = (tmp_path / "glands.csv").read_text().splitlines()
     cells = dict(zip(header.split(","), row.split(","), strict=True))
@@ -16,7 +17,7 @@ def test_a_table_with_the_columns_of_another_version_goes_on(tmp_path):
 
 def test_each_result_says_what_computed_it_where_that_is_not_what_computed_last(tmp_path):
     def run(image, **settings):
-        with ResultsFolder(tmp_path, "m", settings).adding([image]) as add:
+        with ResultsFolder(tmp_path, "m", settings).adding({image: tmp_path / Path(image).stem}) as add:
             add(image, {"glands": 1}, [])
         record = json.loads((tmp_path / "predictions.json").read_text())
         return {name: entry.get("backend") for name, entry in record["images"].items()}

@@ -13,7 +13,7 @@ from typing import Any
 from hf_gland.environment import hardware, versions
 from hf_gland.errors import HfGlandError
 from hf_gland.export.formats import slide_paths
-from hf_gland.export.results_folder import file_sha256, other_settings
+from hf_gland.export.results_folder import file_sha256, file_text, other_settings
 from hf_gland.files import atomic_file, write_atomically
 from hf_gland.imaging.appearance import USUAL_LOOK
 from hf_gland.imaging.opening import displayable
@@ -33,7 +33,7 @@ SUMMARY = "slides.csv"
 THUMBNAIL_PX = 2048
 STAIN_TILES = 24  # of a slide, by which its stain is compared with that of the training images
 COLUMNS = ("image", "error", "glands", "unsure_glands", "gland_area_share", "predicted_mm2", "mean_confidence", "width_px",
-           "height_px", "mpp", "mpp_source", "tiles", "seconds", "warnings")
+           "height_px", "mpp", "mpp_source", "tiles", "seconds", "warnings", "record")
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,16 @@ def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: S
 
 
 def write_summary(path: Path, requests: Iterable[Request]) -> None:
-    """One row for each slide that has a record, after those that the table has of others."""
-    rows = [summary_row(record) for request in requests if (record := read_record(request)) is not None]
-    images = {row["image"] for row in rows}
+    """One row for each slide that has a record, after those that the table has of others.
+
+    A row tells where the record is, by which a slide is known again whose path is given in another way.
+    """
+    rows = [summary_row(record) | {"record": file_text(record_path(request), path.parent)} for request in requests
+            if (record := read_record(request)) is not None]
+    known = {row[column] for row in rows for column in ("image", "record")}
     if path.exists():
         with path.open(encoding="utf-8", newline="") as before:
-            rows = [row for row in csv.DictReader(before) if row.get("image") not in images] + rows
+            rows = [row for row in csv.DictReader(before) if not known & {row.get("image"), row.get("record")}] + rows
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
