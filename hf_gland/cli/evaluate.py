@@ -6,7 +6,7 @@
 
 For each split OUT gets a result record (JSON), a table per image (CSV), a reliability diagram and pictures of the
 worst, the median and the best image; OUT/metrics.md is the table of all splits. Shares are 0-100, Hausdorff distances
-pixels of the original image.
+pixels of the original image. Images without a dense mask are left out and counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="model folder, such as RUN/model")
     parser.add_argument("dataset", help="dataset folder or Hub id")
-    parser.add_argument("--split", nargs="+", help="splits to measure on [those whose names begin with test; where there "
-                        "are none, validation]")
+    parser.add_argument("--split", nargs="+", help="splits to measure on [those with dense masks whose names begin with "
+                        "test; where there are none, validation]")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--overwrite", action="store_true",
                         help="replace --out if it is an evaluation already, and records of other runs in --results")
@@ -67,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hf_gland.data.training_data import open_dataset, pick_split
     from hf_gland.environment import hardware
     from hf_gland.evaluation.result_table import markdown_table
-    from hf_gland.evaluation.split import Measurement, result_record, training_notes
+    from hf_gland.evaluation.split import Measurement, result_record, rows_with_truth, training_notes
     from hf_gland.inference.segmenter import GlandSegmenter
     from hf_gland.metrics.keys import MEASURED
     from hf_gland.model.cpu import make_fast
@@ -79,7 +78,13 @@ def run(arguments: argparse.Namespace) -> None:
     settings, notes = training_notes(arguments.model)
     splits, provenance = open_dataset(arguments.dataset)
     names = chosen_splits(splits, arguments.split, arguments.dataset, settings["train_split"])
-    rows = {name: pick_split(splits, name, arguments.dataset) for name in names}
+    rows = {name: rows_with_truth(pick_split(splits, name, arguments.dataset), f"{arguments.dataset}: split '{name}'")
+            for name in names}
+    without_mask = {name: len(splits[name]) - len(rows[name]) for name in names}
+    for name, count in without_mask.items():
+        if count:
+            print(f"note: {count} of the {len(splits[name])} images of '{name}' have no dense mask and are left out",
+                  file=sys.stderr)
     segmenter = GlandSegmenter.from_pretrained(arguments.model, device=arguments.device,
                                                subfolder="student" if arguments.student else None)
     check_class_names(segmenter.class_names, provenance["class_names"], f"{arguments.model} on {arguments.dataset}")
@@ -90,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
         Tiling(views=arguments.views, match_stain=not arguments.keep_stain),
         PostProcessing(split_touching=not arguments.keep_joined, min_gland_confidence=arguments.min_confidence),
         segmenter.temperature, hardware(str(segmenter.device)),
-        precision_name(resolve_precision(segmenter.device))) for name in names}
+        precision_name(resolve_precision(segmenter.device)), without_mask[name]) for name in names}
     if arguments.results is not None and not arguments.overwrite:
         for measurement in measured.values():
             result_record(arguments.model, measurement, {}).check_place(arguments.results)  # before the work, not after
@@ -120,21 +125,22 @@ def check_out(arguments: argparse.Namespace) -> None:
                          "the place of the usual measurement")
 
 
-def chosen_splits(present: Iterable[str], asked: list[str] | None, dataset: str, trained_on: str) -> list[str]:
+def chosen_splits(splits: datasets.DatasetDict, asked: list[str] | None, dataset: str, trained_on: str) -> list[str]:
     """The splits to measure on: those asked for, or the test splits, or validation; notes go to stderr.
 
     Raises EvaluationError where none was asked for and there is neither.
     """
+    from hf_gland.data.training_data import held_out_splits
     from hf_gland.evaluation.split import EvaluationError
 
-    present = list(present)
-    chosen = list(dict.fromkeys(asked or [])) or [name for name in present if name.startswith("test")]
-    if not chosen and "validation" in present:
-        chosen = ["validation"]
-        print(f"note: {dataset} has no test split; its validation split is measured, which is a fair measure as long as no "
-              "setting was chosen by it", file=sys.stderr)
+    tests = [name for name in splits if name.startswith("test")]
+    chosen = list(dict.fromkeys(asked or [])) or held_out_splits(splits)
+    if not asked and chosen == ["validation"]:
+        print(f"note: {dataset} has no test split{' with dense masks' if tests else ''}; its validation split is measured, "
+              "which is a fair measure as long as no setting was chosen by it", file=sys.stderr)
+    chosen = chosen or tests or [name for name in splits if name == "validation"]
     if not chosen:
-        raise EvaluationError(f"{dataset}: has neither a test nor a validation split, only {', '.join(present)}. Hold "
+        raise EvaluationError(f"{dataset}: has neither a test nor a validation split, only {', '.join(splits)}. Hold "
                               "patients out when you build it (build_dataset --val-fraction 0.2), or name one with --split")
     if trained_on in chosen:
         print(f"note: the model was trained on '{trained_on}', so that it does better there than elsewhere", file=sys.stderr)

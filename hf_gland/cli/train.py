@@ -103,15 +103,15 @@ def summary() -> Callback:
     class Summary(Callback):
         def on_end(self, run: TrainingRun, model: Path) -> None:
             notes = json.loads((model / "training_metrics.json").read_text("utf-8"))
-            print("\n".join(ending(run.config, run.folder, notes)), flush=True)
+            print("\n".join(ending(run.config, run.folder, notes, run.data.measurable)), flush=True)
 
     return Summary()
 
 
-def ending(config: TrainConfig, run: Path, notes: dict[str, Any]) -> list[str]:
+def ending(config: TrainConfig, run: Path, notes: dict[str, Any], measurable: bool) -> list[str]:
     """Lines on a finished run: its scores, where its files lie and how to open them, and the next commands.
 
-    `notes`: those of its model's training_metrics.json.
+    `notes`: those of its model's training_metrics.json; `measurable`: whether its dataset has a split to evaluate it on.
     """
     def scores(prefix: str) -> str:
         return ", ".join(f"{key} {notes[prefix + key]:.1f}" for key in PIXEL if notes.get(prefix + key) is not None)
@@ -143,8 +143,8 @@ def ending(config: TrainConfig, run: Path, notes: dict[str, Any]) -> list[str]:
     if config.run.tracker == "tensorboard":
         lines.append(f"curves: {shlex.join(['tensorboard', '--logdir', str(run / 'tracking')])}")
     lines += [f"every step: {run / 'metrics.jsonl'}", f"model written to {run / 'model'}"]
-    held_out = any(name.startswith("test") or name == "validation" for name in notes["data"].get("splits", {}))
-    if held_out:
+    if measurable:
         lines.append(f"next: {script('evaluate', run / 'model', config.data.dataset, '--out', run / 'evaluation')}")
-    lines.append(f"{'and' if held_out else 'next'}: {script('predict', 'IMAGES', '--model', run / 'model', '--out', 'out')}")
+    then = "and" if measurable else "next"
+    lines.append(f"{then}: {script('predict', 'IMAGES', '--model', run / 'model', '--out', 'out')}")
     return lines

@@ -30,7 +30,8 @@ class TrainingData:
     """What a run learns from, with images still encoded.
 
     `validation`: None where there is none; `target`: images to adapt to, whose labels are not for training; `mpp`: the
-    training pixel size in µm, None: each image's own pixels; `notes`: what the user should be told before it starts.
+    training pixel size in µm, None: each image's own pixels; `notes`: what the user should be told before it starts;
+    `measurable`: whether there are `held_out_splits`.
     """
 
     provenance: dict[str, Any]
@@ -39,6 +40,7 @@ class TrainingData:
     target: datasets.Dataset | None
     mpp: float | None
     notes: tuple[str, ...]
+    measurable: bool
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -109,6 +111,14 @@ def pick_split(splits: datasets.DatasetDict, split: str, source: str) -> dataset
     return rows
 
 
+def held_out_splits(splits: datasets.DatasetDict) -> list[str]:
+    """What a model is measured on unless other splits are named: those with a dense mask whose names begin with test, or
+    validation if it has one."""
+    known = [name for name, rows in splits.items()
+             if "mask" in rows.column_names and rows.data["mask"].null_count < len(rows)]
+    return [name for name in known if name.startswith("test")] or [name for name in known if name == DEFAULT_VALIDATION]
+
+
 def open_training_data(config: TrainConfig) -> TrainingData:
     """What `config` names. A dataset without the default validation split is trained on without one; a missing split of
     any other name is an error. Raises DatasetError, PixelSizeError."""
@@ -134,7 +144,7 @@ def open_training_data(config: TrainConfig) -> TrainingData:
         notes.append(f"no image of {wanted.dataset} states its pixel size, so training is at the images' own pixels instead "
                      f"of at {wanted.mpp:g} µm, and the model's pixel size is recorded as unknown. That is right for images "
                      "of one magnification; otherwise give it (build_dataset --mpp, or --missing_mpp here)")
-    return TrainingData(provenance, train, validation, target, mpp, tuple(notes))
+    return TrainingData(provenance, train, validation, target, mpp, tuple(notes), bool(held_out_splits(splits)))
 
 
 def training_mpp(config: TrainConfig, parts: Sequence[datasets.Dataset]) -> float | None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 from tqdm import tqdm
 
@@ -22,6 +23,17 @@ from hf_gland.options import PostProcessing, Tiling
 
 class EvaluationError(HfGlandError):
     """A model cannot be measured on a split, or lacks the notes of its training; the message says why."""
+
+
+def rows_with_truth(rows: datasets.Dataset, where: str) -> datasets.Dataset:
+    """The rows that have a dense mask to compare with. Raises EvaluationError where none has; `where` names the split."""
+    known = np.flatnonzero(rows.data["mask"].is_valid())
+    if not len(known):
+        raise EvaluationError(f"{where}: no image has a dense mask to compare with. Training has measured the labelled "
+                              "pixels of its validation split (training_metrics.json beside the model). To measure all "
+                              "pixels, outline regions in which every gland is drawn (build_dataset qupath --roi), or give "
+                              "dense masks beside those drawn by hand (build_dataset folder --sparse-masks)")
+    return rows if len(known) == len(rows) else rows.select(known)
 
 
 def evaluate_rows(segmenter: GlandSegmenter, rows: Iterable[Mapping[str, Any]], tiling: Tiling = Tiling(),
@@ -94,7 +106,7 @@ class Measurement:
     """What was measured of a model, and how: for the record.
 
     `variant`: the method's name in tables; `weights`: teacher or student; `temperature`: of the model's confidence (1: as
-    trained); `command`, `hardware`, `precision`: of the evaluation.
+    trained); `images_without_mask`: of the split, not measured; `command`, `hardware`, `precision`: of the evaluation.
     """
 
     test_split: str
@@ -107,6 +119,7 @@ class Measurement:
     temperature: float = 1.0
     hardware: str | None = None
     precision: str | None = None
+    images_without_mask: int = 0
 
 
 def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -> ResultRecord:
@@ -128,6 +141,7 @@ def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -
             **{key: notes.get(key) for key in ("precision", "versions", "encoder")},  # None in notes of before
             "weights": measured.weights, "tiling": asdict(measured.tiling), "post_processing": asdict(measured.post),
             "temperature": measured.temperature, "test_data_sha256": measured.test_data_sha256,
+            "images_without_mask": measured.images_without_mask,
             "evaluate_command": measured.command, "evaluate_commit": git_commit(),
             "evaluate_hardware": measured.hardware, "evaluate_precision": measured.precision,
             "curve": training_curve(model / "training_log.jsonl"),

@@ -4,9 +4,10 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from processes import run_here
-from tiny import picture, tiny_settings, write_dataset
+from tiny import no_truth, picture, tiny_settings, write_dataset
 from training import forget_accelerator
 
 from hf_gland.cli.main import run_command
@@ -95,6 +96,54 @@ def test_without_split_the_test_splits_are_measured_else_validation_with_a_note(
     status, _, stderr = evaluate(model, write_dataset(tmp_path / "all", splits=("train",)), "--out", tmp_path / "c")
     assert status == 2
     assert "has neither a test nor a validation split, only train. Hold patients out when you build it" in stderr
+
+
+def truth_of_all_but(*without):
+    """Dense masks of `write_dataset`, but for the pictures of these numbers."""
+    blind = [picture(i, 2)[1] for i in without]
+    return lambda mask, _: None if any(np.array_equal(mask, other) for other in blind) else mask
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_images_without_a_dense_mask_are_left_out_and_counted(model, tmp_path):
+    some = write_dataset(tmp_path / "some", splits=("train", "test"), dense=truth_of_all_but(20))
+    status, _, stderr = evaluate(model, some, "--out", tmp_path / "out", "--bootstrap", "0")
+    assert status == 0, stderr
+    assert "note: 1 of the 2 images of 'test' have no dense mask and are left out" in stderr
+    (path,) = (tmp_path / "out").glob("*.json")
+    record = json.loads(path.read_text())
+    assert (record["metrics"]["images"], record["images_without_mask"]) == (1, 1)
+    table = (tmp_path / "out" / "test_per_image.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in table] == ["image_id", "test-1"]
+    assert {p.name for p in (tmp_path / "out").glob("*_test-*.png")} == {
+        f"test_{word}_test-1.png" for word in ("worst", "median", "best")}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_validation_takes_the_place_of_a_test_split_that_has_no_dense_mask(model, tmp_path):
+    data = write_dataset(tmp_path / "data", splits=("train", "validation"))
+    blind = write_dataset(tmp_path / "blind", splits=("test",), dense=no_truth)
+    about = json.loads((data / "provenance.json").read_text())
+    about["splits"] |= json.loads((blind / "provenance.json").read_text())["splits"]
+    (data / "provenance.json").write_text(json.dumps(about))
+    shutil.copy(next((blind / "data").iterdir()), data / "data")
+    status, _, stderr = evaluate(model, data, "--out", tmp_path / "out", "--bootstrap", "0")
+    assert status == 0, stderr
+    assert "has no test split with dense masks; its validation split is measured" in stderr
+    status, _, stderr = evaluate(model, data, "--split", "test", "--out", tmp_path / "out", "--overwrite")
+    assert status == 2
+    assert "split 'test': no image has a dense mask to compare with" in stderr
+
+
+def test_without_any_dense_mask_it_says_what_has_been_measured_and_how_to_measure_more(model, tmp_path):
+    blind = write_dataset(tmp_path / "blind", dense=no_truth)
+    status, _, stderr = evaluate(model, blind, "--out", tmp_path / "out")
+    assert status == 2
+    assert "split 'validation': no image has a dense mask to compare with. Training has measured the labelled" in stderr
+    assert "qupath --roi" in stderr
+    assert "folder --sparse-masks" in stderr
+    assert "validation split is measured" not in stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("undrawn")

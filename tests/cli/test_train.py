@@ -13,7 +13,17 @@ import torch
 from PIL import Image
 from processes import SCRIPTS, run_script, settings_as_arguments, start, start_together
 from safetensors.torch import load_file
-from tiny import NETWORK, NO_DROPOUT, dense_truth, one_gland_and_a_strip, picture, tiny_settings, tree, write_dataset
+from tiny import (
+    NETWORK,
+    NO_DROPOUT,
+    dense_truth,
+    no_truth,
+    one_gland_and_a_strip,
+    picture,
+    tiny_settings,
+    tree,
+    write_dataset,
+)
 from training import read_records
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
@@ -232,6 +242,16 @@ def test_without_a_validation_split_it_says_so_and_a_tracker_is_told_how_to_open
     assert "pseudo-label" not in lines[1]
 
 
+def test_without_dense_masks_of_held_out_images_it_does_not_send_to_evaluate(tmp_path):
+    dataset = write_dataset(tmp_path / "data", dense=no_truth, splits=("train", "validation", "test"))
+    settings = tiny_settings(dataset, steps=2, mode="sparse-only", validation_split="validation")
+    status, stdout, stderr = call("--out", tmp_path / "run", *settings_as_arguments(settings))
+    assert status == 0, stderr
+    assert "validation on the labelled pixels: mIoU" in stdout
+    assert "evaluate" not in stdout
+    assert stdout.splitlines()[-1].startswith("next: python scripts/predict.py IMAGES ")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [
     ["torch.distributed.run", "--nproc-per-node", "2"],
@@ -269,7 +289,7 @@ def test_without_a_validation_split_a_run_that_goes_on_says_that_it_was_not_comp
     notes = {"train_seconds": 60, "loss": 0.5, "coverage": 0.0, "data": {}}
 
     def said(backbone):
-        (line,) = [line for line in ending(make_config({"dataset": "d", "backbone": str(backbone)}), tmp_path, notes)
+        (line,) = [line for line in ending(make_config({"dataset": "d", "backbone": str(backbone)}), tmp_path, notes, False)
                    if line.startswith("validation")]
         return line
 
@@ -283,6 +303,6 @@ def test_a_model_that_became_worse_is_said_to_be(score, worse):
     config = make_config({"dataset": "d", "backbone": "runs/first/model"})
     notes = {"train_seconds": 60, "loss": 0.5, "coverage": 0.0, "validation_mIoU": score, "validation_step": 9,
              "start_validation_mIoU": 80.0, "data": {}}
-    said = "\n".join(ending(config, Path("runs/second"), notes))
+    said = "\n".join(ending(config, Path("runs/second"), notes, True))
     assert ("warning: this model is worse than that by 8.8 points; keep runs/first/model" in said) == worse
     assert ("warning" in said) == worse

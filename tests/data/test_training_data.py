@@ -10,9 +10,10 @@ from tiny import no_truth, write_dataset
 
 from hf_gland.config import make_config
 from hf_gland.data import training_data
+from hf_gland.data.build import load_local
 from hf_gland.data.schema import FEATURES
 from hf_gland.data.store import build_store
-from hf_gland.data.training_data import open_dataset, open_training_data, pick_split
+from hf_gland.data.training_data import held_out_splits, open_dataset, open_training_data, pick_split
 from hf_gland.errors import DatasetError, HfGlandError, PixelSizeError
 
 
@@ -24,6 +25,17 @@ def test_a_folder_gives_its_splits_and_classes(tiny_dataset_3):
     splits, provenance = open_dataset(str(tiny_dataset_3))
     assert sorted(splits) == ["train", "validation"]
     assert provenance["source"] == "tiny"
+
+
+@pytest.mark.parametrize(("splits", "blind", "expected"), [
+    (("train", "validation", "testB", "testA"), (), ["testB", "testA"]), (("train", "validation"), (), ["validation"]),
+    (("train", "val"), (), []), (("train", "validation", "test"), ("test",), ["validation"]),
+    (("train", "validation", "testA", "testB"), ("testA",), ["testB"]), (("train", "validation"), ("validation",), [])])
+def test_a_model_is_measured_on_test_splits_with_dense_masks_or_else_on_validation(tmp_path, splits, blind, expected):
+    sighted = load_local(write_dataset(tmp_path / "all", splits=splits))
+    without = load_local(write_dataset(tmp_path / "none", splits=splits, dense=no_truth))
+    found = datasets.DatasetDict({name: (without if name in blind else sighted)[name] for name in splits})
+    assert held_out_splits(found) == expected
 
 
 def test_splits_go_by_the_names_in_the_settings(tiny_dataset):
