@@ -169,10 +169,14 @@ def predict_pictures(segmenter: "GlandSegmenter", requests: list["Request"], the
     finished = {request.path for request in requests if request.path in there} if arguments.skip_existing else set()
     kept = {request.path for request in requests if request.path in finished
             and folder.holds(displayable(request.path), request.stem, request.path, request.mpp)}
-    todo = {request.path: request for request in requests if request.path not in kept}
+    gone = {request.path for request in requests if request.path not in kept and not os.access(request.path, os.R_OK)
+            and "files" in folder.entry(displayable(request.path), request.stem)}
+    for path in sorted(gone):  # archived, or on a share that is not mounted
+        print(f"error: {displayable(path)}: cannot be read; its results of before stay as they are", file=sys.stderr)
+    todo = {request.path: request for request in requests if request.path not in kept | gone}
     if not todo:
-        return Outcome(skipped=len(kept))
-    if again := len(finished - kept):
+        return Outcome(skipped=len(kept), failed=len(gone))
+    if again := len(finished - kept - gone):
         print(f"note: {again} images are segmented again: {RECORD} does not say that the results there are of these very "
               "pictures", file=sys.stderr)
     if segmenter.missing_mpp is not None and any(request.mpp is None for request in todo.values()):
@@ -185,7 +189,7 @@ def predict_pictures(segmenter: "GlandSegmenter", requests: list["Request"], the
             add(displayable(result.path), *finish(result, todo[result.path], arguments, options))
     entries = [folder.record["images"][displayable(path)] for path in todo]
     failed = sum("error" in entry for entry in entries)
-    return Outcome(len(todo) - failed, len(kept), failed, sum(entry.get("glands", 0) for entry in entries))
+    return Outcome(len(todo) - failed, len(kept), failed + len(gone), sum(entry.get("glands", 0) for entry in entries))
 
 
 def is_there(request: "Request", arguments: argparse.Namespace) -> bool:
@@ -283,6 +287,9 @@ def finish(result: "FileResult", request: "Request", arguments: argparse.Namespa
             error = f"{image}: its name is too long for the names of its results; give the file a shorter one"
     if error is not None or prediction is None or picture is None:
         tqdm.write(f"error: {error}", file=sys.stderr)
+        if arguments.overwrite and entry["sha256"] is not None:
+            for path in filter(os.path.exists, output_paths(request.stem, arguments.formats)):
+                path.unlink()  # of an earlier run: it would look current
         return {"error": error, **entry}, []
     share, confidence = float((prediction.class_map > 0).mean()), float(prediction.confidence.mean())
     notes = [*picture.notes, *filter(None, [prediction.look.sentence()])]

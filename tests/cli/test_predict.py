@@ -119,6 +119,37 @@ def test_results_are_never_clobbered_unasked(predict, images, tmp_path):
     assert tree(out)["a_mask.png"] != before["a_mask.png"]
 
 
+def test_a_picture_that_fails_leaves_no_results_that_look_current(predict, images, tmp_path):
+    out = tmp_path / "out"
+    assert predict(images, "--out", out)[0] == 0
+    before = tree(out)
+    (images / "a.png").write_text("no image any more")
+    status, stdout, _ = predict(images, "--out", out, "--skip-existing")
+    assert (status, "segmented: 0, skipped: 1, failed: 1" in stdout) == (1, True)
+    assert tree(out).keys() == before.keys()  # nobody said to replace them
+    status, stdout, _ = predict(images, "--out", out, "--overwrite")
+    assert (status, "segmented: 1, failed: 1" in stdout) == (1, True)
+    assert tree(out).keys() == {name for name in before if not name.startswith("a")}
+
+
+@pytest.mark.parametrize("option", ["--skip-existing", "--overwrite"])
+def test_what_is_finished_stays_where_the_picture_is_no_longer_there(predict, images, tmp_path, option):
+    out, table, lost = tmp_path / "out", images / "cohort.csv", images / "a.png"
+    table.write_text("path\na.png\ndeep/b.tif\n")
+    assert predict(table, "--out", out, "--min-gland-um2", 0, "--min-confidence", 0)[0] == 0
+    before, rows = tree(out), pd.read_csv(out / "glands.csv")
+    record = json.loads((out / "predictions.json").read_text("utf-8"))["images"]
+    lost.unlink()
+    status, stdout, stderr = predict(table, "--out", out, "--min-gland-um2", 0, "--min-confidence", 0, option)
+    assert (status, "failed: 1" in stdout) == (1, True)
+    assert f"error: {lost}: cannot be read; its results of before stay as they are" in stderr
+    assert set(rows["image"]) == {str(lost), str(images / "deep" / "b.tif")}
+    pd.testing.assert_frame_equal(pd.read_csv(out / "glands.csv"), rows)
+    assert json.loads((out / "predictions.json").read_text("utf-8"))["images"][str(lost)] == record[str(lost)]
+    assert {name: content for name, content in tree(out).items() if name.startswith("a")} == {
+        name: content for name, content in before.items() if name.startswith("a")}
+
+
 def test_a_stopped_run_goes_on_with_what_is_missing(predict, images, tmp_path):
     out = tmp_path / "out"
     assert predict(images, "--out", out)[0] == 0
