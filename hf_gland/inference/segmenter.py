@@ -74,7 +74,7 @@ class GlandSegmenter:
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, id2label: Mapping[int, str], *,
                  mpp: float | None = None, missing_mpp: float | None = None, temperature: float = 1.0,
                  device: Device = None, appearance: Appearance | None = None):
-        self.device = torch.device(device) if device is not None else _default_device()
+        self.device = _usable_device(device)
         self.model = model.to(self.device).eval()
         self.backend, self._run = "torch", self.model  # what computes, see use_backend
         self.preprocessing = preprocessing
@@ -90,7 +90,7 @@ class GlandSegmenter:
         """Load a folder written by `save_pretrained`, or a Hub repository at `revision`; safetensors only.
 
         `device`: such as "cpu" or "cuda:0" (None: a GPU if there is one). `subfolder`: "student" holds the
-        student of a teacher-student run. Raises ModelError.
+        student of a teacher-student run. Raises ModelError, and HfGlandError for a device that cannot compute.
         """
         options: dict[str, Any] = {"revision": revision or "main", "subfolder": subfolder or ""}
         where = check_location(path_or_repo, subfolder or "")
@@ -342,8 +342,17 @@ class GlandSegmenter:
                 "will be wrong. Sizes in µm are left out")
 
 
-def _default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _usable_device(device: Device) -> torch.device:
+    """`device`, or, for None, a GPU if there is one; raises HfGlandError for one that cannot compute."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:  # no such name, or not of this torch or this machine
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise HfGlandError(f"device {str(device)!r} cannot be used here: {reason}; leave --device out, or give cpu or "
+                           "cuda:0") from error
+    return torch.device(device)
 
 
 def _reporting(forward: Forward, tiles: int, progress: Callable[[float], None]) -> Forward:

@@ -5,6 +5,8 @@ import sys
 import types
 
 import pytest
+from PIL import Image
+from tiny_model import save_tiny_model
 
 from hf_gland.cli import main as cli
 from hf_gland.errors import HfGlandError
@@ -96,6 +98,21 @@ def test_the_command_is_recorded_as_it_can_be_given_again(monkeypatch, program, 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "argv", [program, "train", "--out", "a"])
     assert cli.own_command() == words
+
+
+@pytest.mark.parametrize("name", ["predict", "suggest", "evaluate", "calibrate"])
+def test_a_device_that_is_none_is_told_by_each_command_that_takes_one(name, tiny_dataset, tmp_path, capsys):
+    model = str(save_tiny_model(tmp_path / "model"))
+    (tmp_path / "model" / "training_config.json").write_text('{"train_split": "train"}')
+    (tmp_path / "model" / "training_metrics.json").write_text("{}")
+    pictures, out = tmp_path / "pictures", ["--out", str(tmp_path / "out")]
+    pictures.mkdir()
+    Image.new("RGB", (64, 64)).save(pictures / "a.png")
+    words = {"predict": [str(pictures), "--model", model, *out], "suggest": [str(pictures), "--model", model, *out],
+             "evaluate": [model, str(tiny_dataset), "--split", "validation", *out],
+             "calibrate": [model, str(tiny_dataset)]}[name]
+    assert cli.run_command(name, [*words, "--device", "gpu"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: device 'gpu' cannot be used here: ")
 
 
 @pytest.mark.parametrize(("environment", "words"), [

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSemanticSegmentation, SegformerConfig, SegformerModel
 
+from hf_gland.errors import HfGlandError
 from hf_gland.imaging.appearance import learn_appearance
 from hf_gland.inference import (
     GlandSegmenter,
@@ -126,6 +127,20 @@ def test_temperature_softens_the_confidence_and_nothing_else(dark_is_gland):
     np.testing.assert_allclose(soft.probabilities, expected, atol=1e-5)
     assert np.array_equal(plain.class_map, soft.class_map)
     assert soft.confidence.mean() < plain.confidence.mean()
+
+
+@pytest.mark.parametrize(("device", "reason"), [
+    ("gpu", "Expected one of cpu, cuda"), ("cuda:999", ""), ("meta", "cannot be called on meta"), ("mps", ""), ("hpu", "")])
+def test_a_device_that_cannot_be_used_is_told_with_the_reason_and_the_remedy(model_folder, device, reason):
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("can be used here")
+    with pytest.raises(HfGlandError) as caught:
+        GlandSegmenter.from_pretrained(model_folder, device=device)
+    said = str(caught.value)
+    assert said.startswith(f"device '{device}' cannot be used here: ")
+    assert reason in said
+    assert said.endswith("; leave --device out, or give cpu or cuda:0")
+    assert "\n" not in said
 
 
 def test_views_are_averaged(model_folder):
