@@ -18,6 +18,8 @@ from hf_gland.evaluation.records import ResultRecord, read_json
 from hf_gland.inference.glands import GlandPrediction
 from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
 from hf_gland.metrics.evaluator import SplitEvaluator
+from hf_gland.model.identity import model_facts
+from hf_gland.model.loading import load_config
 from hf_gland.options import PostProcessing, Tiling
 
 
@@ -145,6 +147,7 @@ def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -
             "evaluate_command": measured.command, "evaluate_commit": git_commit(),
             "evaluate_hardware": measured.hardware, "evaluate_precision": measured.precision,
             "curve": training_curve(model / "training_log.jsonl"),
-            "mpp": settings["mpp"], "steps": settings["steps"], "annotation_seed": data.get("seed"),
+            "mpp": model_facts(load_config(str(model)), str(model)).mpp,  # what was asked for is not had from all data
+            "steps": settings["steps"], "annotation_seed": data.get("seed"),
             "train_images": trained_on["images"],
             **{key: trained_on[key] for key in ("annotated_glands", "total_glands", "labelled_fraction")}})

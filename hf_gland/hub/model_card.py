@@ -28,6 +28,7 @@ from hf_gland.hub.repository import OWN_TAG
 from hf_gland.markdown import code_block, count, escaped
 from hf_gland.metrics.keys import COMPARED, MEASURED, heading
 from hf_gland.model.backbones import side_multiple_px
+from hf_gland.model.identity import model_facts
 from hf_gland.model.loading import load_config
 
 # Identifiers under which the Hub files a metric; for the others our own keys serve.
@@ -52,12 +53,13 @@ def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence
         metrics=[*METRIC_TYPES.values(), *([links.metric_repo] if links.metric_repo else [])],
         tags=[OWN_TAG, "histopathology", "gland-segmentation", "weak-supervision", "medical-imaging"],
         model_name=title, eval_results=eval_results(source.records, links.dataset_repo))
-    mpp = first.extra.get("mpp")
+    config = load_config(str(source.folder))
+    mpp = model_facts(config, str(source.folder)).mpp
     values = {
         "title": title, "repo": repo, "picture": picture,
         "annotation_summary": f"{annotation_summary(first)} {method_summary(source.settings)}".strip(),
         "example_mpp": f", mpp={mpp:g}" if mpp else "",
-        "stride_px": str(side_multiple_px(load_config(str(source.folder)))),
+        "stride_px": str(side_multiple_px(config)),
         "training_mpp": f"{mpp:g} µm" if mpp else "that of its training images",
         "classes": ", ".join(f"{i} {name}" for i, name in enumerate(data["class_names"])),
         "metric": f"[`{links.metric_repo}`](https://huggingface.co/spaces/{links.metric_repo})" if links.metric_repo

@@ -20,6 +20,8 @@ from hf_gland.locks import only_writer
 from hf_gland.method.losses import class_weights
 from hf_gland.method.pseudo_labels import PseudoLabels
 from hf_gland.model.backbones import backbone_preprocessing, backbone_sha256, load_student
+from hf_gland.model.identity import model_facts
+from hf_gland.model.loading import load_config
 from hf_gland.model.precision import precision_name, resolve_precision
 from hf_gland.model.sync_norm import synchronise_norms
 from hf_gland.model.teacher import make_teacher
@@ -34,7 +36,7 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
            callbacks: Sequence[Callback] = ()) -> TrainingRun:
     """Data, networks and optimiser of a run that has not taken a step; `note` as in `train`. Raises HfGlandError."""
     data, method = open_training_data(config), config.method
-    for told in (*data.notes, *other_pixel_size(config)) if accelerator.is_main_process else ():
+    for told in (*data.notes, *other_pixel_size(config, data.mpp)) if accelerator.is_main_process else ():
         print(f"note: {told}", file=sys.stderr)
     classes, decoded = len(data.class_names), folder / "store" / "train"
 
@@ -119,13 +121,17 @@ def earlier_trainings(backbone: str) -> list[dict[str, Any]]:
         "data": notes["data"], "commit": notes["commit"]}]
 
 
-def other_pixel_size(config: TrainConfig) -> tuple[str, ...]:
-    """A sentence where a model is trained on at another pixel size than it was, which costs it much of what it knows."""
-    backbone = config.model.backbone
-    before = read_saved_config(Path(backbone)).data.mpp if is_trained_here(backbone) else config.data.mpp
-    return () if before == config.data.mpp else (
-        f"{backbone} was trained at {before:g} µm per pixel, and goes on at {config.data.mpp:g} (0: each image's own); "
-        f"--mpp {before:g} keeps it",)
+def other_pixel_size(config: TrainConfig, mpp: float | None) -> tuple[str, ...]:
+    """A sentence where a model is trained on at another pixel size than it was, which costs it much of what it knows.
+
+    `mpp`: µm per pixel of this training, None: each image's own pixels.
+    """
+    backbone, after = config.model.backbone, mpp or 0.0
+    before = model_facts(load_config(backbone), backbone).mpp or 0.0 if is_trained_here(backbone) else after
+    keeps = ("stating that of the images keeps it (build_dataset --mpp, or --missing_mpp here)" if after != config.data.mpp
+             else f"--mpp {before:g} keeps it")
+    return () if before == after else (
+        f"{backbone} was trained at {before:g} µm per pixel, and goes on at {after:g} (0: each image's own); {keeps}",)
 
 
 def is_trained_here(backbone: str) -> bool:

@@ -76,6 +76,17 @@ def test_the_record_says_how_the_model_was_made(model, tiny_dataset, tmp_path):
     assert stored["annotated_glands"] == 6
 
 
+def test_the_record_has_the_pixel_size_of_the_model_not_the_one_that_was_asked_for(tmp_path):
+    data = write_dataset(tmp_path / "data", mpp=None)
+    folder = trained(tmp_path / "run", dataset=data, steps=2, mpp=0.83)
+    segmenter = GlandSegmenter.from_pretrained(folder, device="cpu")
+    assert segmenter.mpp is None
+    metrics = evaluate_rows(segmenter, load_local(data)["validation"], bootstrap=0).compute()
+    record = result_record(folder, Measurement("validation", "0" * 64, "ours", "evaluate it"), metrics)
+    assert (record.mpp, record.extra["mpp"]) == (None, None)
+    assert "um_" not in record.name
+
+
 def test_without_gland_ids_connected_regions_are_the_true_glands_and_that_is_said(model, tiny_dataset, tmp_path):
     rows = [dict(row) for row in load_local(tiny_dataset)["validation"]]
     segmenter = GlandSegmenter.from_pretrained(model, device="cpu")

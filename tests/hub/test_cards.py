@@ -172,6 +172,17 @@ def assert_harmless(card: str) -> None:
         assert mark not in text, mark
 
 
+def test_a_model_of_no_known_pixel_size_has_none_in_its_card(source, tmp_path):
+    assert "pixel size the model was trained at (0.5 µm)" in card_of(source)
+    folder = shutil.copytree(source.folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"mpp": None}))
+    card = card_of(dataclasses.replace(source, folder=folder))
+    assert 'predict("image.png")' in card
+    assert "pixel size the model was trained at (that of its training images)" in card
+    assert "0.5 µm" not in card
+
+
 def test_other_peoples_words_stay_words_in_a_model_card(source):
     record = source.records[0]
     data = source.notes["data"] | {"class_names": ["background", HOSTILE], "source": HOSTILE}

@@ -433,3 +433,19 @@ class TestAdaptation:
         counters = "num_batches_tracked"  # copied from the student, which took another step
         assert same_weights(*({name: w for name, w in weights(run).items() if not name.endswith(counters)}
                               for run in (first, second)))
+
+    @pytest.mark.parametrize(("first_mpp", "then_mpp", "said"), [
+        (None, 0.5, "was trained at 0 µm per pixel, and goes on at 0.8 (0: each image's own); --mpp 0 keeps it"),
+        (0.5, None, "was trained at 0.8 µm per pixel, and goes on at 0 (0: each image's own); stating that of the images "),
+        (None, None, None), (0.5, 0.5, None)])
+    def test_another_pixel_size_than_the_start_was_trained_at_is_told(self, tmp_path, capsys, first_mpp, then_mpp, said):
+        """The setting is the same; which pixel size training has depends on whether the images state theirs."""
+        first, then = (write_dataset(tmp_path / name, mpp=mpp, splits=("train",)) for name, mpp in (
+            ("first", first_mpp), ("then", then_mpp)))
+        run_training(tmp_path / "run", tiny_settings(first, steps=1, mode="sparse-only", mpp=0.8))
+        capsys.readouterr()
+        prepare_training(tmp_path / "on", tiny_settings(then, backbone=str(tmp_path / "run" / "model"), model_kwargs="",
+                                                        mpp=0.8))
+        shown = capsys.readouterr().err
+        assert ("goes on at" in shown) == (said is not None)
+        assert said is None or said in shown
