@@ -14,8 +14,8 @@ class Gland:
     perimeter is Crofton's estimate over four directions and includes the rims of holes; eccentricity is
     that of the ellipse with the same second moments (0 circle, towards 1 line). Confidence is the
     probability of the gland's own class, over its pixels; `low_confidence_share` is the share of them (0-1) where it
-    is below LOW_CONFIDENCE (0.75). A gland that touches the border is probably cut:
-    its sizes are lower bounds.
+    is below LOW_CONFIDENCE (0.75). A gland that touches the border of the image, or of the part of a slide that was
+    predicted, is probably cut: its sizes are lower bounds.
     """
 
     id: int
@@ -33,17 +33,19 @@ class Gland:
     touches_border: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """Where a part lies in its image.
 
     `origin_yx`: its first row and column; `bounds`: first row, first column, last row + 1, last column + 1 of what could
-    be seen, most often the whole image: a gland that reaches them is cut; `glands_before`: how many are numbered already.
+    be seen, most often the whole image: a gland that reaches them is cut; `glands_before`: how many are numbered already;
+    `cut_yx`: pixels of the part, int [N, 2] (row, column) of the image: the gland of one of them is cut.
     """
 
     origin_yx: tuple[int, int]
     bounds: tuple[int, int, int, int]
     glands_before: int = 0
+    cut_yx: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -164,6 +164,7 @@ def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: 
     """
     from_top, from_left = place.origin_yx
     first_row, first_column, end_row, end_column = place.bounds
+    cut = set() if place.cut_yx is None else set(instances[tuple((place.cut_yx - place.origin_yx).T)].tolist())
     centroids, eccentricities = _shapes(instances)
     glands = []
     for label, box in enumerate(ndimage.find_objects(instances), start=1):
@@ -182,7 +183,8 @@ def measure_glands(instances: np.ndarray, class_map: np.ndarray, probabilities: 
             centroid_x_px=left + float(x) + 0.5, centroid_y_px=top + float(y) + 0.5,
             eccentricity=float(eccentricities[label]),
             mean_confidence=float(own.mean(dtype=np.float64)), low_confidence_share=float((own < LOW_CONFIDENCE).mean()),
-            touches_border=bool(top <= first_row or left <= first_column or bottom >= end_row or right >= end_column)))
+            touches_border=bool(label in cut or top <= first_row or left <= first_column or bottom >= end_row
+                                or right >= end_column)))
     return tuple(glands)
 
 

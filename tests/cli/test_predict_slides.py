@@ -136,6 +136,8 @@ def test_a_table_says_pixel_size_and_region_of_each(predict, slides, pixels, tmp
     assert status == 0, stderr
     one, other = summary(out)
     assert float(one["predicted_mm2"]) == round(128**2 * 0.25 / 1e6, 4)
+    with (out / "a_glands.csv").open(encoding="utf-8", newline="") as file:
+        assert "1" in [row["touches_border"] for row in csv.DictReader(file)]  # cut by the region, amid the slide
     assert (other["mpp"], other["mpp_source"]) == ("0.5", "given by the user")
     assert other["warnings"] == "The file states 0.8 µm per pixel (the slide's header (aperio)), not 0.5."
     assert json.loads((out / "predictions.json").read_text())["images"][str(slides / "p.png")]["mpp"] == 0.8

@@ -87,10 +87,9 @@ BOUNDS = {"x": "100", "y": "50", "width": "301", "height": "200"}
 def test_bounds_that_make_no_sense_leave_all_of_the_glass(monkeypatch, tmp_path, bounds, corner, level_hw):
     class Handle:
         dimensions, level_dimensions, level_downsamples = (1000, 601), ((1000, 601), (250, 150)), (1.0, 4.0)
-        properties = {f"openslide.bounds-{side}": value for side, value in bounds.items()}
 
         def __init__(self, path):
-            pass
+            self.properties = {f"openslide.bounds-{side}": value for side, value in bounds.items()}
 
         def read_region(self, location, level, size):
             return Image.new("RGBA", size, (location[0] % 256, location[0] // 256, location[1] % 256, 255))

@@ -23,12 +23,13 @@ Pairs = tuple[np.ndarray, np.ndarray]
 
 
 class _Frontier(NamedTuple):
-    """The last row seen: number of the held group that each pixel belongs to, int [W], from 1 (0: none), and bool [W] where
-    there is gland of a group that was divided here.
+    """The last row seen: number of the held group that each pixel belongs to, int [W], from 1 (0: none), bool [W] where
+    there is gland of a group that was divided here, and bool [W] what lies outside the area.
     """
 
     group: np.ndarray
     cut: np.ndarray
+    outside: np.ndarray
 
 
 class _Band(NamedTuple):
@@ -52,7 +53,8 @@ class GlandFinder:
         self.min_gland_px, self.max_hole_px, _ = rules.areas_px()
         self.glands = self.left_out = self.divided = self.settled_px = 0
         self._held: list[Group] = []
-        self._frontier = _blank(grid.width_px)
+        self._frontier = _blank(np.ones(grid.width_px, bool))
+        self._cut_yx = np.empty((0, 2), np.int64)  # pixels of gland beside one outside the area, of what is held
 
     def add(self, stripe: Stripe) -> Iterator[GlandPrediction]:
         """The glands of the groups that end in these rows of float32 probabilities. Take all before the next `add`."""
@@ -60,8 +62,10 @@ class GlandFinder:
         window = self._window(stripe)
         classes = self.rules.label_pixels(stripe.probabilities[:, :, window])
         if not classes.any() and not self._held:
-            self._frontier, self.settled_px = _blank(self.grid.width_px), bottom_px
+            self._frontier, self.settled_px = _blank(stripe.tissue[-1]), bottom_px
             return
+        self._cut_yx = np.concatenate([yx[yx[:, 0] >= self.settled_px] for yx in (
+            self._cut_yx, *self._cut(stripe, window, classes))])
         band = self._label(classes, window)
         above = _Frontier(*(row[window] for row in self._frontier))
         of_held, of_region, of_hole = self._join(above.group, band)
@@ -79,7 +83,7 @@ class GlandFinder:
         self._held = held(list(reached.values()))
         place = {group: number for number, group in enumerate(self._held, 1)}
         gland, group = band.regions[-1] > 0, np.array([place.get(group, 0) for group in groups])[member[-1]]
-        self._frontier = _blank(self.grid.width_px)
+        self._frontier = _blank(stripe.tissue[-1])
         self._frontier.group[window], self._frontier.cut[window] = np.where(gland, group, 0), gland & (group == 0)
         self.settled_px = min((group.box[0] for group in self._held), default=bottom_px)
         ended = [group for group, on in zip(groups, reaches, strict=True) if group.pieces and not on]
@@ -93,6 +97,16 @@ class GlandFinder:
         """The columns with tissue, and one on either side, which has no gland."""
         left, right = stripe.columns()
         return slice(max(left - 1, 0), min(right + 1, self.grid.width_px))
+
+    def _cut(self, stripe: Stripe, window: slice, classes: np.ndarray) -> Iterator[np.ndarray]:
+        """Pixels of gland, int [N, 2], beside one outside the area, at corners too: in the last row seen, and in these."""
+        above = self._frontier
+        on_last_row = (above.group > 0) & _widened(~stripe.tissue[0])
+        yield np.argwhere(on_last_row[None]) + np.array([stripe.top_px - 1, 0])
+        outside = _widened(np.concatenate([above.outside[None, window], ~stripe.tissue[:, window]]))
+        beside = outside[1:] | outside[:-1]
+        beside[:-1] |= outside[2:]
+        yield np.argwhere(beside & (classes != BACKGROUND)) + np.array([stripe.top_px, window.start])
 
     def _label(self, classes: np.ndarray, window: slice) -> _Band:
         """Of classes uint8 [h, w] in a window of columns."""
@@ -150,15 +164,26 @@ class GlandFinder:
             bounds = (top if top > box[0] or group.cut_above else 0, left if left > box[1] else 0,
                       bottom if bottom < box[2] or goes_on else self.grid.height_px,
                       right if right < box[3] else self.grid.width_px)
-            found = self.rules.find(crop, Place((top, left), bounds, self.glands), name=self.name)
+            inside = (self._cut_yx >= (top, left)) & (self._cut_yx < (bottom, right))
+            place = Place((top, left), bounds, self.glands, self._cut_yx[inside.all(1)])
+            found = self.rules.find(crop, place, name=self.name)
             self.left_out += found.left_out
             if found.glands:
                 self.glands += len(found.glands)
                 yield found
 
 
-def _blank(width_px: int) -> _Frontier:
-    return _Frontier(np.zeros(width_px, np.int64), np.zeros(width_px, bool))
+def _blank(tissue: np.ndarray) -> _Frontier:
+    """Without gland; `tissue` bool [W]: what is of the area."""
+    return _Frontier(np.zeros(len(tissue), np.int64), np.zeros(len(tissue), bool), ~tissue)
+
+
+def _widened(outside: np.ndarray) -> np.ndarray:
+    """bool [..., W] and the pixels on either side."""
+    wide = outside.copy()
+    wide[..., 1:] |= outside[..., :-1]
+    wide[..., :-1] |= outside[..., 1:]
+    return wide
 
 
 def _components(nodes: int, pairs: list[Pairs]) -> np.ndarray:

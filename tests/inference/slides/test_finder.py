@@ -66,7 +66,7 @@ def without_ids(glands):
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_only_the_columns_with_tissue_are_looked_at_and_background_goes_on_beside_them(mirrored):
     gland = np.zeros((60, 34), bool)
-    gland[:50, 14:17] = True  # ends last
+    gland[4:50, 14:17] = True  # ends last
     gland[6:10, 9:12] = True  # between it and the edge of the tissue: no hole lies around this, so it ends by itself
     gland[20:23, 20:30] = True
     tissue = np.zeros_like(gland)
@@ -106,6 +106,37 @@ def test_a_slide_in_bands_gives_the_glands_of_the_whole_picture(names, post, see
         pairs = np.unique(np.stack([ids, whole.instances]).reshape(2, -1), axis=1)
         assert pairs.shape[1] == len(np.unique(ids))  # the same regions under other numbers
         assert (finder.divided, finder.left_out) == (0, whole.left_out)
+
+
+@pytest.mark.parametrize(("post", "seed"), [
+    (PostProcessing(min_gland_area_px=0, max_hole_area_px=0, min_gland_confidence=0), 1),
+    (PostProcessing(min_gland_area_px=3, max_hole_area_px=60, gland_threshold=0.35, core_probability=0.8), 3),
+])
+def test_a_gland_that_the_edge_of_the_area_cuts_is_said_to_be_cut(post, seed):
+    """The area: a blob in several parts, and a square of it lost."""
+    tissue = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(70, 57)), 8) > -0.01
+    tissue[30:36, 20:26] = False
+    probabilities = rough((70, 57), 2, seed)
+    probabilities[:, ~tissue] = np.array([1, 0], np.float32)[:, None]
+    gland = probabilities[1] >= (post.gland_threshold or 0.5)
+    cut = gland & ndimage.binary_dilation(np.pad(~tissue, 1, constant_values=True), np.ones((3, 3)))[1:-1, 1:-1]
+    for heights, band_px in (([97], 200), ([10, 1, 7], 16), ([5], 9), ([1], 3), ([1], 1)):
+        glands, _, ids, finder = found(probabilities, GlandRules(TWO, post, mpp=0.5), heights, band_px, tissue)
+        expected = [bool(cut[ids == gland.id].any()) for gland in glands]
+        assert [gland.touches_border for gland in glands] == expected
+        assert 3 < sum(expected) < len(expected) - 3
+        assert finder.divided == 0
+
+
+@pytest.mark.parametrize(("down", "right"), [(-1, -1), (-1, 1), (1, -1), (1, 1)])
+def test_a_gland_that_might_go_on_at_a_corner_is_cut(down, right):
+    tissue, gland = np.ones((9, 9), bool), np.zeros((9, 9), bool)
+    tissue[4, 4] = False
+    gland[4 + down, 4 + right] = gland[4 - down, 4 - 3 * right] = True
+    rules = GlandRules(TWO, PostProcessing(min_gland_area_px=0))
+    for band_px in (9, 4, 1):
+        glands, *_ = found(np.stack([~gland, gland]).astype(np.float32), rules, [9], band_px, tissue)
+        assert {int(gland.centroid_y_px): gland.touches_border for gland in glands} == {4 + down: True, 4 - down: False}
 
 
 def test_ids_and_order_do_not_depend_on_how_stripes_came():
