@@ -27,9 +27,10 @@ SUGGESTED = "Suggested"  # class in QuPath that these are derived from, as long 
 NAMESPACE = uuid.UUID("0c0f9ff2-8a3b-5b35-9a41-8a4f8e5a9d11")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Place:
-    """A region worth outlining: where its box begins, in pixels of the prediction, and its pixels, bool [h, w].
+    """A region worth outlining: where its box begins, in pixels of the prediction, its size, and how many pixels of it, and
+    which, are the region's, in bits, as those of all slides are kept until the choice.
 
     `score`: mean uncertainty, 0-1; `class_id`: predicted; `image`, `grade`: where it lies, "" if that is unknown.
     """
@@ -39,19 +40,26 @@ class Place:
     score: float
     left: int
     top: int
-    region: np.ndarray
+    hw: tuple[int, int]
+    area_px: int
+    packed: np.ndarray
     grade: str = ""
+
+    @property
+    def region(self) -> np.ndarray:
+        """Its pixels, bool [h, w] of its box."""
+        return np.unpackbits(self.packed, count=self.hw[0] * self.hw[1]).reshape(self.hw).view(bool)
 
     @property
     def centre_px(self) -> tuple[float, float]:
         """(x, y) of the middle of its box."""
-        height, width = self.region.shape
+        height, width = self.hw
         return self.left + width / 2, self.top + height / 2
 
     @property
     def radius_px(self) -> float:
         """Of a disc of its area."""
-        return float(np.sqrt(self.region.sum() / np.pi))
+        return float(np.sqrt(self.area_px / np.pi))
 
 
 def uncertainty(confidence: np.ndarray, num_classes: int) -> np.ndarray:
@@ -97,7 +105,8 @@ def places_of(uncertain: np.ndarray, class_map: np.ndarray, instances: np.ndarra
         if not gland and areas[number] * 2 < side * side:
             continue
         class_id = int(class_map[box][region][0]) if gland else BACKGROUND
-        places.append(Place(image, class_id, float(means[number]), box[1].start, box[0].start, region, grade))
+        places.append(Place(image, class_id, float(means[number]), box[1].start, box[0].start, region.shape,
+                            int(areas[number]), np.packbits(region), grade))
     return places
 
 

@@ -46,7 +46,7 @@ def image_places(segmenter: GlandSegmenter, slide: Slide, mpp: float | None, dra
         outlined = paint(regions, part_hw, slide.name)[0] > 0
         for place in places_of(uncertainty(seen.confidence, len(seen.id2label)), seen.class_map, seen.instances, outlined,
                                image=slide.name, grade=grade):
-            height, width = place.region.shape
+            height, width = place.hw
             moved = replace(place, left=place.left + left, top=place.top + top)
             cut = (moved.left == left > 0 or moved.top == top > 0 or moved.left + width == right < hw[1]
                    or moved.top + height == bottom < hw[0])

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ def glands(*centres, hw=(200, 200), radius=15):
 
 
 def place(score, class_id=1, x=0, image="a", grade="", side=10):
-    return Place(image, class_id, score, x, 0, np.ones((side, side), bool), grade)
+    return Place(image, class_id, score, x, 0, (side, side), side**2, np.packbits(np.ones(side**2, bool)), grade)
 
 
 def test_certainty_is_0_and_a_guess_is_1():
@@ -44,6 +46,20 @@ def test_an_uncertain_gland_comes_before_one_with_an_uncertain_seam():
     assert (first.class_id, first.score) == (1, pytest.approx(0.4, abs=0.01))
     seam = next(p for p in places if p.class_id == 1 and p is not first)
     assert seam.score == pytest.approx(0.02, abs=0.01)
+
+
+def test_places_take_a_bit_per_pixel_as_those_of_all_slides_are_kept_until_the_choice():
+    class_map, instances = glands((250, 250), (600, 550), hw=(800, 801), radius=83)
+    places = places_of(np.zeros((800, 801), np.float32), class_map, instances)
+    assert len(pickle.dumps(places)) < 800 * 801 / 4  # they hold most of the picture
+    covered = np.zeros((800, 801), np.int64)
+    for found in places:
+        height, width = found.region.shape
+        covered[found.top:found.top + height, found.left:found.left + width] += found.region
+        assert found.radius_px == pytest.approx(np.sqrt(found.region.sum() / np.pi))
+    assert (covered[instances > 0] == 1).all()
+    assert covered.max() == 1
+    assert covered.mean() > 0.8
 
 
 def test_a_missed_gland_is_found_as_a_patch_of_uncertain_stroma():
