@@ -182,6 +182,10 @@ def test_finished_slides_are_skipped_by_what_they_hold(predict, slides, tmp_path
         return status, len(networks_runs), changed, stderr
 
     assert again()[:3] == (0, 0, set())
+    (out / "a_overlay.png").unlink()
+    status, _, stderr = predict(slides, "--out", out, "--skip-existing", "--formats", "geojson", "csv")
+    assert (status, (out / "a_overlay.png").exists()) == (0, False), stderr
+    assert again()[:3] == (0, 1, set())
     with (out / "a_mask.ome.tif").open("r+b") as file:
         file.write(b"broken")
     assert again()[:3] == (0, 1, set())

@@ -20,7 +20,8 @@ GAP_PX, LINE_PX = 8, 16
 
 def write_contact_sheet(path: Path, requests: Iterable[Request]) -> None:
     """PNG of the overlays of all slides that have a record, in the order of their names; a slide that failed, or whose
-    overlay was not asked for, has an empty cell. Below each stand its name, and glands, gland area and mean confidence.
+    overlay was not asked for or is gone, has an empty cell. Below each stand its name, and glands, gland area and mean
+    confidence.
     """
     records = [(request, record) for request in requests if (record := read_record(request)) is not None]
     if not records:
@@ -52,8 +53,11 @@ def _overlay(request: Request, record: Mapping[str, Any]) -> Image.Image | None:
     name = request.stem.name + FORMATS["overlay"].slide.ending  # type: ignore[union-attr]
     if name not in record.get("files", {}):
         return None
-    with Image.open(request.stem.with_name(name)) as image:
-        return image.convert("RGB")
+    try:
+        with Image.open(request.stem.with_name(name)) as image:
+            return image.convert("RGB")
+    except OSError:  # gone or damaged since; the slide's other results need none
+        return None
 
 
 def _caption(record: Mapping[str, Any]) -> list[str]:

@@ -34,6 +34,16 @@ def test_each_slide_has_its_cell_in_the_order_of_names(tmp_path):
     assert (drawn[600, [100, 500]] == 238).all()  # empty cells
 
 
+def test_an_overlay_that_is_gone_or_damaged_leaves_its_cell_empty(tmp_path):
+    requests = [record(tmp_path, name, (200, 20, 10)) for name in "abc"]
+    (tmp_path / "a_overlay.png").unlink()
+    (tmp_path / "b_overlay.png").write_bytes((tmp_path / "b_overlay.png").read_bytes()[:60])
+    write_contact_sheet(tmp_path / "slides.png", requests)
+    drawn = np.asarray(Image.open(tmp_path / "slides.png"))
+    assert (drawn[100, [100, 500]] == 238).all()
+    assert (drawn == (200, 20, 10)).all(axis=2).sum() == 30 * 60
+
+
 def test_many_slides_get_smaller_cells(tmp_path, monkeypatch):
     monkeypatch.setattr(contact_sheet, "MAX_WIDTH_PX", 512)
     write_contact_sheet(tmp_path / "slides.png", [record(tmp_path, "a", (200, 20, 10))] * 70)
