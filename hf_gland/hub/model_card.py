@@ -71,7 +71,7 @@ def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence
         "training": training(first, data, links.base_model, escaped(source.trainings)),
         "command": code_block(source.records[0].command, "bash"),
         "data_sha256": first.data_sha256,
-        "energy": energy(first), "limits": limits(first, data),
+        "energy": energy(first, source.trainings), "limits": limits(first, data, escaped(source.data_used("source"))),
         "licence_terms": " ".join(licence.terms), "code_licence": CODE_LICENCE, "paper_bibtex": PAPER_BIBTEX,
         "data_bibtex": data_bibtex(data["source"]),
     }
@@ -134,15 +134,17 @@ def training(record: ResultRecord, data: dict[str, Any], base_model: str, earlie
         lines.append(f"{stage['steps']} steps {start} on `{stage['train_split']}` of {taught['source']}{unlabelled}, recipe "
                      f"`{stage['recipe']}`")
         start = "more"
-    return (f"{'; then '.join(lines)}, seed {record.seed}: {duration(record.train_seconds)} on {record.machine}. Code "
+    last = "; the last took " if earlier else ": "
+    return (f"{'; then '.join(lines)}, seed {record.seed}{last}{duration(record.train_seconds)} on {record.machine}. Code "
             f"commit `{record.commit}`.")
 
 
-def energy(record: ResultRecord) -> str:
+def energy(record: ResultRecord, earlier: Sequence[Mapping[str, Any]]) -> str:
     kwh = record.extra.get("energy_kwh")
     measured = (f"It drew {kwh:g} kWh." if kwh is not None else "Its energy was not metered; multiply that time by the "
                 "power of the machine and the carbon intensity of its grid for an upper bound.")
-    return (f"Training took {duration(record.train_seconds)} on {record.machine}, the development of the recipe many times "
+    seconds = record.train_seconds + sum(training["train_seconds"] for training in earlier)
+    return (f"Training took {duration(seconds)} on {record.machine}, the development of the recipe many times "
             f"that. {measured}")
 
 
@@ -174,14 +176,15 @@ def comparison_table(records: Sequence[ResultRecord], own: ResultRecord) -> str:
     return markdown_table(alike, COMPARED, list(dict.fromkeys(["variant", *varying]))) if varying else ""
 
 
-def limits(record: ResultRecord, data: dict[str, Any]) -> str:
+def limits(record: ResultRecord, data: dict[str, Any], sources: Sequence[str]) -> str:
+    """What the figures do not tell. `sources`: of all data that went into the weights, the last training's first."""
     split = data["splits"][record.train_split]
     patients = f" of {count(split['patients'], 'patient')}" if split.get("patients") else ""
-    lines = [f"Trained on {count(split['images'], 'image')}{patients}, all from one source, {data['source']}: other organs, "
-             "stains, scanners and magnifications were not tried. Give the true pixel size of an image; a wrong one gives "
-             "wrong outlines."]
-    if (source := source_of(data["source"])) is not None and source.limits:
-        lines.append(source.limits)
+    origin = f"all from one source, {sources[0]}" if len(sources) == 1 else (
+        f"from {sources[0]}, and on images of {', '.join(sources[1:])}")
+    lines = [f"Trained on {count(split['images'], 'image')}{patients}, {origin}: other organs, stains, scanners and "
+             "magnifications were not tried. Give the true pixel size of an image; a wrong one gives wrong outlines."]
+    lines += [source.limits for source in map(source_of, sources) if source is not None and source.limits]
     for pair, shared in data.get("shared_patients", {}).items():
         a, b = pair.split("+")
         lines.append(f"`{a}` and `{b}` share {count(len(shared), 'patient')}, so figures on one flatter a model trained on "

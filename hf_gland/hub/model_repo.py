@@ -39,7 +39,7 @@ def stage_model(source: ModelSource, out: Path, repo: str, *, templates: Path, l
     follow from weights and data. Raises HubError.
     """
     links = replace(links, base_model=source.base_model(links.base_model))
-    terms = model_licence(links.base_model, source.data_licences, licence)
+    terms = model_licence(links.base_model, source.data_used("licence"), licence)
     for name, file in source.files.items():
         place(file, out / name)
     for record in reversed(source.records):  # those with a mark in their names first, as `write` knows none

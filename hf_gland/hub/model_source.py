@@ -39,15 +39,14 @@ class ModelSource:
 
     @property
     def trainings(self) -> list[dict[str, Any]]:
-        """The trainings before this one, the first one first: `steps`, `recipe`, `train_split`, `data`, `commit` each."""
+        """The trainings before this one, the first one first; see `train.setup.earlier_trainings`."""
         return self.notes.get("continued_from", [])
 
-    @property
-    def data_licences(self) -> list[str]:
-        """Of all data that went into the weights, each once."""
-        used = [*(training["data"] for training in self.trainings), self.notes["data"]]
+    def data_used(self, key: str) -> list[str]:
+        """The `key` (source, licence) of all data that went into the weights, each once; the last training's first."""
+        used = [self.notes["data"], *(training["data"] for training in reversed(self.trainings))]
         used += [data["adapted_to"] for data in used if "adapted_to" in data]
-        return list(dict.fromkeys(data.get("licence") or "unknown" for data in used))
+        return list(dict.fromkeys(data.get(key) or "unknown" for data in used))
 
     def base_model(self, given: str = "") -> str:
         """Hub id of the network the weights started from, "" for random numbers. Raises HubError."""

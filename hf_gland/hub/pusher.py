@@ -128,9 +128,10 @@ class CheckpointPusher:
     def on_interrupt(self) -> bool:
         """After a run that was asked to stop: try once more to send its last checkpoint, and report."""
         with self._changed:
-            again, self._unsent = self._unsent, None
-        if again is not None and self._waiting is None:
-            self._hand_over(again)
+            self._ending = True
+            if self._waiting is None and not self._busy:  # else a newer one is on its way
+                self._waiting, self._unsent = self._unsent, None
+                self._changed.notify_all()
         return self._end("the same training command with --resume")
 
     def _take(self, source: Path, prefix: str, state: str, message: str, *, whole: bool) -> None:

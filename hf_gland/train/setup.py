@@ -117,8 +117,8 @@ def earlier_trainings(backbone: str) -> list[dict[str, Any]]:
     before = read_saved_config(Path(backbone))
     notes = json.loads((Path(backbone) / "training_metrics.json").read_text("utf-8"))
     return [*notes.get("continued_from", []), {
-        "steps": before.optim.steps, "recipe": notes.get("recipe"), "train_split": before.data.train_split,
-        "data": notes["data"], "commit": notes["commit"]}]
+        "steps": before.optim.steps, "train_seconds": notes["train_seconds"], "recipe": notes.get("recipe"),
+        "train_split": before.data.train_split, "data": notes["data"], "commit": notes["commit"]}]
 
 
 def other_pixel_size(config: TrainConfig, mpp: float | None) -> tuple[str, ...]:

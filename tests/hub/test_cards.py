@@ -358,16 +358,19 @@ def test_published_records_read_back(source, tmp_path):
 
 
 def test_a_model_that_went_on_from_another_tells_of_all_its_trainings(source, tmp_path):
-    before = {"steps": 1234, "recipe": "bench", "train_split": "early", "commit": "0" * 40, "data": {
+    before = {"steps": 1234, "train_seconds": 3600, "recipe": "bench", "train_split": "early", "commit": "0" * 40, "data": {
         "source": "Elsewhere", "licence": "for research only", "data_sha256": "f" * 64}}
     notes = source.notes | {"backbone": "nvidia/mit-b2", "continued_from": [before], "data": source.notes["data"] | {
         "adapted_to": {"source": "Third", "licence": "cc-by-4.0", "split": "train"}}}
     continued = dataclasses.replace(source, notes=notes, settings=source.settings | {"backbone": str(tmp_path)})
     assert continued.base_model() == "nvidia/mit-b2"
-    assert set(continued.data_licences) == {"for research only", source.notes["data"]["licence"], "cc-by-4.0"}
+    assert set(continued.data_used("licence")) == {"for research only", source.notes["data"]["licence"], "cc-by-4.0"}
     words = " ".join(body(card_of(continued, base_model=continued.base_model())).split())
-    assert re.search(r"1234 steps from \[nvidia/mit-b2\]\S+ on `early` of Elsewhere, recipe `bench`; then \d+ steps more on "
-                     r"`train` of .* and the unlabelled images of Third, recipe `tiny`", words)
+    assert re.search(r"1234 steps from \[nvidia/mit-b2\]\S+ on `early` of Elsewhere, recipe `bench`; then \d+ steps more "
+                     r"on `train` of .* and the unlabelled images of Third, recipe `tiny`, seed 0; the last took 7.2 min",
+                     words)
+    assert "Training took 67.2 min" in words
+    assert re.search(r"Trained on \d+ images of \d+ patients, from \S+, and on images of Elsewhere, Third: other", words)
 
 
 def test_local_backbones_need_a_name(source, tiny_dataset, tmp_path):

@@ -6,10 +6,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from tiny import tree
+
+from hf_gland.hub.errors import HubError
+from hf_gland.hub.pusher import CheckpointPusher
 
 
 @pytest.fixture
@@ -66,6 +70,35 @@ def test_a_hub_that_comes_late_gets_the_last_checkpoint(hub, client, copied_run)
     hub.start()
     assert hub.commits("models", "me/late") == ["Training, step 2", "initial commit"]
     assert "last-checkpoint/student.safetensors" in hub.files("models", "me/late")
+
+
+def test_an_interrupted_run_does_not_put_an_older_checkpoint_over_its_last(tmp_path, monkeypatch):
+    sent, failed, under_way, answer = [], threading.Event(), threading.Event(), threading.Event()
+
+    def send(pusher, parcel):
+        if not failed.is_set():
+            raise HubError("me/x: the Hub does not answer")
+        under_way.set()
+        assert answer.wait(30)
+        sent.append(parcel.message)
+
+    def say(line):
+        if "missing is tried again" in line:
+            failed.set()
+        if "sending what is left" in line:
+            answer.set()
+
+    monkeypatch.setattr(CheckpointPusher, "_send", send)
+    for at_the_start in ("check_place", "open_repository"):
+        monkeypatch.setattr(f"hf_gland.hub.pusher.{at_the_start}", lambda *_, **__: "head")
+    pusher = CheckpointPusher("me/x", tmp_path, say=say)
+    pusher.start()
+    for step in (1, 2):
+        (tmp_path / f"step-{step:06d}").mkdir()
+        pusher.on_checkpoint(tmp_path / f"step-{step:06d}")
+        assert (failed if step == 1 else under_way).wait(30)
+    assert pusher.on_interrupt()
+    assert sent == ["Training, step 2"]
 
 
 @pytest.mark.parametrize(("token", "said"), [("", "no Hugging Face token"), ("hf_local_reader", "no permission to write")])
