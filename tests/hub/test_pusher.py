@@ -94,8 +94,10 @@ def test_an_interrupted_run_does_not_put_an_older_checkpoint_over_its_last(tmp_p
     pusher = CheckpointPusher("me/x", tmp_path, say=say)
     pusher.start()
     for step in (1, 2):
-        (tmp_path / f"step-{step:06d}").mkdir()
-        pusher.on_checkpoint(tmp_path / f"step-{step:06d}")
+        checkpoint = tmp_path / f"step-{step:06d}"
+        checkpoint.mkdir()
+        (checkpoint / "state.json").write_text("{}")
+        pusher.on_checkpoint(checkpoint)
         assert (failed if step == 1 else under_way).wait(30)
     assert pusher.on_interrupt()
     assert sent == ["Training, step 2"]
