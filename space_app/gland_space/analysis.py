@@ -202,9 +202,10 @@ def stage_view(picture: Picture, analysis: Analysis | None = None) -> dict[str, 
     """A picture, and if it (or a part of it) was segmented each pixel's gland and confidence, and each gland's outline and
     measures.
 
-    `full`: (width, height) in the file; `mpp`: µm per pixel there. `part`: left, top, width and height of what was
-    segmented, in pixels of the file from the picture's own corner. `data`: a PNG of that whose red + 256 · green is the
-    gland's id and whose blue is 255 · confidence; outlines are in its pixels.
+    `full`: (width, height) in the file; `mpp`: µm per pixel there; `origin`: of a part of a slide, its corner (x, y) there,
+    from which GeoJSON counts. `part`: left, top, width and height of what was segmented, in pixels of the file from the
+    picture's own corner. `data`: a PNG of that whose red + 256 · green is the gland's id and whose blue is
+    255 · confidence; outlines are in its pixels.
     """
     height, width = _shown_hw(picture)
     rgb = picture.rgb
@@ -214,7 +215,7 @@ def stage_view(picture: Picture, analysis: Analysis | None = None) -> dict[str, 
     corner = [part.origin_xy[i] - picture.origin_xy[i] for i in (0, 1)]
     view = {"name": picture.name, "width": width, "height": height, "full": list(picture.full_hw[::-1]),
             "mpp": picture.mpp if analysis is None else analysis.mpp, "image": data_uri(rgb, "JPEG"), "data": None,
-            "glands": [], "part": [*corner, *part.full_hw[::-1]]}
+            "glands": [], "part": [*corner, *part.full_hw[::-1]], "origin": list(picture.origin_xy)}
     if analysis is None:
         return view
     prediction = analysis.prediction

@@ -1,5 +1,6 @@
 """Slides in a real browser: the overview sharpens, a part goes through the model, and its glands lie in place."""
 
+import copy
 import json
 import re
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import shapely.geometry
 from browser_tools import SIZES, on_screen, saved, settled, text_becomes, upload, visit, wheel
+from PIL import Image
 from slide_scene import write_scene
 
 pytestmark = pytest.mark.browser
@@ -122,6 +124,25 @@ def test_a_rectangle_is_drawn_segmented_and_taken_over_to_be_annotated(chromium,
         page.get_by_role("tab", name="Annotate").click()
         page.click("#annotate-reuse")
         text_becomes(page, "#annotate-stage .gl-name", "scene_x12")
+        page.click("#annotate-stage label:has([value=take])")
+        page.locator("#annotate-stage .gl-canvas").scroll_into_view_if_needed()
+        page.mouse.click(*on_screen(page, 200, 200, "annotate"))  # the model's outlines are in place
+        text_becomes(page, "#annotate-budget", "1 gland outlined")
+        kept = saved(page, "#annotate-save-geojson", tmp_path)
+        taken = np.asarray(Image.open(saved(page, "#annotate-save-mask", tmp_path)))
+        page.click("#annotate-stage .gl-clear")
+        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
+        drawn = json.loads(kept.read_text())
+        away = copy.deepcopy(drawn["features"][0])
+        away["geometry"]["coordinates"] = [[[x - 5000, y] for x, y in ring] for ring in away["geometry"]["coordinates"]]
+        for name, features, words in (
+                ("away", [away], "No outline of the file covers a pixel of this picture"),
+                ("both", [away, *drawn["features"]], "outline loaded; left out, as they cover no pixel of this picture: 1")):
+            (tmp_path / f"{name}.geojson").write_text(json.dumps(drawn | {"features": features}))
+            page.set_input_files("#annotate-stage .gl-load input", str(tmp_path / f"{name}.geojson"))
+            text_becomes(page, "#annotate-stage .gl-readout", words)
+        assert np.array_equal(np.asarray(Image.open(saved(page, "#annotate-save-mask", tmp_path))), taken)
+
         page.get_by_role("tab", name="Segment").click()
         upload(page, scene, "annotate")
         page.get_by_role("tab", name="Annotate").click()

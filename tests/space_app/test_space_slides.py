@@ -138,7 +138,8 @@ def test_a_part_is_segmented_at_the_models_pixel_size_and_its_files_count_in_pix
     assert (view["part"], view["grid"]) == ([1000, 2050, 601, 400], [301, 200])
     assert decoded(view["data"])[1].shape == (200, 301, 3)
     assert Loaded(overview, scene, analysis, True).nbytes == overview.rgb.nbytes + analysis.nbytes
-    assert stage_view(part, analysis)["part"] == [0, 0, 601, 400]  # on the Annotate tab it is the whole picture
+    shown = stage_view(part, analysis)  # on the Annotate tab, where it is the whole picture
+    assert (shown["part"], shown["origin"], view["origin"]) == ([0, 0, 601, 400], [1000, 2050], [0, 0])
 
 
 def test_parts_are_bounded_and_what_names_none_is_told_how_to(make_demo, scene):

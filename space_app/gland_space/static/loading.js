@@ -132,7 +132,7 @@ async function maskOf(blob) {
 function labelsOf(text) {
   const file = JSON.parse(text), features = Array.isArray(file) ? file : file.features || [file], next = labels.slice();
   const scale = [view.width / view.full[0], view.height / view.full[1]], unknown = new Set();
-  const toPicture = (points) => points.map((point) => scale.map((factor, i) => point[i] * factor));
+  const toPicture = (points) => points.map((point) => scale.map((factor, i) => (point[i] - view.origin[i]) * factor));
   const byName = new Map([...view.classes.map((item) => [item.name.toLowerCase(), item.id]), ["background", 0], ["stroma", 0]]);
   const drawable = [];
   for (const { geometry, properties } of features) {
@@ -143,9 +143,14 @@ function labelsOf(text) {
     else if (parts) drawable.push(...parts(geometry.coordinates).map((rings) => [value, rings.map(toPicture), /Line/.test(geometry.type)]));
   }
   // Stroma first: QuPath's users outline an area of it with the glands inside.
-  for (const [value, rings, line] of drawable.sort((a, b) => (a[0] !== 0) - (b[0] !== 0))) cover(rings, line ? penWidth() : 0, (i) => { next[i] = value; });
+  const here = drawable.sort((a, b) => (a[0] !== 0) - (b[0] !== 0)).filter(([value, rings, line]) => {
+    let pixels = 0;
+    cover(rings, line ? penWidth() : 0, (i) => { next[i] = value; pixels++; });
+    return pixels;
+  });
   if (!drawable.length) throw new Error(unknown.size ? `No annotation has a class of this model; found ${[...unknown].join(", ")}.` : "The file holds no outline.");
-  return [next, `${drawable.length} outline${drawable.length > 1 ? "s" : ""} loaded${unknown.size ? `; left out, as the model has no such class: ${[...unknown].join(", ")}` : ""}. Undo brings back what was there before.`];
+  if (!here.length) throw new Error("No outline of the file covers a pixel of this picture: it belongs to another picture, or to another part of the slide.");
+  return [next, `${plural(here.length, "outline")} loaded${here.length < drawable.length ? `; left out, as they cover no pixel of this picture: ${drawable.length - here.length}` : ""}${unknown.size ? `; left out, as the model has no such class: ${[...unknown].join(", ")}` : ""}. Undo brings back what was there before.`];
 }
 
 async function loadFile(file) {
