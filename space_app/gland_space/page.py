@@ -249,6 +249,7 @@ class AnnotateTab(PictureTab):
         """The picture of the Segment tab at a size that can be drawn on, `with_glands` as they were reviewed there."""
         try:
             loaded = self.demo.store.get(key_of(value))
+            analysis = loaded.analysis  # of the picture before it is made smaller
             if loaded.is_slide:
                 loaded = self._part(loaded, value)
             if max(loaded.picture.rgb.shape) > self.demo.limits.max_annotated_px:
@@ -257,10 +258,10 @@ class AnnotateTab(PictureTab):
                 key, shown = self.demo.keep(loaded), loaded
         except HfGlandError as problem:
             return {self.status: error_html(str(problem) if key_of(value) else "There is no picture on the Segment tab yet")}
-        mpp = loaded.picture.mpp if loaded.analysis is None else loaded.analysis.mpp
+        mpp = loaded.picture.mpp if analysis is None else analysis.mpp
         update = self.show_loaded(key, shown) | {self.mpp: shown_mpp(mpp)}
-        if with_glands and loaded.analysis is not None:
-            labels = reviewed_mask(loaded.analysis, Choice.of(value or {}), shown.picture.rgb.shape[:2])
+        if with_glands and analysis is not None:
+            labels = reviewed_mask(analysis, Choice.of(value or {}), shown.picture.rgb.shape[:2])
             update |= {self.stage: {"view": key, "given": encode_mask(labels), "edit": (value or {}).get("edit")}}
         return update
 

@@ -2,13 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
 import pytest
 import shapely.geometry
 from gland_space.analysis import Choice, analyse, settings, stage_view, write_download
-from gland_space.annotation import geojson_file, make_drawing
+from gland_space.annotation import decode_mask, geojson_file, make_drawing
 from gland_space.demo import Demo, Loaded
 from gland_space.model_source import ModelSource
 from gland_space.page import AnnotateTab, SegmentTab
@@ -175,14 +176,17 @@ def test_the_command_for_the_whole_slide_names_the_model_as_it_is_got():
         "hf-gland predict 'a b.svs' --model me/glands --revision v1 --out results")
 
 
+def annotate_tab(demo):
+    with gr.Blocks():
+        return AnnotateTab(demo, [], SegmentTab(demo, []), gr.Tabs())
+
+
 @pytest.mark.parametrize("with_model", [True, False])
 def test_a_part_of_a_slide_is_taken_over_to_be_annotated_in_pixels_of_the_slide(make_demo, scene, tmp_path, with_model):
     demo = make_demo(mpp=1.0, max_annotated_px=150)
     if not with_model:
         demo = Demo(None, None, tmp_path / "files", demo.limits)
-    with gr.Blocks():
-        segment = SegmentTab(demo, [])
-        annotate = AnnotateTab(demo, [], segment, gr.Tabs())
+    annotate = annotate_tab(demo)
     key, _ = demo.load(scene)
     asked = annotate.take_over({"view": key, "part": [1000, 2000, 1400, 2300]}, False)
     picture = demo.store.get(asked[annotate.stage]["view"]).picture
@@ -196,3 +200,19 @@ def test_a_part_of_a_slide_is_taken_over_to_be_annotated_in_pixels_of_the_slide(
     bounds = shapely.geometry.shape(feature["geometry"]).bounds
     scale_x, scale_y = 400 / 150, 300 / picture.rgb.shape[0]
     assert bounds == pytest.approx((1000 + 15 * scale_x, 2000 + 30 * scale_y, 1000 + 45 * scale_x, 2000 + 60 * scale_y))
+
+
+@pytest.mark.parametrize("limit_px", [150, 2048])
+def test_what_was_reviewed_on_a_part_comes_along_where_the_part_is_made_smaller_too(make_demo, scene, limit_px):
+    demo = make_demo(mpp=1.0, max_annotated_px=limit_px)
+    annotate = annotate_tab(demo)
+    _, loaded = demo.load(scene)
+    _, analysis = segmented(demo, scene, [1000, 2000, 1400, 2300], mpp=0.4)
+    value = {"view": demo.keep(replace(loaded, analysis=analysis)), "uncertain_below": 0.9, "min_area": 0,
+             "accepted": [1], "rejected": [2]}
+    asked = annotate.take_over(value, True)
+    picture = demo.store.get(asked[annotate.stage]["view"]).picture
+    assert picture.rgb.shape[1] == min(limit_px, 160)
+    mask = decode_mask(asked[annotate.stage]["given"], picture, 2)
+    at = [mask[int((y - 2000) / picture.reduction), int((x - 1000) / picture.reduction)] for x, y, _ in DISCS[:2]]
+    assert (at, mask[0, 0], asked[annotate.mpp]) == ([1, 0], 255, "0.4")
