@@ -136,7 +136,9 @@ def read_whole(path: Path, page: int, mpp: float | None, model_mpp: float | None
 
 
 def whole_slide_command(name: str, source: ModelSource) -> str:
-    """What predicts all of a slide, on the computer where it lies."""
+    """What predicts all of a slide, on the computer where it lies; only folders below the server's own are named."""
     revision = ["--revision", source.revision] if source.revision else []
-    model = source.shown if source.is_folder else source.location
+    model, folder, here = source.location, Path(source.location).resolve(), Path.cwd()
+    if source.is_folder:
+        model = folder.relative_to(here).as_posix() if folder.is_relative_to(here) else "path/to/model"
     return shlex.join(["hf-gland", "predict", name, "--model", model, *revision, "--out", "results"])

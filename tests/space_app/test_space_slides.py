@@ -171,9 +171,16 @@ def test_programs_get_a_slide_at_full_resolution_where_it_is_small_enough(ome_sc
     assert "Reduced from 8800×6000 to 2000×1364 px" in few.notes[0]
 
 
-def test_the_command_for_the_whole_slide_names_the_model_as_it_is_got():
+def test_the_command_for_the_whole_slide_names_the_model_as_it_is_got(tmp_path, monkeypatch):
     assert whole_slide_command("a b.svs", ModelSource("me/glands", "v1")) == (
         "hf-gland predict 'a b.svs' --model me/glands --revision v1 --out results")
+    (tmp_path / "here" / "runs" / "demo" / "run" / "model").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder, named in (("runs/demo/run/model", "runs/demo/run/model"),
+                          (str(tmp_path / "here" / "runs" / "demo" / "run" / "model"), "runs/demo/run/model"),
+                          (str(tmp_path / "elsewhere"), "path/to/model")):  # no full path of the server is shown
+        assert whole_slide_command("a.svs", ModelSource(folder)) == f"hf-gland predict a.svs --model {named} --out results"
 
 
 def annotate_tab(demo):
