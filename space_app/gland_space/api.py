@@ -121,7 +121,7 @@ def row_endpoint(demo: Demo) -> Callable[..., str]:
         """Pack one picture and its sparse mask as a dataset row.
 
         Args:
-            picture: PNG, JPEG or TIFF file.
+            picture: PNG, JPEG or TIFF file, of no longer side than `max_side_px` of /model.
             sparse_mask: 8-bit PNG of the picture's size: class numbers, 0 for stroma, 255 for unlabelled.
             image_id: letters, digits, '_', '-' and '.'; the file's name if empty.
             patient_id: the same; splits keep the images of one patient together.
@@ -135,6 +135,9 @@ def row_endpoint(demo: Demo) -> Callable[..., str]:
             if not picture or not sparse_mask:
                 raise RequestError("give a picture and its sparse mask")
             loaded = read_picture(picture, demo.limits)
+            if loaded.reduction > 1:
+                raise RequestError(f"{loaded.name}: {loaded.full_hw[1]}×{loaded.full_hw[0]} px, above the limit of "
+                                   f"{demo.limits.max_side_px} px a side for a dataset row; crop the picture and its mask")
             name = safe_name(sparse_mask)
             mask = map_mask(read_labels(Path(sparse_mask)), name, None)
             check_mask(mask, len(demo.class_names), name, image_hw=loaded.rgb.shape[:2])

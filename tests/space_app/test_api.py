@@ -10,6 +10,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from gland_space.analysis import KINDS
+from gland_space.api import row_endpoint
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -155,6 +156,13 @@ def test_a_wrong_mask_is_refused_in_words(client, picture_file, mask, words):
     with pytest.raises(AppError, match=words):
         client.predict(handle_file(str(picture_file(discs(1)))), handle_file(str(picture_file(mask, "m.png"))),
                        api_name="/dataset_row")
+
+
+def test_a_row_of_a_picture_that_is_longer_than_the_demo_takes_is_refused_with_the_limit(make_demo, picture_file):
+    row = row_endpoint(make_demo(max_side_px=250))
+    mask = picture_file(np.full((200, 260), 1, np.uint8), "m.png")
+    with pytest.raises(gr.Error, match=r"discs\.png: 260×200 px, above the limit of 250 px a side for a dataset row; crop"):
+        row(str(picture_file(discs(1))), str(mask))
 
 
 def test_the_model_is_described(client):
