@@ -46,6 +46,7 @@ from gland_space.server import Guard
 from gland_space.slides import part_of, read_part
 from hf_gland.errors import HfGlandError
 from hf_gland.imaging.pictures import reduced
+from hf_gland.imaging.pixel_size import check_mpp
 from hf_gland.inference.suggest import LEAST_SCORE, choose, places_of, uncertainty
 from hf_gland.labels import IGNORE_INDEX
 
@@ -182,8 +183,9 @@ class AnnotateTab(PictureTab):
         self.shown += [self.spent, self.image_id]
         self.wire_picture()
         self.wire_run([self.start.click])
-        self.reuse.click(lambda value: self.take_over(value, False), segment.stage, self.shown, **DIRECT)
-        segment.stage.submit(lambda value: self.take_over(value, True), segment.stage, self.shown, **DIRECT).then(
+        taken = [segment.stage, segment.mpp]
+        self.reuse.click(lambda value, mpp: self.take_over(value, mpp, False), taken, self.shown, **DIRECT)
+        segment.stage.submit(lambda value, mpp: self.take_over(value, mpp, True), taken, self.shown, **DIRECT).then(
             lambda: gr.update(selected="annotate"), None, tabs, **DIRECT)
         self.stage.submit(self.restore, self.stage, self.shown, **DIRECT)  # loading.js, after a reload
         self.stage.input(self.count, self.stage, self.spent, trigger_mode="always_last", queue=False, **QUICK)
@@ -245,11 +247,16 @@ class AnnotateTab(PictureTab):
                 self.controls: gr.update(visible=True), self.spent: _budget_line("Nothing labelled yet."),
                 self.image_id: picture.stem}
 
-    def take_over(self, value: Value | None, with_glands: bool) -> Update:
-        """The picture of the Segment tab at a size that can be drawn on, `with_glands` as they were reviewed there."""
+    def take_over(self, value: Value | None, given_mpp: str | None, with_glands: bool) -> Update:
+        """The picture of the Segment tab at a size that can be drawn on, `with_glands` as they were reviewed there, and the
+        pixel size that they were found at, or else the one that is given there."""
         try:
             loaded = self.demo.store.get(key_of(value))
             analysis = loaded.analysis  # of the picture before it is made smaller
+            if analysis is None:
+                picture, typed = loaded.picture, typed_mpp(given_mpp)
+                known = None if typed is None else check_mpp(typed, picture.name)
+                loaded = replace(loaded, picture=replace(picture, mpp=known))
             if loaded.is_slide:
                 loaded = self._part(loaded, value)
             if max(loaded.picture.rgb.shape) > self.demo.limits.max_annotated_px:

@@ -195,10 +195,14 @@ def test_a_part_of_a_slide_is_taken_over_to_be_annotated_in_pixels_of_the_slide(
         demo = Demo(None, None, tmp_path / "files", demo.limits)
     annotate = annotate_tab(demo)
     key, _ = demo.load(scene)
-    asked = annotate.take_over({"view": key, "part": [1000, 2000, 1400, 2300]}, False)
+    value = {"view": key, "part": [1000, 2000, 1400, 2300]}
+    asked = annotate.take_over(value, "1,0", False)  # as it is typed
     picture = demo.store.get(asked[annotate.stage]["view"]).picture
     assert (picture.rgb.shape[1], picture.full_hw, picture.origin_xy) == (150, (300, 400), (1000, 2000))
-    assert (asked[annotate.mpp], asked[annotate.image_id]) == ("0.5", "scene_x1000_y2000")
+    assert (asked[annotate.mpp], asked[annotate.image_id]) == ("1", "scene_x1000_y2000")
+    assert annotate.view(asked[annotate.stage]["view"])["mpp"] == 1
+    for typed, words in (("20x", "not a number"), ("nan", "not a plausible pixel size")):
+        assert words in annotate.take_over(value, typed, False)[annotate.status]
     mask = np.full(picture.rgb.shape[:2], 255, np.uint8)
     mask[30:60, 15:45] = 1
     drawing = make_drawing(picture, mask, "a", "", 0.5)
@@ -217,7 +221,7 @@ def test_what_was_reviewed_on_a_part_comes_along_where_the_part_is_made_smaller_
     _, analysis = segmented(demo, scene, [1000, 2000, 1400, 2300], mpp=0.4)
     value = {"view": demo.keep(replace(loaded, analysis=analysis)), "uncertain_below": 0.9, "min_area": 0,
              "accepted": [1], "rejected": [2]}
-    asked = annotate.take_over(value, True)
+    asked = annotate.take_over(value, "0.6", True)  # typed since the glands were found
     picture = demo.store.get(asked[annotate.stage]["view"]).picture
     assert picture.rgb.shape[1] == min(limit_px, 160)
     mask = decode_mask(asked[annotate.stage]["given"], picture, 2)
