@@ -85,11 +85,13 @@ def _use_text(demo: Demo) -> str:
     licence = "" if demo.model is None else model_licence(demo.model.source)
     model = f"This model: {escaped(licence)}, as its card says." if licence else \
         "A model and the data it was trained on carry their own."
-    repository = demo.model_name if demo.model is not None and not demo.model.source.is_folder else "path/to/model"
+    hub = demo.model.source if demo.model is not None and not demo.model.source.is_folder else None
+    source = hub or ModelSource("path/to/model")
+    revision = f', revision="{source.revision}"' if source.revision else ""
     start = f"""pip install -r requirements.txt                # of this Space
-HF_GLAND_MODEL={repository} python app.py      # a Hub id, owner/name@revision, or a folder"""
+HF_GLAND_MODEL={source.shown} python app.py      # a Hub id, owner/name@revision, or a folder"""
     use = f"""from hf_gland import GlandSegmenter
-prediction = GlandSegmenter.from_pretrained("{repository}").predict("biopsy.png", mpp=0.5)"""
+prediction = GlandSegmenter.from_pretrained("{source.location}"{revision}).predict("biopsy.png", mpp=0.5)"""
     return f"""## Run it yourself
 {code_block(start)}
 In Python, without the page:

@@ -38,6 +38,7 @@ from gland_space.page_parts import (
     examples,
     html_widget,
     key_of,
+    known_mpp,
     shown_mpp,
     static_text,
     typed_mpp,
@@ -265,8 +266,7 @@ class AnnotateTab(PictureTab):
                 key, shown = self.demo.keep(loaded), loaded
         except HfGlandError as problem:
             return {self.status: error_html(str(problem) if key_of(value) else "There is no picture on the Segment tab yet")}
-        mpp = loaded.picture.mpp if analysis is None else analysis.mpp
-        update = self.show_loaded(key, shown) | {self.mpp: shown_mpp(mpp)}
+        update = self.show_loaded(key, shown) | {self.mpp: shown_mpp(known_mpp(loaded))}
         if with_glands and analysis is not None:
             labels = reviewed_mask(analysis, Choice.of(value or {}), shown.picture.rgb.shape[:2])
             update |= {self.stage: {"view": key, "given": encode_mask(labels), "edit": (value or {}).get("edit")}}
@@ -282,14 +282,16 @@ class AnnotateTab(PictureTab):
         else:
             picture = analysis.picture
         if max(picture.rgb.shape) > demo.limits.max_annotated_px:
-            picture, analysis = reduced(picture, demo.limits.max_annotated_px), None
+            picture = replace(reduced(picture, demo.limits.max_annotated_px), mpp=known_mpp(slide))
+            analysis = None
         return Loaded(picture, slide.path, analysis)
 
     def restore(self, value: Value | None) -> Update:
         """Show again what the page showed before it was reloaded."""
         key = key_of(value)
         try:
-            return self.show_loaded(key, self.demo.store.get(key))
+            loaded = self.demo.store.get(key)
+            return self.show_loaded(key, loaded) | {self.mpp: shown_mpp(known_mpp(loaded))}
         except ExpiredError:
             return {self.stage: None, self.status: error_html(LOST)}
 

@@ -167,6 +167,11 @@ def typed_mpp(text: str | None) -> float | None:
                              "40× scan about 0.25. Leave it empty if it is unknown") from error
 
 
+def known_mpp(loaded: Loaded) -> float | None:
+    """The pixel size that a picture was segmented at; before that, the one that it came with."""
+    return loaded.picture.mpp if loaded.analysis is None else loaded.analysis.mpp
+
+
 def shown_mpp(mpp: float | None) -> str:
     """A pixel size as the field shows it."""
     return "" if mpp is None else f"{mpp:g}"

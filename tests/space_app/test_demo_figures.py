@@ -1,6 +1,8 @@
+import dataclasses
 import json
 from html import unescape
 
+import gradio as gr
 import pytest
 from gland_space import about_tab
 from gland_space.about_tab import model_figures, model_licence, results_table
@@ -89,3 +91,14 @@ def test_of_a_hub_model_only_the_card_and_the_records_of_that_revision_are_fetch
     assert asked == [("owner/name", {"revision": "v1", "allow_patterns": ["README.md", "results/*.json"]})]
     monkeypatch.setattr(about_tab, "snapshot_download", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
     assert model_figures(ModelSource("owner/name")) == ""
+
+
+def test_the_code_on_the_page_loads_the_revision_that_it_shows(make_demo, monkeypatch):
+    monkeypatch.setattr(about_tab, "snapshot_download", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
+    demo = make_demo()
+    demo = dataclasses.replace(demo, model=dataclasses.replace(demo.model, source=ModelSource("owner/name", "v1")))
+    with gr.Blocks() as page:
+        about_tab.build_about_tab(demo)
+    text = "\n".join(block.value for block in page.blocks.values() if isinstance(block, gr.Markdown))
+    assert 'from_pretrained("owner/name", revision="v1")' in text
+    assert "HF_GLAND_MODEL=owner/name@v1 python" in text

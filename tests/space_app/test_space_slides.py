@@ -227,3 +227,4 @@ def test_what_was_reviewed_on_a_part_comes_along_where_the_part_is_made_smaller_
     mask = decode_mask(asked[annotate.stage]["given"], picture, 2)
     at = [mask[int((y - 2000) / picture.reduction), int((x - 1000) / picture.reduction)] for x, y, _ in DISCS[:2]]
     assert (at, mask[0, 0], asked[annotate.mpp]) == ([1, 0], 255, "0.4")
+    assert annotate.restore(asked[annotate.stage])[annotate.mpp] == "0.4"  # after the page was reloaded
