@@ -193,7 +193,7 @@ class GlandSegmenter:
         return averaged_over_views(forward, tiling.views)
 
     def passes(self, batch_size: int) -> int:
-        """How many passes to have side by side, sharing `batch_size` pictures or tiles: on a CPU one for each of torch's
+        """How many passes to have side by side, sharing `batch_size` pictures: on a CPU one for each of torch's
         threads, as a pass that is split over all of them waits for the slowest at each step."""
         return min(batch_size, torch.get_num_threads()) if self.device.type == "cpu" and self.backend == "torch" else 1
 

@@ -3,10 +3,9 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 import torch
@@ -17,9 +16,8 @@ from hf_gland.imaging.appearance import USUAL_LOOK, Look
 from hf_gland.imaging.slides import Box, Slide
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.inference.slides.plan import SlideGrid, Stripe
-from hf_gland.inference.slides.tiles import TilePlan, read_runs
+from hf_gland.inference.slides.tiles import Run, TilePlan, read_runs
 from hf_gland.labels import BACKGROUND
-from hf_gland.model.cpu import side_by_side
 from hf_gland.model.tiled import Forward, blending_weights
 from hf_gland.model.whole_picture import check_numbers
 
@@ -30,10 +28,10 @@ MOST_UNREADABLE = 0.1  # of the area
 
 @dataclass
 class Progress:
-    """What a prediction has done so far. Seconds: waiting for files (`reading_s`) and for the network (`network_s`), adding
-    up tiles (`blending_s`), in what follows, beside them (`following_s`, and `following_cpu_s` of the processor), and
-    waiting for that at the end or because it is slower (`held_up_s`); `cpu_s`: of all processors, for all of it. Pixels of
-    the grid: of the area, and those of them that could not be read."""
+    """What a prediction has done so far. Seconds: waiting for files (`reading_s`), in the network with its input and output
+    (`network_s`), adding up tiles (`blending_s`), in what follows, beside them (`following_s`, and `following_cpu_s` of the
+    processor), and waiting for that at the end or because it is slower (`held_up_s`); `cpu_s`: of all processors, for all of
+    it. Pixels of the grid: of the area, and those of them that could not be read."""
 
     tiles: int = 0
     reading_s: float = 0.0
@@ -48,13 +46,7 @@ class Progress:
     unreadable: list[Box] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Tile:
-    row: int
-    column: int
-    pixels: Tensor  # uint8 [3, h, w]
-
-
+@torch.no_grad()
 def predict_slide(segmenter: GlandSegmenter, slide: Slide, plan: TilePlan, follow: Callable[[Stripe], object],
                   shown: Callable[[Progress], object] = lambda progress: None, look: Look = USUAL_LOOK) -> Progress:
     """Put the wanted tiles of a slide through the network; `follow` gets its stripes from top to bottom, in a thread of its
@@ -65,10 +57,9 @@ def predict_slide(segmenter: GlandSegmenter, slide: Slide, plan: TilePlan, follo
     whatever `follow` does.
     """
     progress, blend, started_cpu = Progress(), _Blend(plan), time.process_time()
-    forward, passes = segmenter.network(plan.tiling), segmenter.passes(plan.tiling.batch_size)
+    forward = segmenter.network(plan.tiling)
     readers = min(MOST_READERS, max(os.cpu_count() or 1, 2))
     helpers, follower = ThreadPoolExecutor(readers), ThreadPoolExecutor(1)
-    in_network: deque[tuple[list[_Tile], Future[Tensor]]] = deque()
     waiting: deque[Future[None]] = deque()
 
     def finish(top_px: int, rows: Tensor | int) -> None:
@@ -77,37 +68,30 @@ def predict_slide(segmenter: GlandSegmenter, slide: Slide, plan: TilePlan, follo
         progress.following_s += time.perf_counter() - started
         progress.following_cpu_s += time.thread_time() - started_cpu
 
-    def hand_on(rows: range) -> None:
-        for row in rows:
-            started = time.perf_counter()
-            waiting.append(follower.submit(finish, plan.top_px[row], blend.take(row)))
-            progress.blending_s += time.perf_counter() - started
-            while len(waiting) > STRIPES_WAITING:
-                waiting.popleft().result()
-            progress.held_up_s += time.perf_counter() - started
-
-    def add_up(tiles: list[_Tile], outputs: Future[Tensor]) -> None:
+    def hand_on(row: int) -> None:
         started = time.perf_counter()
-        of_tiles = outputs.result()
-        progress.network_s += time.perf_counter() - started
-        for tile, output in zip(tiles, of_tiles, strict=True):
-            hand_on(range(blend.row, tile.row))
-            started = time.perf_counter()
-            blend.add(tile.row, tile.column, output)
-            progress.blending_s += time.perf_counter() - started
-        progress.tiles += len(tiles)
-        shown(progress)
+        waiting.append(follower.submit(finish, plan.top_px[row], blend.take(row)))
+        progress.blending_s += time.perf_counter() - started
+        while len(waiting) > STRIPES_WAITING:
+            waiting.popleft().result()
+        progress.held_up_s += time.perf_counter() - started
 
     try:
-        with side_by_side(passes) as networks:
-            tiles = _read_tiles(helpers, slide, plan, 2 * readers, look, progress)
-            while batch := list(islice(tiles, plan.tiling.batch_size // passes)):
-                in_network.append((batch, networks.submit(_outputs, forward, segmenter.device, batch)))
-                if len(in_network) > passes:
-                    add_up(*in_network.popleft())
-            for in_turn in in_network:
-                add_up(*in_turn)
-        hand_on(range(blend.row, len(plan.top_px)))
+        row, tiles = 0, _Tiles(forward, segmenter.device, plan, blend, progress)
+        for run, reading in read_runs(helpers, slide, plan, 2 * readers):
+            started = time.perf_counter()
+            region = reading.result()
+            progress.reading_s += time.perf_counter() - started
+            progress.unreadable += region.unreadable
+            while row < run.row:
+                tiles.flush()
+                hand_on(row)
+                row += 1
+            tiles.add(run, look.matched(region.rgb))
+            shown(progress)
+        tiles.flush()
+        for last in range(row, len(plan.top_px)):
+            hand_on(last)
         started = time.perf_counter()
         for future in waiting:
             future.result()
@@ -123,25 +107,34 @@ def predict_slide(segmenter: GlandSegmenter, slide: Slide, plan: TilePlan, follo
     return progress
 
 
-def _read_tiles(helpers: Executor, slide: Slide, plan: TilePlan, ahead: int, look: Look, progress: Progress) -> (
-        Iterator[_Tile]):
-    """The wanted tiles in their order, with the stain of the model's training; what could not be read is in `progress`."""
-    for run, reading in read_runs(helpers, slide, plan, ahead):
-        started = time.perf_counter()
-        region = reading.result()
-        progress.reading_s += time.perf_counter() - started
-        progress.unreadable += region.unreadable
-        pixels = torch.from_numpy(np.require(look.matched(region.rgb), requirements="W")).permute(2, 0, 1)
+class _Tiles:
+    """Tiles on their way through the network, a batch at a time."""
+
+    def __init__(self, forward: Forward, device: torch.device, plan: TilePlan, blend: "_Blend", progress: Progress):
+        self._forward, self._device, self._plan, self._blend, self._progress = forward, device, plan, blend, progress
+        self._waiting: list[tuple[int, int, Tensor]] = []
+
+    def add(self, run: Run, rgb: np.ndarray) -> None:
+        pixels = torch.from_numpy(np.require(rgb, requirements="W")).permute(2, 0, 1)
         for column in range(run.first, run.last + 1):
-            x = plan.left_px[column] - plan.left_px[run.first]
-            yield _Tile(run.row, column, pixels[:, :, x:x + plan.tile_hw[1]])
+            x = self._plan.left_px[column] - self._plan.left_px[run.first]
+            self._waiting.append((run.row, column, pixels[:, :, x:x + self._plan.tile_hw[1]]))
+            if len(self._waiting) == self._plan.tiling.batch_size:
+                self.flush()
 
-
-def _outputs(forward: Forward, device: torch.device, tiles: list[_Tile]) -> Tensor:
-    """What the network says of tiles, float32 [N, channels, h, w]."""
-    outputs = forward(torch.stack([tile.pixels for tile in tiles]).to(device)).float().cpu()
-    check_numbers(outputs)
-    return outputs
+    def flush(self) -> None:
+        if not self._waiting:
+            return
+        started = time.perf_counter()
+        outputs = self._forward(torch.stack([tile for _, _, tile in self._waiting]).to(self._device)).float().cpu()
+        check_numbers(outputs)
+        between = time.perf_counter()
+        for (row, column, _), output in zip(self._waiting, outputs, strict=True):
+            self._blend.add(row, column, output)
+        self._progress.tiles += len(self._waiting)
+        self._progress.network_s += between - started
+        self._progress.blending_s += time.perf_counter() - between
+        self._waiting.clear()
 
 
 class _Blend:
@@ -153,7 +146,6 @@ class _Blend:
         self._down, self._along = (blending_weights(side, tiling.tile_px, tiling.stride_px).float()
                                    for side in (grid.height_px, grid.width_px))
         self._sum = torch.empty(0)
-        self.row = 0  # of tiles, the next to be taken
 
     def add(self, row: int, column: int, output: Tensor) -> None:
         """One tile, float32 [C, h, w]."""
@@ -165,7 +157,6 @@ class _Blend:
     def take(self, row: int) -> Tensor | int:
         """The pixel rows that are finished with this row of tiles, float32 [C, h, W], or how many they are where none of
         their tiles is wanted."""
-        self.row = row + 1
         height = self._plan.rows_done(row) - self._plan.top_px[row]
         if not self._plan.wanted[row].any():  # then nothing under it is of the area either
             self._sum.zero_()

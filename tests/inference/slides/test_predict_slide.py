@@ -1,12 +1,9 @@
 """A slide in one pass, against the same pixels as one picture."""
 
-import itertools
 import shutil
-import threading
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from slide_files import aperio, damage_tile, texture, write_slide
 
@@ -91,27 +88,6 @@ def test_a_slide_that_looks_foreign_is_seen_with_the_stain_of_the_training_image
 def test_the_result_does_not_depend_on_the_batch(dark_is_gland, svs):
     one, other = (predicted(dark_is_gland(mpp=0.7), svs, Tiling(128, 80, batch))[0] for batch in (1, 7))
     assert np.allclose(one, other, atol=1e-6)
-
-
-def test_passes_side_by_side_give_the_same_whichever_ends_first(dark_is_gland, svs, set_threads, monkeypatch):
-    set_threads(2)
-    segmenter = dark_is_gland(mpp=0.5)
-    expected, _, _ = predicted(segmenter, svs)
-    forward, calls, second_is_through = segmenter.network(TILING), itertools.count(), threading.Event()
-
-    def first_is_late(tiles):
-        call = next(calls)
-        if call == 0:
-            assert second_is_through.wait(30)
-        outputs = forward(tiles)
-        if call == 1:
-            second_is_through.set()
-        return outputs
-
-    monkeypatch.setattr(segmenter, "network", lambda tiling: first_is_late)
-    found, _, _ = predicted(segmenter, svs)
-    assert np.array_equal(found, expected)
-    assert torch.get_num_threads() == 2
 
 
 def test_what_cannot_be_decoded_is_no_tissue_and_is_told(dark_is_gland, svs, tmp_path):
