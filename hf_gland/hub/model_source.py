@@ -72,11 +72,13 @@ def read_model(path: Path, results: Sequence[Path] = (), shared_results: Path | 
         raise HubError(f"{path}: not a trained model ({missing[0]} is missing); give a folder that scripts/train.py "
                        "finished (RUN, or RUN/model)")
     settings, notes = training_notes(folder)
+    temperatures = {student: getattr(load_config(str(folder), subfolder="student" if student else ""), TEMPERATURE_KEY, None)
+                    or 1.0 for student in (False, True)}
     if results:
         files = [f for given in results for f in _records_in(given, must_exist=True)]
         records = [_read(file) for file in files]
         for file, record in zip(files, records, strict=True):
-            if differing := _differences(record, folder, settings, notes):
+            if differing := _differences(record, temperatures, settings, notes):
                 raise HubError(f"{file}: was measured on another model than {folder} ({'; '.join(differing)}); measure this "
                                "one with scripts/evaluate.py")
     else:
@@ -84,7 +86,7 @@ def read_model(path: Path, results: Sequence[Path] = (), shared_results: Path | 
         found = [_read(file) for where in [*beside, *([shared_results] if shared_results else [])]
                  for file in _records_in(where)]
         distinct = {record_file_name(record): record for record in found}.values()
-        records = [record for record in distinct if not _differences(record, folder, settings, notes)]
+        records = [record for record in distinct if not _differences(record, temperatures, settings, notes)]
     if not records:
         raise HubError(f"{folder}: has no results, and a card without figures is not published. Measure it with "
                        f"`python scripts/evaluate.py {folder} DATASET --split test --out {folder.parent}/evaluation`, or "
@@ -123,11 +125,12 @@ def _read(path: Path) -> ResultRecord:
     return record
 
 
-def _differences(record: ResultRecord, folder: Path, settings: dict[str, Any], notes: dict[str, Any]) -> list[str]:
-    """How a record's account of the training, and of the temperature that was fitted since, differs from the model's own."""
-    config = load_config(str(folder), subfolder="student" if record.is_of_student else "")
+def _differences(record: ResultRecord, temperatures: dict[bool, float], settings: dict[str, Any],
+                 notes: dict[str, Any]) -> list[str]:
+    """How a record's account of the training, and of the temperature that was fitted since, differs from the model's own.
+    `temperatures`: by whether it is the student's."""
     own = {"seed": settings["seed"], "data_sha256": notes["data"]["data_sha256"], "commit": notes["commit"],
            "command": notes["command"], "train_seconds": notes["train_seconds"]}
-    own["temperature"] = getattr(config, TEMPERATURE_KEY, None) or 1.0
+    own["temperature"] = temperatures[record.is_of_student]
     there = {"temperature": 1.0} | record.as_dict()
     return [f"{key} {there[key]} there, {value} here" for key, value in own.items() if there[key] != value]

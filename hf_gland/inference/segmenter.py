@@ -186,7 +186,7 @@ class GlandSegmenter:
         """What maps [B, 3, h, w] of 0-255 at the model's pixel size to the network's output [B, channels, h, w]."""
         precision = resolve_precision(self.device, tiling.precision)
 
-        def forward(tiles: Tensor) -> Tensor:  # by several threads at a time
+        def forward(tiles: Tensor) -> Tensor:
             with torch.no_grad(), autocast(self.device, precision):
                 return output_maps(full_size_logits(self._run, self.preprocessing(tiles)), len(self.id2label))
 
