@@ -293,9 +293,9 @@ def _lookup(root: Path, table: Mapping[str, ImageMetadata] | None, item: FolderI
     patient = known.patient_id
     if not patient and options.patient_pattern:
         match = re.search(options.patient_pattern, item.image.stem)
-        if match is None:
-            raise DatasetError(f"{item.image}: patient pattern '{options.patient_pattern}' matches nothing in the name "
-                               f"'{item.image.stem}'")
+        if match is None or not match[1]:
+            raise DatasetError(f"{item.image}: patient pattern '{options.patient_pattern}' matches "
+                               f"{'nothing' if match is None else 'no patient'} in the name '{item.image.stem}'")
         patient = match[1]
     return ImageMetadata(patient, known.grade, options.mpp if known.mpp is None else known.mpp, known.split)
 

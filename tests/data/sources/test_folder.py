@@ -351,6 +351,8 @@ def test_patients_from_the_file_name(root: Path) -> None:
     assert [s.patient_id for s in samples(root, patient_pattern=r"a(\d)")] == ["1", "2", "1"]
     with pytest.raises(DatasetError, match=r"a1\.png: patient pattern 'P\(.\)' matches nothing"):
         scan_folder(root, FolderOptions(patient_pattern="P(.)"))
+    with pytest.raises(DatasetError, match=r"a1\.png: patient pattern .* matches no patient in the name 'a1'"):
+        scan_folder(root, FolderOptions(patient_pattern=r"a(P\d)?"))
 
 
 @pytest.mark.parametrize(("options", "message"), [
