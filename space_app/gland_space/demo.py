@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -147,9 +147,9 @@ class Demo:
         return self.store.put(loaded, loaded.nbytes)
 
     def load(self, path: str | Path, page: int = 1, max_side_px: int | None = None,
-             slides: bool = True) -> tuple[str, Loaded]:
+             slides: bool = True, mpp: float | None = None) -> tuple[str, Loaded]:
         """Read a picture, or the overview of a slide (unless no `slides` are wanted), and keep it; returns its key and
-        itself. Raises ImageError."""
+        itself. `mpp`, if given, takes the place of the pixel size that the file states. Raises ImageError."""
         path = Path(path)
         with self.reading:
             is_slide = opens_as_slide(path)
@@ -158,7 +158,7 @@ class Demo:
                                  "that part can be taken over here")
             picture = (read_overview(path, self.limits) if is_slide else
                        read_picture(path, self.limits, page=page, max_side_px=max_side_px))
-        loaded = Loaded(picture, path, is_slide=is_slide)
+        loaded = Loaded(picture if mpp is None else replace(picture, mpp=mpp), path, is_slide=is_slide)
         return self.keep(loaded), loaded
 
     def tiles(self, asked: dict[str, Any]) -> list[str] | None:

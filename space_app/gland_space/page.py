@@ -261,7 +261,7 @@ class AnnotateTab(PictureTab):
             if loaded.is_slide:
                 loaded = self._part(loaded, value)
             if max(loaded.picture.rgb.shape) > self.demo.limits.max_annotated_px:
-                key, shown = self.demo.load(loaded.path, loaded.picture.page, self.max_side_px)
+                key, shown = self.demo.load(loaded.path, loaded.picture.page, self.max_side_px, mpp=known_mpp(loaded))
             else:
                 key, shown = self.demo.keep(loaded), loaded
         except HfGlandError as problem:

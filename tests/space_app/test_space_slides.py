@@ -24,6 +24,7 @@ from gland_space.slides import (
     tile_images,
     whole_slide_command,
 )
+from PIL import Image
 from slide_scene import write_scene
 from test_view import decoded
 
@@ -228,3 +229,16 @@ def test_what_was_reviewed_on_a_part_comes_along_where_the_part_is_made_smaller_
     at = [mask[int((y - 2000) / picture.reduction), int((x - 1000) / picture.reduction)] for x, y, _ in DISCS[:2]]
     assert (at, mask[0, 0], asked[annotate.mpp]) == ([1, 0], 255, "0.4")
     assert annotate.restore(asked[annotate.stage])[annotate.mpp] == "0.4"  # after the page was reloaded
+
+
+def test_a_picture_made_smaller_to_be_drawn_on_keeps_the_pixel_size_that_was_typed(make_demo, tmp_path):
+    demo = make_demo(mpp=1.0, max_annotated_px=150)
+    annotate = annotate_tab(demo)
+    Image.fromarray(np.full((200, 300, 3), 200, np.uint8)).save(tmp_path / "large.png", dpi=(25400, 25400))  # states 1 µm
+    key, loaded = demo.load(tmp_path / "large.png")
+    assert loaded.picture.mpp == pytest.approx(1.0, rel=0.01)
+    asked = annotate.take_over({"view": key}, "0.25", False)
+    kept = demo.store.get(asked[annotate.stage]["view"])
+    assert (kept.picture.rgb.shape[1], asked[annotate.mpp]) == (150, "0.25")
+    assert annotate.view(asked[annotate.stage]["view"])["mpp"] == 0.25  # what the scale bar is drawn by
+    assert annotate.restore(asked[annotate.stage])[annotate.mpp] == "0.25"  # after the page was reloaded
