@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The README's tables of a foreign stain and of calibration, from the GlaS archive to the result records:
+# The tables of a foreign stain and of calibration, from the GlaS archive to the result records:
 #
 #   bash scripts/stain_and_calibration.sh ARCHIVE.zip [ENCODER] [OUT] [RESULTS]
 #

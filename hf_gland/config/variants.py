@@ -2,7 +2,7 @@
 
     title = "the student labels for itself"    what tells it from "ours"
     place = 70                                 rows of tables come in this order
-    groups = ["ablations"]                     tables of the README and figures that show it
+    groups = ["ablations"]                     tables and figures that show it
     paper = "…"                                name of the published figure beside it (hub_cards/references.json)
     needs = ["adapt_dataset"]                  settings without which it is not this variant
     trained_on = "cam"                         scripts/ablate.py makes this dataset for it first
@@ -27,7 +27,7 @@ OURS = "ours"
 NOT_OF_THE_METHOD = {"dataset", "dataset_config", "dataset_revision", "train_split", "validation_split", "adapt_split",
                      "missing_mpp", "backbone", "seed", "mixed_precision",
                      *(name for name, s in all_settings().items() if s.path[0] == "run")}
-# The tables and figures of the README that a variant can be part of (see evaluation/report.py and figures.py).
+# The tables and figures that a variant can be part of (see evaluation/report.py and figures.py).
 GROUPS = {"main", "ablations", "annotation", "schedules", "stain", "self_training", "risk_coverage"}
 LONGEST_NAME = 80  # characters; record files are named after it
 

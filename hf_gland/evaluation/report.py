@@ -1,13 +1,15 @@
-"""The results section of the README: every record in the table it belongs to, with the published figures beside."""
+"""The tables of results: every record in the table it belongs to, with the published figures beside.
+
+Records of recipes as they train now stand in the README, all others in hub_cards/RESULTS.md."""
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hf_gland import markdown
-from hf_gland.config import all_variants, read_config_file
+from hf_gland.config import all_variants, read_config_file, recipe_names
 from hf_gland.evaluation.records import HELD_OUT, ResultRecord
 from hf_gland.evaluation.result_table import markdown_table, mean_sd, with_spread
 from hf_gland.metrics import keys
@@ -49,17 +51,13 @@ def _annotation(record: ResultRecord) -> bool:
 
 TABLES = (
     Table("The method beside its baselines", "20 % of the glands outlined, stroma labelled by a ring around them and a few "
-          "strokes; `full` has every pixel labelled, `cam` only one tag per patch (gland or none), from which class "
-          "activation maps were made.", lambda r: _usual(r) and _in("main", r),
+          "strokes.", lambda r: _usual(r) and _in("main", r),
           ("variant", "paper"), keys.MAIN, recovered=True),
     Table("Patients that were never seen", "Each patient of `train` is held out once: one training per fold, measured on "
           "the patients of that fold (`build_dataset --fold`). testA shares patients with `train`; these figures do not.",
           lambda r: r.fold is not None, ("variant", "annotation", "backbone"), keys.COMPARED, over="fold"),
-    Table("Ablations", "One thing taken away at a time; `naive` is the paper's text as it reads, with the same "
-          "augmentation. `joined` is ours with touching glands left joined, `views` ours averaged over "
-          "four views, mirrored and smaller (3.3 times the work), `full-joined` and `full-views` the same of full "
-          "supervision.",
-          lambda r: _usual(r) and _in("ablations", r), ("variant", "paper")),
+    Table("Ablations", "One thing taken away or added at a time.", lambda r: _usual(r) and _in("ablations", r),
+          ("variant", "paper")),
     Table("What the annotator draws", "Styles and budgets, with what they cost: outlined glands of all in the training "
           "images, and the share of pixels labelled.", _annotation,
           ("style", "background", "asked for", "glands outlined", "pixels labelled", "variant"),
@@ -87,18 +85,26 @@ TABLES = (
 )
 
 
+def trains_now(record: ResultRecord) -> bool:
+    """Whether the record's recipe still trains as it did then: at that pixel size, for that many steps."""
+    if record.recipe not in recipe_names():
+        return False
+    recipe = read_config_file(record.recipe)
+    return (recipe["mpp"], recipe["steps"]) == (record.mpp, record.extra.get("steps"))
+
+
 HEADLINE, HEADLINE_SPLIT = "full", "testA"  # recipe and split of the first figures that a reader meets
 
 
 def headline(records: Sequence[ResultRecord], references: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: sparse outlines, with and without self-training, and full supervision by recipe HEADLINE, at the pixel size
-    that it trains at now, with the published figures of the same; "" without a record of it."""
-    mpp, rows = read_config_file(HEADLINE)["mpp"], []
+    """Markdown: sparse outlines, with and without self-training, and full supervision by recipe HEADLINE as it trains
+    now, with the published figures of the same; "" without a record of it."""
+    rows = []
     outlined = "20 % of the glands outlined"
     for variant, labels in (("ours", outlined), ("sparse-only", f"{outlined}, without the teacher"),
                             ("full", "every pixel labelled")):
-        runs = [r for r in records if (r.variant, r.recipe, r.mpp, r.test_split) == (variant, HEADLINE, mpp, HEADLINE_SPLIT)
-                and _usual(r)]
+        runs = [r for r in records if (r.variant, r.recipe, r.test_split) == (variant, HEADLINE, HEADLINE_SPLIT)
+                and trains_now(r) and _usual(r)]
         if runs:
             rows.append([labels, f"`--config {HEADLINE}`", len(runs),
                          *(mean_sd(key, [r.metrics.get(key) for r in runs]) for key in PUBLISHED)])
@@ -113,7 +119,8 @@ def _published(reference: Mapping[str, Any]) -> list[str]:
 
 
 def results_section(records: Sequence[ResultRecord], references: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown of all tables that have a record, each split by dataset, recipe, pixel size, steps and test split.
+    """Markdown of all tables that have a record, each split by dataset, recipe, pixel size, steps and test split. A part
+    whose figures all stand in tables above is left out.
 
     `references`: published figures, {name, supervision, source} and some of PUBLISHED; a variant's file names the one to
     compare it with. Raises ResultError as `markdown_table` does, and ValueError for a record that no table wants.
@@ -122,17 +129,21 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
     if lost:
         raise ValueError(f"no table shows {', '.join(lost)}: give it one in TABLES, or remove the record")
     parts: list[str] = []
-    shown: set[str] = set()
+    shown: dict[str, set[str]] = {}  # the figures of each record
+    explained: set[str] = set()
     for table in TABLES:
         groups: dict[tuple[str, float, int, str, str], list[ResultRecord]] = {}
         for record in filter(table.wants, records):
             groups.setdefault(_group(table, record), []).append(_with_row_headings(record, references))
-        # A method alone, known from a table above, is no comparison yet.
         groups = {key: members for key, members in groups.items()
-                  if {r.variant for r in members} != {"ours"} or not {r.name for r in members} <= shown}
-        shown |= {r.name for members in groups.values() for r in members}
+                  if not all(set(table.columns) <= shown.get(r.name, set()) for r in members)}
+        for record in (r for members in groups.values() for r in members):
+            shown.setdefault(record.name, set()).update(table.columns)
         if groups:
-            parts.append(f"### {table.title}\n\n{table.about}\n")
+            variants = {r.variant for members in groups.values() for r in members} - explained
+            legend = _legend(variants)
+            parts.append(f"### {table.title}\n\n{table.about}\n" + (f"\n{legend}" if legend else ""))
+            explained |= variants
         for group, members in sorted(groups.items()):
             members.sort(key=lambda r: (*_place(table, r), r.seed))
             parts.append(_heading(group, members, table.over))
@@ -144,11 +155,21 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
             if table.recovered:
                 parts.append(_recovered(members, [
                     r for r in records if r.variant == "full" and r.backbone == "mit-b0" and _group(table, r) == group]))
-    parts.append("### Published figures on GlaS\n\nBy the same definition of mIoU and mDice; figures of glands are those of "
-                 "the challenge, on testA.\n\n" + markdown.table(
-        ["method", "supervision", "source", *map(keys.heading, PUBLISHED)],
-        [[r["name"], r["supervision"], r["source"], *_published(r)] for r in references], 3))
     return "\n".join(parts)
+
+
+def _legend(variants: Collection[str]) -> str:
+    """A line for each of `variants` that a file describes; "" without any."""
+    lines = [f"- `{name}`: {variant.title}\n" for name, variant in all_variants().items() if name in variants]
+    return "".join(lines)
+
+
+def published_section(references: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: the published figures, a row each."""
+    return ("### Published figures on GlaS\n\nBy the same definition of mIoU and mDice; figures of glands are those of the "
+            "challenge, on testA.\n\n" + markdown.table(
+                ["method", "supervision", "source", *map(keys.heading, PUBLISHED)],
+                [[r["name"], r["supervision"], r["source"], *_published(r)] for r in references], 3))
 
 
 def timings_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
@@ -205,7 +226,7 @@ def annotation_section(benchmarks: Sequence[Mapping[str, Any]]) -> str:
             f"recipe `{b['recipe']}`, `{b['train_options']}`; measured on `{b['split']}`; mean ± standard deviation over "
             f"{markdown.count(len(b['seeds']), 'seed')}; the area is that under the curve over the logarithm of the budget.)"
             f"\n\n{markdown.table(header, rows, 2)}\n![mIoU over the share of the glands outlined, by the way they were "
-            "chosen](hub_cards/figures/suggestions.png)\n")
+            "chosen](figures/suggestions.png)\n")
     return "\n".join(parts)
 
 

@@ -2,7 +2,15 @@ import pytest
 
 from hf_gland.config import all_variants
 from hf_gland.evaluation.records import ResultRecord
-from hf_gland.evaluation.report import annotation_section, headline, results_section, timings_section, trials_section
+from hf_gland.evaluation.report import (
+    annotation_section,
+    headline,
+    published_section,
+    results_section,
+    timings_section,
+    trains_now,
+    trials_section,
+)
 from hf_gland.metrics.keys import MEASURED
 
 REFERENCES = [{"name": all_variants()["ours"].paper, "supervision": "glands", "mIoU": 80.1, "mDice": 89.1,
@@ -51,8 +59,8 @@ def test_a_recipe_before_and_after_it_was_made_longer_is_two_parts_of_a_table():
 
 
 def test_the_headline_is_of_its_recipe_as_it_trains_now_with_the_published_figures_of_the_same():
-    now = {"recipe": "full", "extra": {"mpp": 0.83}}
-    others = [record("ours", 1.0), record("ours", 2.0, recipe="full", extra={"mpp": 1.24}),
+    now = {"recipe": "full", "extra": {"mpp": 0.83, "steps": 1600}}
+    others = [record("ours", 1.0), record("ours", 2.0, recipe="full", extra={"mpp": 1.24, "steps": 1600}),
               record("ours", 3.0, budget=0.1, **now), record("ours", 4.0, test_split="testB", **now)]
     text = headline([*others, record("ours", 86.0, **now), record("ours", 87.0, seed=1, **now), record("full", 89.0, **now),
                      record("sparse-only", 85.0, **now)],
@@ -109,14 +117,34 @@ def test_folds_have_a_table_of_their_own_with_the_gain_on_the_same_patients():
     assert "- glands, rim+scribble, 20 %, mit-b0: mIoU +2.0 ± 1.0, object F1 +0.0 ± 0.0 (3 folds)" in text
     assert tables(text)["The method beside its baselines"][0][2] == "1"
     found = tables(results_section([*records[:1], record(backbone="mit-b5", test_split="test_fold1of5")], REFERENCES))
-    assert set(found) == {"Patients that were never seen", "Published figures on GlaS"}
+    assert set(found) == {"Patients that were never seen"}
 
 
-def test_a_method_alone_is_shown_once():
-    found = tables(results_section([record(), record("full")], REFERENCES))
-    assert "Ablations" not in found
-    assert "Schedules" not in found
-    assert "Ablations" in tables(results_section([record(), record("no-ema")], REFERENCES))
+def test_rows_that_all_stand_above_are_no_table_of_their_own():
+    found = tables(results_section([record(), record("full"), record("sparse-only", 70.0)], REFERENCES))
+    assert set(found) == {"The method beside its baselines"}
+    assert len(tables(results_section([record(), record("no-ema")], REFERENCES))["Ablations"]) == 2
+
+
+def test_variants_are_explained_where_they_come_first():
+    text = results_section([record(), record("sparse-only", 70.0), record("no-ema"), record("ours-held-out")], REFERENCES)
+    main, ablations = text.split("### Ablations")
+    assert main.count("\n- `ours`: sparse labels, widened by a teacher") == 1
+    assert "\n- `no-ema`: the student labels for itself\n" in ablations
+    assert [text.count(f"- `{name}`: ") for name in ("ours", "sparse-only", "no-ema", "naive")] == [1, 1, 1, 0]
+
+
+def test_what_a_recipe_trained_like_before_is_told_from_what_it_trains_like_now():
+    now = {"mpp": 0.83, "steps": 1200}
+    assert trains_now(record(extra=now))
+    assert trains_now(record("full", extra={"mpp": 0.83, "steps": 1600}, recipe="full"))
+    assert not any(trains_now(record(**before)) for before in (
+        {"extra": now | {"steps": 600}}, {"extra": now | {"mpp": 1.24}}, {}, {"recipe": "gone", "extra": now}))
+
+
+def test_published_figures_are_a_row_each():
+    text = published_section([{"name": "A", "supervision": "all", "source": "arXiv", "mIoU": 80.1, "object_f1": 91.2}])
+    assert tables(text)["Published figures on GlaS"] == [["A", "all", "arXiv", "80.1", "–", "91.2", "–", "–"]]
 
 
 def test_every_kind_of_record_finds_its_table():
@@ -125,7 +153,7 @@ def test_every_kind_of_record_finds_its_table():
         record(budget=1), record(backbone="random-segformer"), record(test_split="testA@stain2"),
         record("adapted", recipe="adapt"), record("ours-held-out", extra={"temperature": 1.3})], REFERENCES))
     assert set(found) == {"The method beside its baselines", "Ablations", "What the annotator draws", "Schedules",
-                          "Other networks", "A foreign stain", "Calibration", "Published figures on GlaS"}
+                          "Other networks", "A foreign stain", "Calibration"}
     assert found["Calibration"] == [["ours-held-out", "1.30", "1", "80.0", "50.0", "0.100", "51.5"]]
     assert len(found["What the annotator draws"]) == 4
 
