@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hf_gland.evaluation.result_table import markdown_table
     from hf_gland.evaluation.split import Measurement, result_record, rows_with_truth, training_notes
     from hf_gland.inference.segmenter import GlandSegmenter
-    from hf_gland.metrics.keys import MEASURED
+    from hf_gland.metrics.keys import CLEANED, MEASURED
     from hf_gland.model.cpu import make_fast
     from hf_gland.model.identity import check_class_names
     from hf_gland.model.precision import precision_name, resolve_precision
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
             result_record(arguments.model, measurement, {}).check_place(arguments.results)  # before the work, not after
     with replaced_folder(arguments.out) as part:
         records = [measure(arguments, segmenter, rows[name], name, measured[name], part) for name in names]
-        table = markdown_table(records, MEASURED, ("variant", "style", "budget", "test_split"))
+        table = markdown_table(records, (*MEASURED, *CLEANED), ("variant", "style", "budget", "test_split"))
         table += WITHOUT_IDS if any("regions" in record.unusual for record in records) else ""
         (part / "metrics.md").write_text(table + "\n", "utf-8")
         if arguments.results is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the metrics also run where torch is not installed
     Array = np.ndarray | torch.Tensor
 
 SUM_TOLERANCE = 0.02  # half precision does not sum to 1 exactly
+CLEANED = ("mIoU", "mDice")  # also given as cleaned_mIoU, cleaned_mDice: of the classes after clean-up
 NO_GLAND = "no gland pixel in the truth or in the prediction"
 
 
@@ -45,18 +46,21 @@ class SplitEvaluator:
         self._without_ids = 0
         self._image_ids: list[str] = []
         self._confusions: list[np.ndarray] = []
+        self._cleaned: list[np.ndarray] = []
         self._reference_px = np.zeros(256, np.int64)  # by value of the reference masks
         self._matches: list[ObjectMatches | None] = []
         self._calibration = CalibrationCounts()
         self._without_probabilities: list[str] = []
 
     def update(self, probabilities: Array, truth: Array, instances: Array | None = None,
-               image_id: str | None = None, predicted_instances: Array | None = None) -> None:
+               image_id: str | None = None, predicted_instances: Array | None = None,
+               cleaned: Array | None = None) -> None:
         """Add one image by its class probabilities; the predicted class is the most probable one.
 
         `probabilities`: float [C, H, W], 0..1 and summing to 1 over C (array or tensor, any device); `truth`:
         uint8 [H, W], 255 where unlabelled; `instances`: ids of the true glands, integers [H, W], 0 = none;
-        `predicted_instances`: of the predicted ones. Raises ValueError naming the image if they do not fit.
+        `predicted_instances`: of the predicted ones; `cleaned`: classes after clean-up, integers [H, W], for the
+        CLEANED figures alone. Raises ValueError naming the image if they do not fit.
         """
         name = self._new_name(image_id)
         probs, mask = _numpy(probabilities), _numpy(truth)
@@ -67,7 +71,7 @@ class SplitEvaluator:
         if not (probs.min() >= 0 and abs(probs.sum(0, dtype=np.float32) - 1).max() <= SUM_TOLERANCE):
             raise ValueError(f"{name}: probabilities must be finite, at least 0 and sum to 1 over classes; "
                              f"pass softmax output, not logits")
-        self._add(probs.argmax(0).astype(np.uint8), mask, instances, predicted_instances, name)
+        self._add(probs.argmax(0).astype(np.uint8), mask, instances, predicted_instances, name, cleaned)
         if not self.pixel_only:
             self._calibration.update(probs, mask)
 
@@ -84,9 +88,10 @@ class SplitEvaluator:
         """All metrics of the images seen so far, as JSON-ready numbers, lists and dicts.
 
         Keys: those of `pixel_metrics`, `image_dice`, `object_metrics`, `CalibrationCounts.metrics`,
-        `<key>_ci95` intervals over images, and `images`. A figure that does not exist is None, and
-        `<key>_missing` says why. Raises ValueError if there was no image, and MaskError if the references of a whole
-        split mark nothing but background and unlabelled pixels (sparse labels, with `pixel_only`, may).
+        `<key>_ci95` intervals over images, and `images`; `cleaned_<key>` of CLEANED where every image came with its
+        cleaned classes. A figure that does not exist is None, and `<key>_missing` says why. Raises ValueError if there
+        was no image, and MaskError if the references of a whole split mark nothing but background and unlabelled
+        pixels (sparse labels, with `pixel_only`, may).
         """
         if not self._image_ids:
             raise ValueError("no image to evaluate: call update first")
@@ -96,6 +101,9 @@ class SplitEvaluator:
         metrics: dict[str, Any] = {"images": len(confusions), **pixel_metrics(confusions.sum(0)),
                                    "image_dice": image_dice(confusions)}
         intervals = pixel_intervals(confusions, self.bootstrap, self.seed) if self.bootstrap else {}
+        if len(self._cleaned) == len(confusions):
+            after = pixel_metrics(np.sum(self._cleaned, axis=0))
+            metrics |= {f"cleaned_{key}": after[key] for key in CLEANED}
         reasons = self._pixel_reasons(metrics)
         if not self.pixel_only:
             matches = [m for m in self._matches if m is not None]
@@ -145,9 +153,10 @@ class SplitEvaluator:
         return name
 
     def _add(self, prediction: np.ndarray, mask: np.ndarray, instances: Array | None,
-             predicted_instances: Array | None, name: str) -> None:
+             predicted_instances: Array | None, name: str, cleaned: Array | None = None) -> None:
         try:
             confusion = confusion_matrix(prediction, mask, self.num_classes)
+            after = [] if cleaned is None else [confusion_matrix(_numpy(cleaned), mask, self.num_classes)]
             match = None
             without_ids = instances is None and self.regions_as_glands
             if not self.pixel_only and (without_ids or instances is not None):
@@ -170,6 +179,7 @@ class SplitEvaluator:
             raise ValueError(f"{name}: {error}") from error
         self._image_ids.append(name)
         self._confusions.append(confusion)
+        self._cleaned += after
         self._reference_px += np.bincount(mask.ravel(), minlength=256)
         self._without_ids += without_ids
         self._matches.append(match)

@@ -21,6 +21,7 @@ METRICS = {
     "object_precision": Metric("object precision"), "object_recall": Metric("object recall"),
     "errors_in_least_confident_10": Metric("errors in least confident 10"),
     "error_rate_least_confident_10": Metric("error rate least confident 10"),
+    "cleaned_mIoU": Metric("mIoU after clean-up"), "cleaned_mDice": Metric("mDice after clean-up"),
     "mIoU_restained": Metric("mIoU, restained"),
 }
 # What every record holds and every card shows, and shorter selections for tables with many columns of other kinds.
@@ -29,6 +30,7 @@ MEASURED = ("mIoU", "mDice", "gland_iou", "gland_dice", "image_dice", "object_f1
 MAIN = tuple(key for key in MEASURED if key not in ("gland_dice", "brier"))
 COMPARED = tuple(key for key in MAIN if key != "image_dice")
 FEW = tuple(key for key in COMPARED if key not in ("gland_iou", "object_hausdorff"))
+CLEANED = ("cleaned_mIoU", "cleaned_mDice")  # of the masks that predict writes; records of before lack them
 CALIBRATION = ("mIoU", "ece", "brier", "errors_in_least_confident_10")
 PIXEL = ("mIoU", "mDice", "gland_iou", "gland_dice")  # of validation during training
 

@@ -48,6 +48,8 @@ def test_each_split_gets_a_record_a_table_and_pictures(model, tiny_dataset, tmp_
         "joined", False, 1)
     assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     assert f"| {record['metrics']['mIoU']:.1f} |" in stdout
+    assert "mIoU after clean-up (%)" in stdout
+    assert f"| {record['metrics']['cleaned_mIoU']:.1f} |" in stdout
     assert {"metrics.md", "validation_per_image.csv"} <= {p.name for p in (tmp_path / "out").iterdir()}
     assert len(list((tmp_path / "out").glob("validation_*_validation-*.png"))) == 3  # worst, median and best
 

@@ -45,8 +45,9 @@ def test_rows_are_measured_as_the_evaluator_does(model, tiny_dataset):
     for row in rows:
         found = segmenter.predict(np.asarray(row["image"]), row["mpp"])
         by_hand.update(found.probabilities, np.asarray(row["mask"]), np.asarray(row["instances"]), row["image_id"],
-                       found.instances)
+                       found.instances, found.class_map)
     assert measured == by_hand.compute()
+    assert measured["cleaned_mIoU"] != measured["mIoU"]
 
 
 def test_an_image_without_truth_is_named(model, tmp_path):

@@ -70,6 +70,26 @@ def test_predicted_glands_are_those_given_and_hidden_where_the_truth_is(split, w
     assert expected["predicted_objects"] == 12  # three ids in each of four images
 
 
+def test_classes_after_clean_up_have_figures_of_their_own_and_change_no_other(split):
+    evaluator, plain = SplitEvaluator(2, bootstrap=0), evaluate(split, bootstrap=0).compute()
+    confusions = []
+    for i, (probs, truth, instances) in enumerate(split):
+        cleaned = probs.argmax(0)
+        cleaned[:8] = 0
+        confusions.append(confusion_matrix(cleaned, truth, 2))
+        evaluator.update(probs, truth, instances, f"id {i}", cleaned=cleaned)
+    expected = pixel_metrics(np.sum(confusions, axis=0))
+    metrics = evaluator.compute()
+    assert (metrics.pop("cleaned_mIoU"), metrics.pop("cleaned_mDice")) == (expected["mIoU"], expected["mDice"])
+    assert expected["mIoU"] != metrics["mIoU"]
+    assert metrics == plain
+    evaluator.update(*split[0], "without")  # figures of some images alone would be none
+    assert "cleaned_mIoU" not in evaluator.compute()
+    with pytest.raises(ValueError, match="id 9: prediction and truth differ in size"):
+        evaluator.update(*split[0], "id 9", cleaned=np.zeros((3, 3), np.uint8))
+    assert evaluator.compute()["images"] == 5
+
+
 def test_predicted_glands_of_another_size_are_an_error(split):
     probs, truth, ids = split[0]
     with pytest.raises(ValueError, match="here: the map of predicted gland ids is"):
