@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from hf_gland.config import all_variants
+from hf_gland.config import all_variants, variants_help
 from hf_gland.data.split import fold_split
 
 SCRIPTS = Path(os.path.relpath(Path(__file__).parent))
@@ -58,22 +58,25 @@ class Cell:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, epilog=variants_help(VARIANTS),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, required=True, help="the official GlaS zip or folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for datasets, runs and logs")
     parser.add_argument("--results", type=Path, help="folder for the result records [OUT/results]")
     parser.add_argument("--overwrite", action="store_true", help="replace records of other runs in --results")
     parser.add_argument("--config", default="bench", help="recipe or settings file of every run [bench]")
     parser.add_argument("--backbone", help="Hub id or folder (default: the recipe's)")
-    parser.add_argument("--variants", nargs="+", default=["ours", "sparse-only", "full"], choices=VARIANTS)
-    parser.add_argument("--styles", nargs="+", default=["glands"],
-                        choices=["glands", "points", "scribbles", "roi", "images"])
-    parser.add_argument("--backgrounds", nargs="+", default=["rim+scribble"],
-                        choices=["rim+scribble", "rim", "scribble", "none"])
-    parser.add_argument("--budgets", nargs="+", default=["0.2"], help="shares (0.2) or numbers (1) of glands per image; "
-                        "of images for the style images")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--splits", nargs="+", default=["testA"], help="splits to measure on")
+    parser.add_argument("--variants", nargs="+", default=["ours", "sparse-only", "full"], choices=VARIANTS,
+                        metavar="VARIANT", help="methods to train, listed below [ours sparse-only full]")
+    styles, backgrounds = ("glands", "points", "scribbles", "roi", "images"), ("rim+scribble", "rim", "scribble", "none")
+    parser.add_argument("--styles", nargs="+", default=["glands"], choices=styles, metavar="STYLE",
+                        help=f"what is drawn of the glands: {', '.join(styles)} [glands]")
+    parser.add_argument("--backgrounds", nargs="+", default=["rim+scribble"], choices=backgrounds, metavar="BACKGROUND",
+                        help=f"how stroma is labelled: {', '.join(backgrounds)} [rim+scribble]")
+    parser.add_argument("--budgets", nargs="+", default=["0.2"], metavar="BUDGET",
+                        help="shares (0.2) or numbers (1) of glands per image; of images for the style images [0.2]")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="of the training [0]")
+    parser.add_argument("--splits", nargs="+", default=["testA"], metavar="SPLIT", help="to measure on [testA]")
     parser.add_argument("--val-fraction", default="0", help="share of the train images held out by patient; 0 trains on "
                         "all, as the challenge does")
     parser.add_argument("--folds", type=int, default=0, metavar="N", help="instead of --splits: a training for each of N "

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_gland.cli.main import own_command
-from hf_gland.config import Parser, add_settings, config_from_arguments, recipe_name, recipe_names
+from hf_gland.config import Parser, add_settings, config_from_arguments, recipe_about, recipe_name, recipe_names
 from hf_gland.metrics.keys import PIXEL
 
 if TYPE_CHECKING:  # --help answers without torch
@@ -35,7 +35,7 @@ INTERRUPTED = "stopped outside the steps; nothing was saved since the last check
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE_OR_RECIPE",
-                        help=f"settings to start from ({', '.join(recipe_names())})")
+                        help="settings to start from: a file, or one of the recipes at the end [none]")
     parser.add_argument("--out", required=True, metavar="RUN", type=Path,
                         help="folder for checkpoints, logs and the model")
     parser.add_argument("--resume", action="store_true", help="continue RUN from its last whole checkpoint")
@@ -44,6 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
                         "absent Hub never stops a run")
     parser.add_argument("--private", action="store_true", help="make that repository private")
     add_settings(parser)
+    recipes = "".join(f"  {name:<24}{recipe_about(name)}\n" for name in recipe_names()).replace("%", "%%")
+    parser.epilog = f"recipes:\n{recipes}\n{parser.epilog}"
     return parser
 
 

@@ -11,7 +11,7 @@ from hf_gland.config.errors import ConfigError
 from hf_gland.config.files import SAVED_CONFIG, read_config_file, recipe_names
 from hf_gland.config.making import make_config
 from hf_gland.config.settings import Setting, TrainConfig, all_settings
-from hf_gland.config.variants import all_variants, trained_variant, variant_name
+from hf_gland.config.variants import all_variants, trained_variant, variant_name, variants_help
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,9 +28,11 @@ def _with_dashes(word: str) -> str:
 
 
 def add_settings(parser: Parser) -> None:
-    """Add --variant and an option per setting, by section; those not given stay absent from the parsed namespace."""
-    parser.add_argument("--variant", metavar="NAME", help="train as this variant of the method, on top of the recipe: "
-                        f"{', '.join(n for n, v in all_variants().items() if not v.weights_of)}")
+    """Add --variant and an option per setting, by section; those not given stay absent from the parsed namespace. Variants
+    are explained at the end of --help."""
+    parser.add_argument("--variant", metavar="NAME", help="train as this variant of the method, on top of the recipe; they "
+                        "are listed below [ours]")
+    parser.epilog = variants_help(n for n, v in all_variants().items() if not v.weights_of)
     parser.usage = "%(prog)s [options] [--SETTING VALUE ...]"
     groups: dict[tuple[str, ...], Any] = {}
     for s in all_settings().values():

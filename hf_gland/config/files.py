@@ -1,6 +1,7 @@
 """Settings from files: TOML or JSON of the user's, recipes that ship, and what a run saved."""
 
 import json
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,13 @@ def recipe_names() -> list[str]:
     """Names of the recipes that ship with the package."""
     return sorted(p.name.removesuffix(".toml") for p in resources.files("hf_gland.recipes").iterdir()
                   if p.name.endswith(".toml"))
+
+
+def recipe_about(name: str) -> str:
+    """What a shipped recipe is for: the first sentence of its comment."""
+    text = (resources.files("hf_gland.recipes") / f"{name}.toml").read_text("utf-8")
+    comment = " ".join(line[1:].strip() for line in text.splitlines() if line.startswith("#"))
+    return re.split(r"(?<=\.) (?=[A-Z])", comment)[0]
 
 
 def recipe_name(source: str | None) -> str:

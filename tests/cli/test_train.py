@@ -145,6 +145,10 @@ def test_help_explains_the_recipes_and_the_settings():
     assert status == 0
     for word in ("--resume", "--warmup-background", "--method.threshold.start", "torchrun", *recipe_names()):
         assert word in stdout
+    assert re.search(r"\n  full +The headline: the bench recipe for longer and in larger crops", stdout)
+    assert re.search(r"\n  demo +The README's first command: .* on two CPU cores\.\n", stdout)  # one sentence alone
+    assert re.search(r"\n  no-ema +the student labels for itself\n", stdout)
+    assert "\n  views" not in stdout  # another measurement, not a training
 
 
 @pytest.mark.parametrize(("change", "words"), [
