@@ -149,7 +149,8 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
             parts.append(_heading(group, members, table.over))
             if table.over == "fold":
                 members = _means_over_seeds(members)
-            parts[-1] += markdown_table(members, table.columns, table.rows, table.over).replace("| – |", "| |")
+            cleaned = [key for key in keys.CLEANED[:1] if any(key in r.metrics for r in members)]  # not in records of before
+            parts[-1] += markdown_table(members, (*table.columns, *cleaned), table.rows, table.over).replace("| – |", "| |")
             if table.over == "fold":
                 parts.append(_gained(members))
             if table.recovered:
@@ -276,7 +277,8 @@ def _means_over_seeds(members: Sequence[ResultRecord]) -> list[ResultRecord]:
         runs.setdefault((r.variant, r.backbone, r.extra["annotation"], r.test_split), []).append(r)
     means = []
     for same in runs.values():
-        known = {key: [value for r in same if isinstance(value := r.metrics.get(key), int | float)] for key in keys.MEASURED}
+        there = [key for key in (*keys.MEASURED, *keys.CLEANED) if any(key in r.metrics for r in same)]
+        known = {key: [value for r in same if isinstance(value := r.metrics.get(key), int | float)] for key in there}
         means.append(replace(same[0], seed=0, metrics={
             key: statistics.fmean(values) if values else None for key, values in known.items()}))
     return means

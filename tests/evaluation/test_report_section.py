@@ -126,6 +126,17 @@ def test_rows_that_all_stand_above_are_no_table_of_their_own():
     assert len(tables(results_section([record(), record("no-ema")], REFERENCES))["Ablations"]) == 2
 
 
+def test_figures_after_clean_up_have_a_column_where_a_record_has_them():
+    new = record(seed=1)
+    new.metrics["cleaned_mIoU"] = 81.25
+    text = results_section([record(), new, record("sparse-only", 70.0), record(budget=1)], REFERENCES)
+    main, drawn = text.split("### What the annotator draws")
+    assert "| mIoU after clean-up (%) |" in main
+    assert [row[-1] for row in tables(main)["The method beside its baselines"]] == ["81.2 (1 of 2)", ""]
+    assert "after clean-up" in drawn
+    assert "after clean-up" not in results_section([record(), record("no-ema")], REFERENCES)
+
+
 def test_variants_are_explained_where_they_come_first():
     text = results_section([record(), record("sparse-only", 70.0), record("no-ema"), record("ours-held-out")], REFERENCES)
     main, ablations = text.split("### Ablations")
