@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from hf_gland.config import all_variants, variants_help
+from hf_gland.config import all_variants, listed
 from hf_gland.data.split import fold_split
 
 SCRIPTS = Path(os.path.relpath(Path(__file__).parent))
@@ -58,8 +58,8 @@ class Cell:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=variants_help(VARIANTS),
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog=listed("variants", {name: all_variants()[name].title for name in VARIANTS}))
     parser.add_argument("--archive", type=Path, required=True, help="the official GlaS zip or folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for datasets, runs and logs")
     parser.add_argument("--results", type=Path, help="folder for the result records [OUT/results]")

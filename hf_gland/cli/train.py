@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_gland.cli.main import own_command
-from hf_gland.config import Parser, add_settings, config_from_arguments, recipe_about, recipe_name, recipe_names
+from hf_gland.config import Parser, add_settings, config_from_arguments, recipe_name
 from hf_gland.metrics.keys import PIXEL
 
 if TYPE_CHECKING:  # --help answers without torch
@@ -44,8 +44,6 @@ def build_parser() -> argparse.ArgumentParser:
                         "absent Hub never stops a run")
     parser.add_argument("--private", action="store_true", help="make that repository private")
     add_settings(parser)
-    recipes = "".join(f"  {name:<24}{recipe_about(name)}\n" for name in recipe_names()).replace("%", "%%")
-    parser.epilog = f"recipes:\n{recipes}\n{parser.epilog}"
     return parser
 
 

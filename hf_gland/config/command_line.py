@@ -3,15 +3,15 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hf_gland.config.errors import ConfigError
-from hf_gland.config.files import SAVED_CONFIG, read_config_file, recipe_names
+from hf_gland.config.files import SAVED_CONFIG, read_config_file, recipe_about, recipe_names
 from hf_gland.config.making import make_config
 from hf_gland.config.settings import Setting, TrainConfig, all_settings
-from hf_gland.config.variants import all_variants, trained_variant, variant_name, variants_help
+from hf_gland.config.variants import all_variants, trained_variant, variant_name
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,12 +27,18 @@ def _with_dashes(word: str) -> str:
     return option.replace("_", "-") + equals + value if word.startswith("--") else word
 
 
+def listed(heading: str, about: Mapping[str, str]) -> str:
+    """A line for each name and what it is about, for the end of --help."""
+    return f"{heading}:\n" + "".join(f"  {name:<24}{text}\n" for name, text in about.items()).replace("%", "%%")
+
+
 def add_settings(parser: Parser) -> None:
-    """Add --variant and an option per setting, by section; those not given stay absent from the parsed namespace. Variants
-    are explained at the end of --help."""
+    """Add --variant and an option per setting, by section; those not given stay absent from the parsed namespace. Recipes
+    and variants are explained at the end of --help."""
     parser.add_argument("--variant", metavar="NAME", help="train as this variant of the method, on top of the recipe; they "
                         "are listed below [ours]")
-    parser.epilog = variants_help(n for n, v in all_variants().items() if not v.weights_of)
+    parser.epilog = "\n".join((listed("recipes", {name: recipe_about(name) for name in recipe_names()}), listed(
+        "variants", {name: v.title for name, v in all_variants().items() if not v.weights_of})))
     parser.usage = "%(prog)s [options] [--SETTING VALUE ...]"
     groups: dict[tuple[str, ...], Any] = {}
     for s in all_settings().values():

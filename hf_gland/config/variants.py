@@ -14,7 +14,7 @@ import functools
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -69,11 +69,6 @@ def _read(file_name: str, text: str) -> Variant:
         raise ConfigError(f"recipes/variants/{file_name}: no table is called {', '.join(sorted(unknown))}; groups are "
                           f"{', '.join(sorted(GROUPS))}")
     return variant
-
-
-def variants_help(names: Iterable[str]) -> str:
-    """A line for each of these variants, for --help."""
-    return "variants:\n" + "".join(f"  {name:<24}{all_variants()[name].title}\n" for name in names).replace("%", "%%")
 
 
 def trained_variant(name: str) -> Variant:

@@ -14,8 +14,6 @@ from hf_gland.files import write_atomically
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, VERMILION, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 
-USUAL_ANNOTATION = ("glands", "20 %")  # style and budget; one gland per image is none of it, though 1 == 1.0
-
 
 def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
     """Self-training over the steps, the variants of group `self_training` side by side, one column per background; False
@@ -28,7 +26,7 @@ def draw_curves(records: Iterable[ResultRecord], path: Path) -> bool:
     for record in sorted(records, key=lambda r: r.seed):
         method = record.variant.removesuffix(HELD_OUT)
         if (method in _shown_in("self_training") and "curve" in record.extra and record.on_usual_images
-                and (record.style, record.asked_for) == USUAL_ANNOTATION):
+                and record.on_usual_budget):
             watched = ", patients held out" if record.variant.endswith(HELD_OUT) else ""
             size = f" at {record.mpp:g} µm per pixel" if record.mpp else ""
             runs.setdefault((f"{record.recipe}{size},\nstroma by {record.background}{watched}", method), record)
@@ -79,7 +77,7 @@ def draw_risk_coverage(records: Iterable[ResultRecord], path: Path) -> bool:
     shares: list[float] = []
     for record in records:
         found = record.metrics.get("risk_coverage")
-        usual = (record.style, record.asked_for) == USUAL_ANNOTATION and record.background == "rim+scribble"
+        usual = record.on_usual_budget and record.background == "rim+scribble"
         if (record.variant in _shown_in("risk_coverage") and found and record.on_usual_images
                 and record.recipe == "bench" and (usual or record.style == "full")):
             found_at.setdefault(record.mpp or 0.0, {}).setdefault(record.variant, []).append(found["error"])

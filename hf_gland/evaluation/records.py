@@ -75,6 +75,11 @@ class ResultRecord:
         return f"{self.budget} {number}" if isinstance(self.budget, int) else f"{100 * self.budget:g} %{share}"
 
     @property
+    def on_usual_budget(self) -> bool:
+        """Whether a fifth of the glands of each image was outlined, whatever was labelled of the stroma."""
+        return (self.style, self.budget) == ("glands", 0.2)
+
+    @property
     def mpp(self) -> float | None:
         """µm per pixel that it was trained at, None: the images' own pixels, or not noted."""
         return self.extra.get("mpp") or None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hf_gland.errors import HfGlandError, ImageError
 from hf_gland.export.formats import FORMATS, output_paths, slide_paths
-from hf_gland.imaging.find import find_images, natural_key
+from hf_gland.imaging.find import Found, find_images, natural_key
 from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.pixel_size import check_mpp
 from hf_gland.imaging.slides import is_slide
@@ -47,16 +47,15 @@ def read_requests(sources: Iterable[str | Path], out: Path, mpp: float | None = 
             plain.append(source)
     found, notes = find_images(plain, leave_out=out)
     written = {path for stem in found.values() for path in _results(out.resolve() / stem)}
-    results = [path for path in found if path.resolve() in written]  # `imgs/* --out imgs`, the second time
-    if results:
-        notes.append(f"left out, as results of other images go there: {displayable(results[0])}"
-                     + (f" and {len(results) - 1} more" if len(results) > 1 else ""))
+    overwritten = Found()
     requests = []
     for path, stem in found.items():
-        if path in results:
+        if path.resolve() in written:  # `imgs/* --out imgs`, the second time
+            overwritten.leave_out(path, "results of other images go there")
             continue
         own_mpp, own_roi = given.get(path, (None, None))
         requests.append(Request(path, out / stem, _is_slide(path), mpp if own_mpp is None else own_mpp, own_roi or roi))
+    notes += overwritten.notes()
     if outlined := [request.path for request in requests if request.roi is not None and not request.slide]:
         notes.append(f"outlined regions are for slides; the whole of {displayable(outlined[0])}"
                      + (f" and {len(outlined) - 1} more" if len(outlined) > 1 else "") + " is predicted")

@@ -9,6 +9,7 @@ import numpy as np
 from hf_gland.instances import check_instances, fill_holes, gland_instances
 from hf_gland.labels import IGNORE_INDEX, check_mask, check_reference
 from hf_gland.metrics.calibration import CalibrationCounts
+from hf_gland.metrics.keys import CLEANED
 from hf_gland.metrics.objects import ObjectMatches, match_objects, object_intervals, object_metrics
 from hf_gland.metrics.pixel import confusion_matrix, image_dice, pixel_intervals, pixel_metrics
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:  # the metrics also run where torch is not installed
     Array = np.ndarray | torch.Tensor
 
 SUM_TOLERANCE = 0.02  # half precision does not sum to 1 exactly
-CLEANED = ("mIoU", "mDice")  # also given as cleaned_mIoU, cleaned_mDice: of the classes after clean-up
 NO_GLAND = "no gland pixel in the truth or in the prediction"
 
 
@@ -88,7 +88,7 @@ class SplitEvaluator:
         """All metrics of the images seen so far, as JSON-ready numbers, lists and dicts.
 
         Keys: those of `pixel_metrics`, `image_dice`, `object_metrics`, `CalibrationCounts.metrics`,
-        `<key>_ci95` intervals over images, and `images`; `cleaned_<key>` of CLEANED where every image came with its
+        `<key>_ci95` intervals over images, and `images`; CLEANED where every image came with its
         cleaned classes. A figure that does not exist is None, and `<key>_missing` says why. Raises ValueError if there
         was no image, and MaskError if the references of a whole split mark nothing but background and unlabelled
         pixels (sparse labels, with `pixel_only`, may).
@@ -103,7 +103,7 @@ class SplitEvaluator:
         intervals = pixel_intervals(confusions, self.bootstrap, self.seed) if self.bootstrap else {}
         if len(self._cleaned) == len(confusions):
             after = pixel_metrics(np.sum(self._cleaned, axis=0))
-            metrics |= {f"cleaned_{key}": after[key] for key in CLEANED}
+            metrics |= {key: after[key.removeprefix("cleaned_")] for key in CLEANED}
         reasons = self._pixel_reasons(metrics)
         if not self.pixel_only:
             matches = [m for m in self._matches if m is not None]
