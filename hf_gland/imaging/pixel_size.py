@@ -1,5 +1,6 @@
 """How much tissue a pixel shows: what is plausible, what a file states, and the size at which a model sees an image."""
 
+import html
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,9 @@ UM_PER_INCH = 25_400.0
 _APERIO = re.compile(r"\bMPP\s*=\s*([0-9.]+)")
 _OME = re.compile(r'\bPhysicalSizeX="([0-9.eE+-]+)"')
 _OME_UNIT = re.compile(r'\bPhysicalSizeXUnit="([^"]+)"')
-_IMAGE_DESCRIPTION = 270
+_IMAGEJ_UNIT = re.compile(r"^(y?)unit=(.*)$", re.MULTILINE)
+_UM_PER_UNIT = {"nm": 0.001, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1000.0}
+_IMAGE_DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION = 270, 282, 283
 
 
 def check_mpp(mpp: float, name: str = "image") -> float:
@@ -50,13 +53,15 @@ def working_hw(image_hw: tuple[int, int], image_mpp: float | None, model_mpp: fl
 
 
 def stated_pixel_size(image: Image.Image) -> tuple[float | None, str]:
-    """µm per pixel from OME or Aperio metadata, else from the resolution tags, and which of them; None and "" where nothing
-    plausible is said.
+    """µm per pixel from OME, Aperio or ImageJ metadata, else from the resolution tags, and which of them; None and "" where
+    nothing plausible is said.
 
     Printing resolutions (72 or 300 dots per inch) fall outside PLAUSIBLE_MPP and so count as nothing.
     """
-    mpp, source = described_pixel_size(_description(image))
-    return (mpp, source) if mpp is not None else _first_plausible((_resolution_mpp(image.info), "the resolution tags"))
+    description = _description(image)
+    return _first_plausible(described_pixel_size(description),
+                            (_imagej_mpp(description, getattr(image, "tag_v2", {})), "ImageJ's calibration"),
+                            (_um_per_pixel(image.info.get("dpi"), UM_PER_INCH), "the resolution tags"))
 
 
 def described_pixel_size(description: str) -> tuple[float | None, str]:
@@ -84,10 +89,23 @@ def _description(image: Image.Image) -> str:
 
 
 def _ome_mpp(description: str) -> float | None:
-    unit = _OME_UNIT.search(description)
-    if unit is not None and unit[1] not in ("µm", "&#181;m", "&#xB5;m", "um"):
+    unit, size = _OME_UNIT.search(description), _number(_OME.search(description))
+    um = _um_per_unit(html.unescape(unit[1])) if unit is not None else 1.0
+    return None if size is None or um is None else size * um
+
+
+def _imagej_mpp(description: str, tags: Mapping[int, Any]) -> float | None:
+    """ImageJ and Fiji leave the unit to their own description ("unit=micron"); the resolution tags then count pixels per
+    such unit."""
+    units = {um for _, unit in _IMAGEJ_UNIT.findall(description) if (um := _um_per_unit(unit)) is not None}
+    if not description.startswith("ImageJ=") or len(units) != 1:
         return None
-    return _number(_OME.search(description))
+    return _um_per_pixel((tags.get(_X_RESOLUTION), tags.get(_Y_RESOLUTION)), units.pop())
+
+
+def _um_per_unit(unit: str) -> float | None:
+    """None for what is no length on a slide, such as "pixel"."""
+    return _UM_PER_UNIT.get(re.sub(r"µ|μ|\\u00B5", "u", unit.strip()))
 
 
 def _number(match: re.Match[str] | None) -> float | None:
@@ -97,11 +115,12 @@ def _number(match: re.Match[str] | None) -> float | None:
         return None
 
 
-def _resolution_mpp(info: Mapping[Any, Any]) -> float | None:
+def _um_per_pixel(resolution_xy: Any, unit_um: float) -> float | None:
+    """From pixels per unit along x and y; None where they are no numbers, or not alike."""
     try:
-        x, y = (float(value) for value in info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        x, y = (float(value) for value in resolution_xy)
+    except (TypeError, ValueError, ZeroDivisionError):
         return None
     if not (0 < x < float("inf") and abs(x - y) <= 0.02 * x):
         return None
-    return UM_PER_INCH / x
+    return unit_um / x

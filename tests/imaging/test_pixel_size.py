@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_gland.errors import PixelSizeError
+from hf_gland.imaging.pictures import read_picture
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
 
 
@@ -48,3 +51,28 @@ def test_working_hw_is_the_size_in_micrometres(height, width, mpp, target):
 def test_the_challenges_pictures_keep_the_size_they_were_trained_at(image_hw, expected):
     """Halves go up, whether 0.62 comes as it is typed or as a dataset's 32 bits hold it."""
     assert working_hw(image_hw, 0.62, 1.24) == working_hw(image_hw, 0.6200000047683716, 1.24) == expected
+
+
+@pytest.mark.parametrize(("lines", "per_unit_xy", "expected"), [
+    ("unit=micron", (2, 2), 0.5), ("unit=um", (4, 4), 0.25), ("unit=µm", (2, 2), 0.5), ("unit=\\u00B5m", (2, 2), 0.5),
+    ("unit=mm", (2000, 2000), 0.5), ("images=1\nunit=nm\nloop=false", (0.002, 0.002), 0.5),
+    ("unit=micron\nyunit=micron", (2, 2), 0.5), ("unit=micron\nyunit=mm", (2, 2), None), ("unit=micron", (2, 1), None),
+    ("unit=micron", (0, 0), None), ("unit=micron", (0.01, 0.01), None), ("unit=pixel", (2, 2), None), ("", (2, 2), None)])
+def test_what_imagej_and_fiji_say_of_the_pixel_size_is_read(tmp_path, lines, per_unit_xy, expected):
+    """They leave ResolutionUnit at "none" and write the unit into their description."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 40, 3), np.uint8), description=f"ImageJ=1.54f\n{lines}\n".encode(),
+                     resolution=per_unit_xy, resolutionunit="NONE", metadata=None)
+    picture = read_picture(tmp_path / "a.tif")
+    assert (picture.mpp, picture.mpp_source) == (expected, "ImageJ's calibration" if expected else "")
+
+
+def test_resolution_tags_without_a_unit_say_nothing_of_a_file_that_is_not_imagejs(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 40, 3), np.uint8), description=b"not ImageJ=1\nunit=micron\n",
+                     resolution=(2, 2), resolutionunit="NONE", metadata=None)
+    assert read_picture(tmp_path / "a.tif").mpp is None
+
+
+def test_a_file_written_as_imagej_does_is_read(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 40, 3), np.uint8), imagej=True, resolution=(1 / 0.62, 1 / 0.62),
+                     metadata={"unit": "um", "axes": "YXS"})
+    assert read_picture(tmp_path / "a.tif").mpp == 0.62

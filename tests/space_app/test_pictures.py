@@ -155,7 +155,9 @@ def test_printing_and_senseless_resolutions_say_nothing(picture_file, dpi):
     ("Aperio Image Library v11|AppMag = 40|MPP = 0.2520", 0.252),
     ('<OME><Image><Pixels PhysicalSizeX="0.37" PhysicalSizeXUnit="µm"/></Image></OME>', 0.37),
     ('<OME><Image><Pixels PhysicalSizeX="0.37"/></Image></OME>', 0.37),
-    ('<OME><Image><Pixels PhysicalSizeX="370" PhysicalSizeXUnit="nm"/></Image></OME>', None),
+    ('<OME><Image><Pixels PhysicalSizeX="370" PhysicalSizeXUnit="nm"/></Image></OME>', 0.37),
+    ('<OME><Image><Pixels PhysicalSizeX="0.37" PhysicalSizeXUnit="&#181;m"/></Image></OME>', 0.37),
+    ('<OME><Image><Pixels PhysicalSizeX="0.37" PhysicalSizeXUnit="pixel"/></Image></OME>', None),
     ("MPP = 900", None), ("MPP = ...", None), ("nothing", None)])
 def test_scanner_metadata_are_read(tmp_path, description, mpp):
     tifffile.imwrite(tmp_path / "a.tif", GREY, description=description.encode(), metadata=None)
