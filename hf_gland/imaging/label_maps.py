@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, JpegImagePlugin, WebPImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from hf_gland.imaging.opening import ORIENTATION_TAG, displayable, open_image, refuse_several
+from hf_gland.imaging.tiff_storage import is_plain
 from hf_gland.labels import MaskError
 
 _SAVE = "save it as 8-bit grey PNG that holds the class numbers"
@@ -52,6 +53,8 @@ def _check_storage(picture: ImageFile.ImageFile, name: str) -> None:
         raise MaskError(f"{name}: JPEG and WebP compression alters mask values; export PNG")
     if getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
         raise MaskError(f"{name}: its numbers are stored inverted (white is zero), so 0 may mean either; {_SAVE}")
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and not is_plain(picture):
+        raise MaskError(f"{name}: its numbers are stored colour by colour in 16 bits; {_SAVE}")
     tile = picture.tile[0].args if picture.tile else ""
     layout = str(tile[0] if isinstance(tile, tuple) and tile else tile)
     if layout.startswith(("L;2", "L;4")):

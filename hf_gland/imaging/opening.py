@@ -90,10 +90,18 @@ def open_image(source: Path | BinaryIO, name: str, max_pixels: int | None = MAX_
         raise ImageError(f"{name}: is a zip archive, not an image; unpack it first")
     if reader is None:
         raise ImageError(f"{name}: not an image that can be read, whatever its name says; expected {FORMATS}")
-    with named_errors(name), reader(source) as image:
-        if max_pixels is not None:
-            check_size(name, image.height, image.width, max_pixels)
-        yield image
+    with named_errors(name):
+        try:
+            opened = reader(source)
+        except SyntaxError as error:  # Pillow's word for a header that it cannot make sense of
+            if reader is not TiffImagePlugin.TiffImageFile:
+                raise
+            raise ImageError(f"{name}: a TIFF that is damaged, or stored in a way that is not read here ({error}); save it "
+                             "as 8-bit PNG") from error
+        with opened as image:
+            if max_pixels is not None:
+                check_size(name, image.height, image.width, max_pixels)
+            yield image
 
 
 def check_size(name: str, height: int, width: int, max_pixels: int = MAX_PIXELS) -> None:

@@ -1,7 +1,7 @@
 """Any picture or slide, region by region, at whatever pixel size is wanted."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from hf_gland.errors import PixelSizeError
+from hf_gland.errors import ImageError, PixelSizeError
 from hf_gland.imaging.opening import MAX_PIXELS, SUFFIXES, TIFF_STARTS, displayable, first_bytes, open_image
 from hf_gland.imaging.pictures import read_picture
 from hf_gland.imaging.pixel_size import PLAUSIBLE_MPP, stated_pixel_size
@@ -138,7 +138,7 @@ def open_slide(path: Path, name: str | None = None) -> Iterator[Slide]:
         levels = open_levels(path, label)
         mpp_xy, source = levels.mpp_xy, levels.mpp_source
         if mpp_xy is None and path.suffix.lower() in SUFFIXES:
-            with open_image(path, label, max_pixels=None) as image:  # OpenSlide reads no OME metadata
+            with suppress(ImageError), open_image(path, label, max_pixels=None) as image:  # OpenSlide reads no OME metadata
                 mpp, source = stated_pixel_size(image)
                 mpp_xy = None if mpp is None else (mpp, mpp)
     else:

@@ -12,6 +12,7 @@ from PIL import Image, TiffImagePlugin
 
 from hf_gland.errors import ImageError
 from hf_gland.imaging.opening import check_size, named_errors
+from hf_gland.imaging.tiff_storage import is_plain, plain_copy
 
 MAX_PAGES = 1000
 _SAME_SHAPE = 0.02  # aspect ratios of a pyramid's levels differ by rounding, not by more than this
@@ -74,8 +75,14 @@ def open_level(path: Path, name: str, level: Level, max_pixels: int) -> Iterator
     """One level as a Pillow image to be decoded inside the `with`, whatever page or sub-page it is; raises ImageError."""
     for hw in (level.hw, level.tile_hw):
         check_size(name, *hw, max_pixels)
-    with named_errors(name), _StartingAt(path, level.offset) as file, TiffImagePlugin.TiffImageFile(file) as image:
-        yield image
+    with named_errors(name), _StartingAt(path, level.offset) as file:
+        try:
+            image = TiffImagePlugin.TiffImageFile(file)
+            plain = is_plain(image)
+        except SyntaxError:  # a compression or a kind of pixel that Pillow does not know
+            plain = False
+        with image if plain else TiffImagePlugin.TiffImageFile(plain_copy(file, name, level.hw)) as opened:
+            yield opened
 
 
 class _StartingAt(io.BufferedReader):

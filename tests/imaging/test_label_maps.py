@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
+from hf_gland.errors import HfGlandError
 from hf_gland.imaging.label_maps import read_labels
 from hf_gland.labels import MaskError
 
@@ -121,6 +123,18 @@ def write_png(path: Path, width: int, height: int, bits: int, rows: bytes) -> No
 def test_compression_that_alters_numbers_is_refused(tmp_path: Path, name: str, how: dict) -> None:
     with pytest.raises(MaskError, match=rf"{name}: JPEG and WebP compression alters mask values; export PNG"):
         read_labels(save(tmp_path / name, truth(0) * np.uint8(255), **how))
+
+
+@pytest.mark.parametrize(("pixels", "how", "words"), [
+    (truth(0), {"compression": "jpeg2000"}, r"stored in a way that is not read here \(34712\); save it as 8-bit PNG"),
+    (truth(0).astype(np.int64), {}, r"stored in a way that is not read here \(.*pixel mode.*\); save it"),
+    (np.dstack([truth(0)] * 3), {"photometric": "rgb", "compression": "webp"}, "WebP compression alters mask values"),
+    (np.stack([truth(0).astype(np.uint16)] * 3), {"photometric": "rgb", "planarconfig": "separate"},
+     "its numbers are stored colour by colour in 16 bits")])
+def test_tiffs_that_may_come_out_wrong_are_refused(tmp_path: Path, pixels: np.ndarray, how: dict, words: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels, metadata=None, **how)
+    with pytest.raises(HfGlandError, match=f"a.tif: .*{words}"):
+        read_labels(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])

@@ -163,6 +163,12 @@ def test_levels_that_are_sub_pages_are_seen(rgb, tmp_path, options, most):
         assert np.abs(half.astype(int) - resized(rgb, (301, 500))[50:200, 100:300]).mean() < 4
 
 
+def test_sub_pages_that_state_no_pixel_size_are_opened_all_the_same(rgb, tmp_path):
+    with open_slide(write_slide(tmp_path / "a.ome.tif", rgb, ome={"Name": "a"}, compression="jpeg2000")) as slide:
+        assert (slide.hw, slide.mpp_xy) == ((603, 1001), None)
+        assert slide_mpp(slide, 0.5)[0] == (0.5, 0.5)
+
+
 def test_sub_pages_with_a_tile_that_is_damaged_and_one_that_is_not_stored(rgb, tmp_path):
     path = write_slide(tmp_path / "a.ome.tif", rgb, ome=OME)
     damage_tile(path, 9)  # of 8 columns: x from 128, y from 128
