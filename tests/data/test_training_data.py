@@ -73,7 +73,7 @@ def test_images_of_unknown_pixel_size_are_trained_on_as_they_are(tmp_path, tiny_
     assert open_training_data(make_config({"dataset": str(unknown)})).notes == ()
     known = open_training_data(make_config({"dataset": str(tiny_dataset), "mpp": 1.25}))
     assert (known.mpp, known.notes) == (1.25, ())
-    with pytest.raises(DatasetError, match=r"train-0: the pixel size is unknown, as that of 7 more images.*missing_mpp"):
+    with pytest.raises(DatasetError, match=r"train-0: the pixel size is unknown \(and of 7 more\).*missing_mpp"):
         open_training_data(make_config({"dataset": str(unknown), "mpp": 1.25, "adapt_dataset": str(tiny_dataset)}))
 
 

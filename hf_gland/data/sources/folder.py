@@ -29,6 +29,7 @@ from hf_gland.imaging.label_maps import map_mask, read_labels
 from hf_gland.imaging.opening import SUFFIXES
 from hf_gland.imaging.pictures import Picture, read_picture
 from hf_gland.labels import BACKGROUND, BINARY_CLASSES, IGNORE_INDEX, MaskError, check_class_names, check_mask
+from hf_gland.markdown import count
 
 METADATA_FILE = "metadata.csv"
 _PARTS = ("images", "masks", "instances")
@@ -164,6 +165,7 @@ def read_items(items: Sequence[FolderItem], options: FolderOptions,
     """Each item's sample, and its given sparse annotation (None unless `as_is` or `sparse_masks`)."""
     stated: list[float] = []
     differ: list[str] = []
+    silent: list[Path] = []
     dense_values = {BACKGROUND: BACKGROUND, IGNORE_INDEX: 1} if options.gland_is_255 else options.mask_values
     for item in items:
         picture = _picture(item)
@@ -173,6 +175,8 @@ def read_items(items: Sequence[FolderItem], options: FolderOptions,
             stated.append(mpp)
         elif mpp is not None and picture.mpp is not None and not 0.95 < mpp / picture.mpp < 1.05:
             differ.append(f"{item.image} states {picture.mpp:g} µm per pixel, {mpp:g} was given")
+        elif mpp is None:
+            silent.append(item.image)
         mask = _mask(item.mask, image, options.num_classes, dense_values)
         sparse = mask if options.as_is else _mask(item.sparse, image, options.num_classes, options.mask_values)
         sample = Sample(image, None if options.as_is else mask, _instances(item.instances, image), item.image_id,
@@ -182,8 +186,12 @@ def read_items(items: Sequence[FolderItem], options: FolderOptions,
             given = as_drawn(np.full(image.shape[:2], IGNORE_INDEX, np.uint8), sample.mask, sample.instances)
         yield sample, given
     if stated:
-        warnings.warn(f"{len(stated)} images have the pixel size that their files state, {min(stated):g} to "
-                      f"{max(stated):g} µm; --mpp or metadata.csv would take precedence", stacklevel=2)
+        sizes = " to ".join(f"{mpp:g}" for mpp in sorted({min(stated), max(stated)}))
+        warnings.warn(f"the pixel size of {count(len(stated), 'image')} is what the file states, {sizes} µm; --mpp or "
+                      "metadata.csv would take precedence", stacklevel=2)
+        if silent:
+            warnings.warn(f"{count(len(silent), 'image')} without a pixel size beside them, such as {silent[0]}; give it in "
+                          "metadata.csv, or training needs --missing_mpp", stacklevel=2)
     if differ:
         warnings.warn(f"{differ[0]} and used" + (f"; so for {len(differ) - 1} more" if len(differ) > 1 else ""),
                       stacklevel=2)
