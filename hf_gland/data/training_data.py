@@ -163,6 +163,6 @@ def training_mpp(config: TrainConfig, parts: Sequence[datasets.Dataset]) -> floa
     if 0 < len(unknown) < sum(map(len, parts)):
         more = f" (and of {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise DatasetError(f"{unknown[0]}: the pixel size is unknown{more}, while others state theirs and training is at "
-                           f"{config.data.mpp:g} µm per pixel. Set missing_mpp to the µm per pixel of such images, or mpp to "
-                           "0 to use all pixels as they are")
+                           f"{config.data.mpp:g} µm per pixel. Set missing_mpp to the µm per pixel of such images, or mpp "
+                           "to 0 to use all pixels as they are")
     return None if unknown else config.data.mpp
