@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 
 def texture(hw: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -54,6 +56,36 @@ def write_scn(path: Path, rgb: np.ndarray, corner_xy: tuple[int, int], glass_hw:
         "<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings><illuminationSettings>"
         "<illuminationSource>brightfield</illuminationSource></illuminationSettings></scanSettings></image></collection></scn>")
     return write_slide(path, rgb, description=description, resolution=(20_000, "CENTIMETER"))
+
+
+def write_dicom(folder: Path, rgb: np.ndarray, *, levels: int = 3, mpp: float = 0.5, tile_px: int = 128,
+                series: str | None = None) -> list[Path]:
+    """A DICOM slide: a file for each level, each of half the size of the one before, tiles without compression."""
+    series, files = series or generate_uid(), []
+    folder.mkdir(parents=True, exist_ok=True)
+    for level in range(levels):
+        (height, width), (rows, columns) = rgb.shape[:2], (-(-side // tile_px) for side in rgb.shape[:2])
+        whole = np.full((rows * tile_px, columns * tile_px, 3), 255, np.uint8)
+        whole[:height, :width] = rgb
+        data, spacing, measures = Dataset(), Dataset(), Dataset()
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = VLWholeSlideMicroscopyImageStorage
+        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
+        data.SeriesInstanceUID, data.StudyInstanceUID, data.Modality = series, generate_uid(), "SM"
+        data.ImageType = ["DERIVED" if level else "ORIGINAL", "PRIMARY", "VOLUME", "RESAMPLED" if level else "NONE"]
+        data.TotalPixelMatrixColumns, data.TotalPixelMatrixRows, data.DimensionOrganizationType = width, height, "TILED_FULL"
+        data.Rows, data.Columns, data.NumberOfFrames = tile_px, tile_px, rows * columns
+        data.SamplesPerPixel, data.PlanarConfiguration, data.PhotometricInterpretation = 3, 0, "RGB"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+        spacing.PixelSpacing, spacing.SliceThickness = [mpp * 2**level / 1000] * 2, 0.001  # mm
+        measures.PixelMeasuresSequence = [spacing]
+        data.SharedFunctionalGroupsSequence = [measures]
+        data.PixelData = whole.reshape(rows, tile_px, columns, tile_px, 3).swapaxes(1, 2).tobytes()
+        files.append(folder / f"level_{level}.dcm")
+        data.save_as(files[-1], enforce_file_format=True)
+        rgb = np.array(Image.fromarray(rgb).resize((width // 2, height // 2), Image.Resampling.BOX))
+    return files
 
 
 def damage_tile(path: Path, index: int, page: int = 0) -> None:

@@ -2,12 +2,14 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_gland.errors import ImageError
 from hf_gland.imaging.opening import SUFFIXES, displayable
+from hf_gland.imaging.slide_readers import DICOM_SUFFIX, dicom_series
 from hf_gland.imaging.slides import SLIDE_SUFFIXES
 
 IMAGE_SUFFIXES = SUFFIXES + SLIDE_SUFFIXES
@@ -83,8 +85,8 @@ def find_images(sources: Iterable[str | Path], leave_out: Path | None = None) ->
 
     Folders are searched to any depth for IMAGE_SUFFIXES, but for hidden files and folders, linked folders, and `leave_out`.
     The name is the path without its suffix: relative to the folder that was searched, or the bare name of a file named
-    outright. Raises ImageError for a folder without images, for `leave_out` itself, or for two images that would go by the
-    same name.
+    outright. Of a DICOM slide, whose levels are files of one folder, the first stands for all. Raises ImageError for a
+    folder without images, for `leave_out` itself, or for two images that would go by the same name.
     """
     stems: dict[Path, Path] = {}
     notes: list[str] = []
@@ -100,9 +102,26 @@ def find_images(sources: Iterable[str | Path], leave_out: Path | None = None) ->
         for path in found.pictures:
             name = path.relative_to(source) if source.is_dir() else Path(path.name)
             stems.setdefault(path, name.with_suffix(""))
+    levels = other_levels(list(stems))
+    notes += levels.notes()
+    for path in (path for paths in levels.left_out.values() for path in paths):
+        del stems[path]
     first: dict[Path, Path] = {}
     for path, stem in stems.items():
         if first.setdefault(stem, path) != path:
             raise ImageError(f"{displayable(first[stem])} and {displayable(path)} would both be written as "
                              f"{displayable(stem)}; rename one, or predict them apart")
     return stems, notes
+
+
+def other_levels(paths: Sequence[Path]) -> Found:
+    """Of each DICOM slide the files but for its first, as left out."""
+    found, first = Found(), dict[tuple[Path, str], Path]()
+    dicom = [path for path in paths if path.suffix.lower() == DICOM_SUFFIX]
+    folders = Counter(path.parent for path in dicom)
+    for path in dicom:
+        if folders[path.parent] > 1 and (series := dicom_series(path)) is not None:
+            whole = first.setdefault((path.parent, series), path)
+            if whole != path:
+                found.leave_out(path, f"levels of the slide {displayable(whole)}")
+    return found

@@ -20,6 +20,7 @@ from hf_gland.imaging.opening import SUFFIXES, check_size, named_errors
 from hf_gland.imaging.pixel_size import described_pixel_size
 from hf_gland.imaging.tiff_pages import Level, inspect_tiff
 
+DICOM_SUFFIX = ".dcm"
 MOST_TILE_PX = 4096 * 4096
 _RGB, _YCBCR, _JPEG = 2, 6, 7  # TIFF's PhotometricInterpretation and Compression
 MISSING = "reading slides needs OpenSlide; install it with: pip install 'hf_gland[slides]'"
@@ -114,6 +115,17 @@ def _scanned(slide: Any) -> tuple[int, int, int, int]:
         if 0 <= x < width and 0 <= y < height and wide > 0 and tall > 0:
             return x, y, min(wide, width - x), min(tall, height - y)
     return 0, 0, width, height
+
+
+def dicom_series(path: Path) -> str | None:
+    """Which slide a DICOM file is a level of: all levels, each a file, have one SeriesInstanceUID and lie in one folder, and
+    OpenSlide opens the slide by any of them. None where it cannot be opened."""
+    with suppress(Exception):  # told when it is read
+        import openslide
+
+        with openslide.OpenSlide(path) as slide:
+            return slide.properties.get("dicom.SeriesInstanceUID")
+    return None
 
 
 class FastSlideLevels:

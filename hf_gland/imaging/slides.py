@@ -13,11 +13,11 @@ from hf_gland.errors import ImageError, PixelSizeError
 from hf_gland.imaging.opening import MAX_PIXELS, SUFFIXES, TIFF_STARTS, displayable, first_bytes, open_image
 from hf_gland.imaging.pictures import read_picture
 from hf_gland.imaging.pixel_size import PLAUSIBLE_MPP, stated_pixel_size
-from hf_gland.imaging.slide_readers import Levels, PictureLevels, UnreadableError, open_levels
+from hf_gland.imaging.slide_readers import DICOM_SUFFIX, Levels, PictureLevels, UnreadableError, open_levels
 from hf_gland.imaging.tiff_pages import inspect_tiff
 
-SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".qptiff", ".isyntax", ".i2syntax",
-                  ".czi", ".vsi")
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", DICOM_SUFFIX, ".qptiff", ".isyntax",
+                  ".i2syntax", ".czi", ".vsi")
 MOST_SOURCE_PX = 4096 * 4096  # decoded at a time
 SMALLEST_READ_PX = 64  # a part that cannot be decoded is narrowed down to this
 _LANCZOS_REACH = 3  # output pixels on either side that a resampled one depends on

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import run_script, start_together
-from slide_files import aperio, texture, write_slide
+from slide_files import aperio, texture, write_dicom, write_slide
 from tiny_model import save_tiny_model
 
 from hf_gland.cli.main import run_command
@@ -97,6 +97,18 @@ def test_slides_and_pictures_in_one_run(predict, slides, pixels, tmp_path):
                                           else [feature["geometry"]["coordinates"]]) for ring in part])
     assert 340 < points[:, 0].max() <= 420  # pixels of the slide, not of the prediction, which is 672 wide
     assert f"glands: {one['glands']}" in stdout
+
+
+def test_a_dicom_slide_gives_what_the_same_slide_gives_as_svs(predict, pixels, tmp_path):
+    (tmp_path / "in").mkdir()
+    write_slide(tmp_path / "in" / "a.svs", pixels, levels=2, description=aperio(0.5))
+    write_dicom(tmp_path / "in" / "b", pixels, levels=2)
+    status, _, told = predict(tmp_path / "in", "--out", tmp_path / "out", "--formats", "csv", "geojson")
+    assert (status, "level_1.dcm" in told) == (0, True)
+    one, other = ((tmp_path / "out" / f"{stem}_glands.csv").read_text() for stem in ("a", "b/level_0"))
+    assert one.count("a.svs") > 1
+    assert one.replace("a.svs", "level_0.dcm") == other
+    assert [row["image"].rpartition("/")[2] for row in summary(tmp_path / "out")] == ["a.svs", "level_0.dcm"]
 
 
 def test_a_slide_stained_otherwise_than_the_training_images_is_told(predict, model, pixels, tmp_path):

@@ -1,7 +1,9 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from slide_files import write_dicom
 
 from hf_gland.errors import ImageError
 from hf_gland.imaging.find import find_images, natural_key
@@ -45,3 +47,23 @@ def test_what_is_left_out_is_said_with_the_reason(tmp_path):
     for words in ("hidden: .*/in/.c(ache|.png) and 1 more", "a link to another folder .*: .*/in/linked and 1 more",
                   "a link to nothing: .*/in/lost.png$", "no picture by its name .*: .*/in/notes.txt and 1 more"):
         assert re.search(words, said, re.MULTILINE), (words, said)
+
+
+def test_of_a_dicom_slide_one_file_is_taken(tmp_path):
+    rgb = np.zeros((300, 300, 3), np.uint8)
+    write_dicom(tmp_path / "in" / "a", rgb, series="1.2.3")
+    write_dicom(tmp_path / "in" / "b", rgb, series="1.2.3")  # a copy is a slide of its own
+    (tmp_path / "in" / "a" / "scan.dcm").write_bytes(b"no slide")  # told when it is read
+    found, notes = find_images([tmp_path / "in"])
+    assert [str(stem) for stem in found.values()] == ["a/level_0", "a/scan", "b/level_0"]
+    assert notes == [f"left out, as levels of the slide {tmp_path}/in/{folder}/level_0.dcm: "
+                     f"{tmp_path}/in/{folder}/level_1.dcm and 1 more" for folder in "ab"]
+    assert list(find_images([tmp_path / "in" / "a" / "level_2.dcm"])[0].values()) == [Path("level_2")]
+
+
+def test_two_dicom_slides_in_one_folder_are_told_apart(tmp_path):
+    rgb = np.zeros((300, 300, 3), np.uint8)
+    for name in "ab":
+        for path in write_dicom(tmp_path / name, rgb, levels=2):
+            path.rename(tmp_path / f"{name}_{path.name}")
+    assert [str(stem) for stem in find_images([tmp_path])[0].values()] == ["a_level_0", "b_level_0"]

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from slide_files import aperio, damage_tile, drop_tile, texture, write_scn, write_slide
+from slide_files import aperio, damage_tile, drop_tile, texture, write_dicom, write_scn, write_slide
 
 from hf_gland.errors import ImageError, PixelSizeError
 from hf_gland.imaging.slide_readers import FastSlideLevels, OpenSlideLevels, PictureLevels
@@ -231,6 +231,14 @@ def test_where_the_pixel_size_comes_from(rgb, tmp_path):
         of(write_slide(tmp_path / "f.svs", rgb, description=aperio(50)))
     with pytest.raises(PixelSizeError, match="500 µm per pixel was given"):
         of(silent, 500)
+
+
+def test_a_dicom_slide_is_opened_by_the_file_of_any_level(rgb, tmp_path):
+    for path in write_dicom(tmp_path, rgb, mpp=0.25):
+        with open_slide(path) as slide:
+            assert (slide.level_hw, slide.mpp_xy) == (((603, 1001), (301, 500), (150, 250)), (0.25, 0.25))
+            assert slide.mpp_source == "the slide's header (dicom)"
+            assert np.array_equal(slide.region(Box(333, 100, 300, 200), (200, 300)).rgb, rgb[100:300, 333:633])
 
 
 def test_what_counts_as_a_slide_and_what_cannot_be_read(svs, rgb, tmp_path, monkeypatch):
