@@ -2,7 +2,6 @@
 
 import html
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
@@ -58,16 +57,22 @@ def stated_pixel_size(image: Image.Image) -> tuple[float | None, str]:
 
     Printing resolutions (72 or 300 dots per inch) fall outside PLAUSIBLE_MPP and so count as nothing.
     """
-    description = _description(image)
-    return _first_plausible(described_pixel_size(description),
-                            (_imagej_mpp(description, getattr(image, "tag_v2", {})), "ImageJ's calibration"),
-                            (_um_per_pixel(image.info.get("dpi"), UM_PER_INCH), "the resolution tags"))
+    tags = getattr(image, "tag_v2", {})
+    return _stated(_description(image), (tags.get(_X_RESOLUTION), tags.get(_Y_RESOLUTION)), image.info.get("dpi"))
 
 
-def described_pixel_size(description: str) -> tuple[float | None, str]:
-    """The same from the text of a TIFF's ImageDescription alone."""
+def tiff_pixel_size(description: str, resolution_xy: tuple[float, float], resolution_unit: int) -> tuple[float | None, str]:
+    """The same from the tags of a TIFF alone."""
+    per_inch = {2: 1.0, 3: 2.54}.get(resolution_unit)
+    x, y = resolution_xy
+    return _stated(description, resolution_xy, None if per_inch is None else (x * per_inch, y * per_inch))
+
+
+def _stated(description: str, resolution_xy: Any, dpi: Any) -> tuple[float | None, str]:
     return _first_plausible((_ome_mpp(description), "OME metadata"),
-                            (_number(_APERIO.search(description)), "the Aperio header"))
+                            (_number(_APERIO.search(description)), "the Aperio header"),
+                            (_imagej_mpp(description, resolution_xy), "ImageJ's calibration"),
+                            (_um_per_pixel(dpi, UM_PER_INCH), "the resolution tags"))
 
 
 def _first_plausible(*found: tuple[float | None, str]) -> tuple[float | None, str]:
@@ -94,13 +99,13 @@ def _ome_mpp(description: str) -> float | None:
     return None if size is None or um is None else size * um
 
 
-def _imagej_mpp(description: str, tags: Mapping[int, Any]) -> float | None:
+def _imagej_mpp(description: str, resolution_xy: Any) -> float | None:
     """ImageJ and Fiji leave the unit to their own description ("unit=micron"); the resolution tags then count pixels per
     such unit."""
     units = {um for _, unit in _IMAGEJ_UNIT.findall(description) if (um := _um_per_unit(unit)) is not None}
     if not description.startswith("ImageJ=") or len(units) != 1:
         return None
-    return _um_per_pixel((tags.get(_X_RESOLUTION), tags.get(_Y_RESOLUTION)), units.pop())
+    return _um_per_pixel(resolution_xy, units.pop())
 
 
 def _um_per_unit(unit: str) -> float | None:

@@ -1,12 +1,13 @@
 """The libraries that open slides, behind one protocol; and a picture in memory behind the same.
 
-OpenSlide comes first. fastslide (0.8.1) reads two to three times as fast, but paints a tile that it cannot decode white
-without an error, and was seen to hang on a damaged one: a hole in a result that nobody hears of. It opens what OpenSlide
-cannot: iSyntax, CZI, VSI, QPTIFF, and TIFFs in strips. Of a TIFF whose smaller levels are sub-pages, as QuPath and
-Bio-Formats write OME-TIFF, both see the largest level alone; tifffile reads those.
+OpenSlide comes first. Of a TIFF whose smaller levels are sub-pages, as QuPath and Bio-Formats write OME-TIFF, it sees the
+largest level alone, and TIFFs in strips, as ImageJ writes them, it does not open: tifffile reads both. fastslide (0.8.1)
+comes last: it paints a tile that it cannot decode white without an error, and was seen to hang on a damaged one, a hole in a
+result that nobody hears of. It opens iSyntax, CZI, VSI and QPTIFF.
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -17,11 +18,12 @@ from PIL import Image
 
 from hf_gland.errors import ImageError
 from hf_gland.imaging.opening import SUFFIXES, check_size, named_errors
-from hf_gland.imaging.pixel_size import described_pixel_size
+from hf_gland.imaging.pixel_size import tiff_pixel_size
 from hf_gland.imaging.tiff_pages import Level, inspect_tiff
 
 DICOM_SUFFIX = ".dcm"
 MOST_TILE_PX = 4096 * 4096
+MOST_KEPT_BYTES = 2**27  # of decoded strips: a row of regions takes a part of each
 _RGB, _YCBCR, _JPEG = 2, 6, 7  # TIFF's PhotometricInterpretation and Compression
 MISSING = "reading slides needs OpenSlide; install it with: pip install 'hf_gland[slides]'"
 
@@ -164,63 +166,99 @@ class FastSlideLevels:
         self._slide.close()
 
 
-class SubPageLevels:
-    """A TIFF whose smaller levels are sub-pages, through tifffile: tiles of 8-bit RGB; one that is not stored is white."""
+class TiffLevels:
+    """A TIFF through tifffile: 8-bit RGB in tiles or strips; one that is not stored is white. `sub_pages`: whether it has
+    levels that are sub-pages."""
 
     def __init__(self, path: Path, name: str, levels: Sequence[Level]):
         import imagecodecs  # noqa: F401  without it tifffile opens what it cannot decode
         import tifffile
 
         self._path, self._name, self._lock = path, name, threading.Lock()
-        for level in levels:
-            check_size(name, *level.tile_hw, MOST_TILE_PX)
+        self._strips = OrderedDict[tuple[int, int], np.ndarray]()  # decoded of late
         with named_errors(name), ExitStack() as stack:
             self._file = stack.enter_context(tifffile.TiffFile(path))
             first: Any = self._file.pages[0]
-            by_offset: dict[int, Any] = {page.offset: page for page in (first, *(first.pages or ()))}
-            self._pages = [by_offset[level.offset] for level in levels if level.offset in by_offset]
-            if not all(self._can_be_read(page) for page in self._pages):
-                raise ImageError(f"{name}: its levels are not tiles of 8-bit RGB")
+            below: dict[int, Any] = {page.offset: page for page in first.pages or ()}
+            pages = {page.offset: page for page in self._file.pages} | below
+            self._pages = [pages[level.offset] for level in levels]
+            self.sub_pages = any(level.offset in below for level in levels)
+            for page in self._pages:
+                self._check(page)
             stack.pop_all()
         self.level_hw = tuple((page.imagelength, page.imagewidth) for page in self._pages)
-        mpp, self.mpp_source = described_pixel_size(first.description)
+        mpp, self.mpp_source = tiff_pixel_size(first.description, first.get_resolution(), first.resolutionunit)
         self.mpp_xy: tuple[float, float] | None = None if mpp is None else (mpp, mpp)
         self.reader = f"tifffile {tifffile.__version__}"
 
-    @staticmethod
-    def _can_be_read(page: Any) -> bool:
+    def _check(self, page: Any) -> None:
         colours = page.photometric == _RGB or (page.photometric, page.compression) == (_YCBCR, _JPEG)
-        return (page.is_tiled and colours and page.dtype == np.uint8 and page.samplesperpixel == 3 and page.planarconfig == 1
-                and page.imagedepth == 1)
+        if not (colours and page.dtype == np.uint8 and page.samplesperpixel == 3 and page.planarconfig == 1
+                and page.imagedepth == 1):
+            raise ImageError(f"{self._name}: its levels are not 8-bit RGB")
+        if not page.is_memmappable:
+            check_size(f"{self._name}: a part of the file", *_part_hw(page), MOST_TILE_PX)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        page, pixels = self._pages[level], np.full((height, width, 3), 255, np.uint8)
-        tall, wide = page.tilelength, page.tilewidth
+        page = self._pages[level]
+        if page.is_memmappable:  # one row after the other, as they are
+            bytes_per_row = 3 * page.imagewidth
+            stored = self._stored(page.dataoffsets[0] + y * bytes_per_row, height * bytes_per_row)
+            return np.frombuffer(stored, np.uint8).reshape(height, page.imagewidth, 3)[:, x:x + width]
+        pixels = np.full((height, width, 3), 255, np.uint8)
+        tall, wide = _part_hw(page)
         for row in range(y // tall, (y + height - 1) // tall + 1):
             for column in range(x // wide, (x + width - 1) // wide + 1):
-                tile = self._tile(page, row * -(-page.imagewidth // wide) + column)
+                part = self._part(level, row * -(-page.imagewidth // wide) + column)
                 top, left = max(row * tall, y), max(column * wide, x)
-                inside = tile[top - row * tall:y + height - row * tall, left - column * wide:x + width - column * wide]
+                inside = part[top - row * tall:y + height - row * tall, left - column * wide:x + width - column * wide]
                 pixels[top - y:top - y + inside.shape[0], left - x:left - x + inside.shape[1]] = inside
         return pixels
 
-    def _tile(self, page: Any, index: int) -> np.ndarray:
-        """uint8 [h, w, 3]; [0, 0, 3] where none is stored."""
+    def _part(self, level: int, index: int) -> np.ndarray:
+        """A tile or strip, uint8 [h, w, 3]; [0, 0, 3] where none is stored."""
+        page = self._pages[level]
+        with self._lock:
+            if (kept := self._strips.get((level, index))) is not None:
+                return kept
+        if not page.databytecounts[index]:
+            return np.empty((0, 0, 3), np.uint8)
+        stored = self._stored(page.dataoffsets[index], page.databytecounts[index])
+        try:
+            decoded = page.decode(stored, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
+            decoded = decoded.reshape(*decoded.shape[-3:])
+        except Exception as error:  # whatever a broken tile leads a decoder into
+            raise self._problem(error) from error
+        if not page.is_tiled:
+            with self._lock:
+                self._strips[level, index] = decoded
+                while len(self._strips) * decoded.nbytes > MOST_KEPT_BYTES:
+                    self._strips.popitem(last=False)
+        return decoded
+
+    def _stored(self, offset: int, count: int) -> bytes:
         try:
             with self._lock:
-                self._file.filehandle.seek(page.dataoffsets[index])
-                stored = self._file.filehandle.read(page.databytecounts[index])
-            if not stored and not page.databytecounts[index]:
-                return np.empty((0, 0, 3), np.uint8)
-            decoded = page.decode(stored, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
-            return decoded.reshape(*decoded.shape[-3:])
-        except Exception as error:  # whatever a broken tile leads a decoder into
-            if not self._path.exists():
-                raise ImageError(f"{self._name}: the file has gone while it was read") from error
-            raise UnreadableError(str(error)) from error
+                self._file.filehandle.seek(offset)
+                stored = self._file.filehandle.read(count)
+        except OSError as error:
+            raise self._problem(error) from error
+        if len(stored) < count:
+            raise UnreadableError("the file is cut short")
+        return stored
+
+    def _problem(self, error: Exception) -> Exception:
+        return (UnreadableError(str(error)) if self._path.exists() else
+                ImageError(f"{self._name}: the file has gone while it was read"))
 
     def close(self) -> None:
         self._file.close()
+
+
+def _part_hw(page: Any) -> tuple[int, int]:
+    """(height, width) of the tiles of a page of a TIFF, or of its strips."""
+    return ((page.tilelength, page.tilewidth) if page.is_tiled else
+            (min(page.rowsperstrip, page.imagelength), page.imagewidth))
 
 
 class PictureLevels:
@@ -240,33 +278,34 @@ class PictureLevels:
         pass
 
 
-def _sub_page_levels(path: Path, name: str) -> SubPageLevels | None:
-    """The file's levels where there are some that only tifffile sees, and it can read them."""
-    if path.suffix.lower() not in SUFFIXES:
-        return None
-    with suppress(ImageError, ImportError):
-        opened = SubPageLevels(path, name, inspect_tiff(path, name).levels_of(1))
-        if len(opened.level_hw) > 1:
-            return opened
-        opened.close()
-    return None
-
-
 def open_levels(path: Path, name: str) -> Levels:
     """The first library that opens a slide's file; raises ImageError with what each of them said."""
-    if (sub_pages := _sub_page_levels(path, name)) is not None:
-        return sub_pages
     try:
         import openslide
     except ImportError as error:
         raise ImageError(f"{name}: {MISSING}") from error
     reasons = []
+    tiff: TiffLevels | None = None
+    if path.suffix.lower() in SUFFIXES:
+        try:
+            tiff = TiffLevels(path, name, inspect_tiff(path, name).levels_of(1))
+            if tiff.sub_pages:
+                return tiff
+        except ImportError:
+            reasons.append("tifffile and imagecodecs are not installed")
+        except ImageError as error:
+            reasons.append(f"tifffile: {str(error).removeprefix(f'{name}: ')}")
     try:
         if openslide.OpenSlide.detect_format(path) is not None:
-            return OpenSlideLevels(path, name)
+            opened = OpenSlideLevels(path, name)
+            if tiff is not None:
+                tiff.close()
+            return opened
         reasons.append("OpenSlide does not know the format")
     except (ImageError, openslide.OpenSlideError) as error:
         reasons.append(str(error).removeprefix(f"{name}: "))
+    if tiff is not None:
+        return tiff
     try:
         return FastSlideLevels(path, name)
     except ImportError:

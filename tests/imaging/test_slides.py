@@ -6,12 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from slide_files import aperio, damage_tile, drop_tile, texture, write_dicom, write_scn, write_slide
 
 from hf_gland.errors import ImageError, PixelSizeError
-from hf_gland.imaging.slide_readers import FastSlideLevels, OpenSlideLevels, PictureLevels
+from hf_gland.imaging.slide_readers import FastSlideLevels, OpenSlideLevels, PictureLevels, TiffLevels
 from hf_gland.imaging.slides import Box, Slide, is_slide, open_slide, slide_mpp
+from hf_gland.imaging.tiff_pages import inspect_tiff
 
 HW = (603, 1001)
 
@@ -241,6 +243,48 @@ def test_a_dicom_slide_is_opened_by_the_file_of_any_level(rgb, tmp_path):
             assert np.array_equal(slide.region(Box(333, 100, 300, 200), (200, 300)).rgb, rgb[100:300, 333:633])
 
 
+@pytest.mark.parametrize(("how", "rows", "kept_bytes"), [
+    ({}, 100, 2**27), ({}, 603, 0), ({"compression": "lzw", "predictor": True}, 16, 2**27),
+    ({"compression": "zlib"}, 100, 0), ({"compression": "jpeg2000"}, 603, 2**27),
+    ({"compression": "jpeg", "compressionargs": {"level": 98, "outcolorspace": "rgb"}}, 64, 500_000)])
+def test_a_large_tiff_in_strips_is_read_region_by_region(rgb, tmp_path, monkeypatch, how, rows, kept_bytes):
+    monkeypatch.setattr("hf_gland.imaging.slides.MAX_PIXELS", 1000)
+    monkeypatch.setattr("hf_gland.imaging.slide_readers.MOST_KEPT_BYTES", kept_bytes)
+    tifffile.imwrite(tmp_path / "a.tif", rgb, photometric="rgb", rowsperstrip=rows, resolution=(2, 2), metadata=None,
+                     **how, description="ImageJ=1.54f\nunit=micron\n", resolutionunit="NONE")
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert (slide.reader[:8], slide.hw, slide.mpp_xy) == ("tifffile", (603, 1001), (0.5, 0.5))
+        for left, top, width, height in ((5, 6, 70, 80), (900, 500, 101, 103), (0, 0, 1001, 603), (5, 6, 70, 80)):
+            region = slide.region(Box(left, top, width, height), (height, width))
+            different = np.abs(region.rgb.astype(int) - rgb[top:top + height, left:left + width])
+            assert different.max() <= (12 if "compressionargs" in how else 0)
+            assert region.unreadable == ()
+
+
+def test_a_strip_that_is_damaged_is_a_hole_and_one_as_large_as_a_slide_is_refused(rgb, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_gland.imaging.slides.MAX_PIXELS", 1000)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, rgb, photometric="rgb", rowsperstrip=100, compression="zlib")
+    damage_tile(path, 2)
+    with open_slide(path) as slide:
+        region = slide.region(Box(100, 0, 128, 603), (603, 128))
+        assert np.array_equal(region.rgb[:128], rgb[:128, 100:228])
+        assert (region.rgb[201:299] == 255).all()
+        assert min(hole.top for hole in region.unreadable) <= 200
+        assert max(hole.top + hole.height for hole in region.unreadable) >= 300
+    monkeypatch.setattr("hf_gland.imaging.slide_readers.MOST_TILE_PX", 100_000)
+    with pytest.raises(ImageError, match=r"a\.tif: a part of the file: 1001×100 px, above the limit"):
+        TiffLevels(path, "a.tif", inspect_tiff(path, "a.tif").levels_of(1))
+
+
+def test_levels_in_strips_are_seen_too(rgb, tmp_path):
+    path = write_slide(tmp_path / "a.tif", rgb, tile=None, rowsperstrip=32)
+    with open_slide(path) as slide:
+        assert (slide.reader[:8], slide.level_hw) == ("tifffile", ((603, 1001), (301, 500), (150, 250)))
+        half = slide.region(Box(200, 100, 400, 300), (150, 200)).rgb
+        assert np.abs(half.astype(int) - resized(rgb, (301, 500))[50:200, 100:300]).mean() < 4
+
+
 def test_what_counts_as_a_slide_and_what_cannot_be_read(svs, rgb, tmp_path, monkeypatch):
     picture = tmp_path / "p.png"
     Image.fromarray(rgb).save(picture, dpi=(25_400 / 0.5,) * 2)
@@ -253,9 +297,6 @@ def test_what_counts_as_a_slide_and_what_cannot_be_read(svs, rgb, tmp_path, monk
         assert np.array_equal(slide.region(Box(5, 6, 70, 80), (80, 70)).rgb, rgb[6:86, 5:75])
     monkeypatch.setattr("hf_gland.imaging.slides.MAX_PIXELS", 1000)
     assert is_slide(flat)
-    with open_slide(flat) as slide:  # in strips, which OpenSlide cannot read
-        assert slide.reader.startswith("fastslide")
-        assert np.array_equal(slide.region(Box(5, 6, 70, 80), (80, 70)).rgb, rgb[6:86, 5:75])
     for name, content, message in (("x.svs", b"hello, no slide here", "no slide that can be read"),
                                    ("y.svs", svs.read_bytes()[:100], "y.svs: "), ("z.svs", b"", "the file is empty")):
         (tmp_path / name).write_bytes(content)
