@@ -24,7 +24,7 @@ from hf_gland.imaging.tiff_pages import Level, inspect_tiff
 DICOM_SUFFIX = ".dcm"
 MOST_TILE_PX = 4096 * 4096
 MOST_KEPT_BYTES = 2**27  # of decoded strips: a row of regions takes a part of each
-_RGB, _YCBCR, _JPEG = 2, 6, 7  # TIFF's PhotometricInterpretation and Compression
+_RGB, _YCBCR, _JPEG, _SEPARATE = 2, 6, 7, 2  # TIFF's PhotometricInterpretation, Compression, PlanarConfiguration
 MISSING = "reading slides needs OpenSlide; install it with: pip install 'hf_gland[slides]'"
 
 
@@ -193,15 +193,14 @@ class TiffLevels:
 
     def _check(self, page: Any) -> None:
         colours = page.photometric == _RGB or (page.photometric, page.compression) == (_YCBCR, _JPEG)
-        if not (colours and page.dtype == np.uint8 and page.samplesperpixel == 3 and page.planarconfig == 1
-                and page.imagedepth == 1):
+        if not (colours and page.dtype == np.uint8 and page.samplesperpixel == 3 and page.imagedepth == 1):
             raise ImageError(f"{self._name}: its levels are not 8-bit RGB")
-        if not page.is_memmappable:
+        if not _is_plain(page):
             check_size(f"{self._name}: a part of the file", *_part_hw(page), MOST_TILE_PX)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         page = self._pages[level]
-        if page.is_memmappable:  # one row after the other, as they are
+        if _is_plain(page):
             bytes_per_row = 3 * page.imagewidth
             stored = self._stored(page.dataoffsets[0] + y * bytes_per_row, height * bytes_per_row)
             return np.frombuffer(stored, np.uint8).reshape(height, page.imagewidth, 3)[:, x:x + width]
@@ -221,20 +220,26 @@ class TiffLevels:
         with self._lock:
             if (kept := self._strips.get((level, index))) is not None:
                 return kept
-        if not page.databytecounts[index]:
+        count = len(page.dataoffsets)
+        places = range(index, count, count // 3) if page.planarconfig == _SEPARATE else [index]
+        if not all(page.databytecounts[place] for place in places):
             return np.empty((0, 0, 3), np.uint8)
-        stored = self._stored(page.dataoffsets[index], page.databytecounts[index])
-        try:
-            decoded = page.decode(stored, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
-            decoded = decoded.reshape(*decoded.shape[-3:])
-        except Exception as error:  # whatever a broken tile leads a decoder into
-            raise self._problem(error) from error
+        decoded = np.concatenate([self._decode(page, place) for place in places], axis=2)
         if not page.is_tiled:
             with self._lock:
                 self._strips[level, index] = decoded
                 while len(self._strips) * decoded.nbytes > MOST_KEPT_BYTES:
                     self._strips.popitem(last=False)
         return decoded
+
+    def _decode(self, page: Any, index: int) -> np.ndarray:
+        """uint8 [h, w, 3], or one colour of it, [h, w, 1]."""
+        stored = self._stored(page.dataoffsets[index], page.databytecounts[index])
+        try:
+            decoded = page.decode(stored, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
+            return decoded.reshape(*decoded.shape[-3:])
+        except Exception as error:  # whatever a broken tile leads a decoder into
+            raise self._problem(error) from error
 
     def _stored(self, offset: int, count: int) -> bytes:
         try:
@@ -253,6 +258,11 @@ class TiffLevels:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _is_plain(page: Any) -> bool:
+    """Whether a page of a TIFF is stored as it is, one row after the other."""
+    return page.is_memmappable and page.planarconfig != _SEPARATE
 
 
 def _part_hw(page: Any) -> tuple[int, int]:

@@ -277,6 +277,14 @@ def test_a_strip_that_is_damaged_is_a_hole_and_one_as_large_as_a_slide_is_refuse
         TiffLevels(path, "a.tif", inspect_tiff(path, "a.tif").levels_of(1))
 
 
+@pytest.mark.parametrize("how", [{"tile": (128, 128)}, {"rowsperstrip": 50, "compression": "zlib"}, {"rowsperstrip": 70}])
+def test_colours_that_are_stored_one_by_one_are_put_together(rgb, tmp_path, monkeypatch, how):
+    monkeypatch.setattr("hf_gland.imaging.slides.MAX_PIXELS", 1000)
+    tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(rgb, -1, 0), photometric="rgb", planarconfig="separate", **how)
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert np.array_equal(slide.region(Box(5, 6, 700, 590), (590, 700)).rgb, rgb[6:596, 5:705])
+
+
 def test_levels_in_strips_are_seen_too(rgb, tmp_path):
     path = write_slide(tmp_path / "a.tif", rgb, tile=None, rowsperstrip=32)
     with open_slide(path) as slide:
