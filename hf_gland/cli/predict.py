@@ -4,8 +4,8 @@
   python scripts/predict.py slides/ more/*.tif --model owner/name --mpp 0.25 --views 2 --out predictions --skip-existing
   python scripts/predict.py slide.svs 'study/**/*.ndpi' cohort.csv --model owner/name --out predictions --skip-existing
 
-Slides, pyramids and TIFFs above the limit of pictures go through in stripes: tissue, or what --roi outlines, at a pixel
-size that the file or --mpp must say. A .csv lists files: columns path, mpp, roi. OUT/slides.csv has a row for each slide.
+Slides, pyramids and pictures above 67 million pixels go through in stripes: tissue, or what --roi outlines, at a pixel size
+that the file or --mpp must say. A .csv lists files: columns path, mpp, roi. OUT/slides.csv has a row for each slide.
 Folders are searched to any depth, hidden and linked ones apart; what is left out is listed. A file that cannot be read is
 reported and the rest goes on. OUT/glands.csv has the glands of all pictures, OUT/predictions.json the settings and what
 became of each picture; both keep up with the run, the latter as lines of OUT/predictions.jsonl until the run ends. Pixels

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hf_gland.errors import HfGlandError
     from hf_gland.export.geojson_read import read_annotations
     from hf_gland.imaging.opening import displayable
-    from hf_gland.imaging.slides import open_slide
+    from hf_gland.imaging.slides import MOST_PICTURE_PX, open_slide
     from hf_gland.inference.segmenter import GlandSegmenter, PixelSizeWarning
     from hf_gland.inference.suggest import LEAST_SCORE, choose, choose_at_random, noise_of_round
     from hf_gland.inference.suggest_image import image_places
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, path in tqdm(images.items(), desc="looking", unit="image", disable=None):
         try:
             outlines = annotation_file(path, arguments.annotated, len(images)) if arguments.annotated else None
-            with open_slide(path, name) as slide:
+            with open_slide(path, name, MOST_PICTURE_PX) as slide:
                 silent += [name] if slide.mpp_xy is None and arguments.mpp is None else []
                 scales[name], found = image_places(segmenter, slide, arguments.mpp, read_annotations(outlines)[0]
                                                    if outlines else (), grades.get(path.stem, ""))

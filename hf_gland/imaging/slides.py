@@ -19,6 +19,7 @@ from hf_gland.imaging.tiff_pages import inspect_tiff
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", DICOM_SUFFIX, ".qptiff", ".isyntax",
                   ".i2syntax", ".czi", ".vsi")
 MOST_SOURCE_PX = 4096 * 4096  # decoded at a time
+MOST_PICTURE_PX = 2**29  # of a PNG, JPEG, BMP or WebP that is gone through as a slide: decoded whole, it takes 1.6 GB
 SMALLEST_READ_PX = 64  # a part that cannot be decoded is narrowed down to this
 _LANCZOS_REACH = 3  # output pixels on either side that a resampled one depends on
 _LEVEL_TOLERANCE = 1.01  # sizes of levels are rounded
@@ -128,9 +129,16 @@ def is_slide(path: Path, name: str | None = None) -> bool:
     return pages.count == 1 and (len(levels) > 1 or height * width > MAX_PIXELS)
 
 
+def is_large_picture(path: Path) -> bool:
+    """Whether a picture is above the limit of those that are predicted at once. Raises ImageError."""
+    with open_image(path, displayable(path), max_pixels=None) as image:
+        return image.height * image.width > MAX_PIXELS
+
+
 @contextmanager
-def open_slide(path: Path, name: str | None = None) -> Iterator[Slide]:
-    """A slide, or a picture as a slide of one level (its pixels as the file stores them); raises ImageError."""
+def open_slide(path: Path, name: str | None = None, most_picture_px: int = MAX_PIXELS) -> Iterator[Slide]:
+    """A slide, or a picture of up to `most_picture_px` as a slide of one level (its pixels as the file stores them); raises
+    ImageError."""
     label = name or displayable(path)
     first_bytes(path, label)
     levels: Levels
@@ -142,7 +150,7 @@ def open_slide(path: Path, name: str | None = None) -> Iterator[Slide]:
                 mpp, source = stated_pixel_size(image)
                 mpp_xy = None if mpp is None else (mpp, mpp)
     else:
-        picture = read_picture(path, name=label, upright=False)
+        picture = read_picture(path, name=label, upright=False, max_pixels=most_picture_px)
         levels = PictureLevels(picture.rgb, picture.mpp, picture.mpp_source)
         mpp_xy, source = levels.mpp_xy, levels.mpp_source
     try:

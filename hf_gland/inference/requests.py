@@ -12,15 +12,15 @@ from hf_gland.export.formats import FORMATS, output_paths, slide_paths
 from hf_gland.imaging.find import Found, find_images, natural_key
 from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.pixel_size import check_mpp
-from hf_gland.imaging.slides import is_slide
+from hf_gland.imaging.slides import is_large_picture, is_slide
 
 COLUMNS = ("path", "mpp", "roi")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One file, the name its results go by (a path without suffix), whether it is a slide, and what is given for it:
-    `mpp`, µm per pixel, and `roi`, a GeoJSON file of outlines; None: what the file states, and its tissue."""
+    """One file, the name its results go by (a path without suffix), whether it goes through as a slide, and what is given
+    for it: `mpp`, µm per pixel, and `roi`, a GeoJSON file of outlines; None: what the file states, and its tissue."""
 
     path: Path
     stem: Path
@@ -116,6 +116,6 @@ def _listed(table: Path, given: dict[Path, tuple[float | None, Path | None]]) ->
 
 def _is_slide(path: Path) -> bool:
     try:
-        return is_slide(path)
+        return is_slide(path) or is_large_picture(path)
     except ImageError:
         return False  # said when it is read

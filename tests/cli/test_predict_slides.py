@@ -111,6 +111,22 @@ def test_a_dicom_slide_gives_what_the_same_slide_gives_as_svs(predict, pixels, t
     assert [row["image"].rpartition("/")[2] for row in summary(tmp_path / "out")] == ["a.svs", "level_0.dcm"]
 
 
+def test_a_picture_above_the_limit_goes_through_as_a_slide_does(predict, pixels, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    write_slide(tmp_path / "in" / "a.svs", pixels, levels=1, description=aperio(0.5))
+    Image.fromarray(pixels).save(tmp_path / "in" / "b.png", dpi=(50_800, 50_800))
+    Image.fromarray(pixels).save(tmp_path / "in" / "c.png")
+    monkeypatch.setattr("hf_gland.imaging.slides.MAX_PIXELS", pixels[..., 0].size - 1)
+    status, _, told = predict(tmp_path / "in", "--out", tmp_path / "out", "--formats", "csv")
+    assert (status, "c.png: the file states no pixel size; give it with --mpp" in told) == (1, True)
+    one, other = ((tmp_path / "out" / f"{stem}_glands.csv").read_text() for stem in "ab")
+    assert one.count("a.svs") > 1
+    assert one.replace("a.svs", "b.png") == other
+    monkeypatch.setattr("hf_gland.inference.slides.cohort.MOST_PICTURE_PX", pixels[..., 0].size - 1)
+    status, _, told = predict(tmp_path / "in" / "b.png", "--out", tmp_path / "other")
+    assert (status, "b.png: 420×260 px, above the limit of" in told) == (1, True)
+
+
 def test_a_slide_stained_otherwise_than_the_training_images_is_told(predict, model, pixels, tmp_path):
     rng = np.random.default_rng(0)
     tiles = [pixels[y:y + 128, x:x + 128] for x, y in rng.integers((20, 10), (280, 130), (40, 2))]

@@ -25,7 +25,7 @@ from hf_gland.data.windows import Window, plan_windows
 from hf_gland.errors import DatasetError
 from hf_gland.imaging.find import natural_key
 from hf_gland.imaging.opening import SUFFIXES, displayable
-from hf_gland.imaging.slides import SLIDE_SUFFIXES, Box, open_slide, slide_mpp
+from hf_gland.imaging.slides import MOST_PICTURE_PX, SLIDE_SUFFIXES, Box, open_slide, slide_mpp
 from hf_gland.labels import IGNORE_INDEX, check_class_names
 
 MOST_TILE_PX = 4096
@@ -112,7 +112,7 @@ def pair_files(paths: Sequence[Path], annotations: Path | None) -> tuple[dict[Pa
 def plan_tiles(image: Path, drawn: Path, mpp: float | None, cutting: Cutting, reading: Reading) -> list[Tile]:
     """The tiles of one image. Warns of what is left out or cut."""
     name = displayable(image)
-    with open_slide(image, name) as slide:
+    with open_slide(image, name, MOST_PICTURE_PX) as slide:
         hw, image_mpp = slide.hw, None
         if mpp is not None or slide.mpp_xy is not None:
             mpp_xy, _, notes = slide_mpp(slide, mpp)
@@ -142,7 +142,7 @@ def read_tiles(items: Sequence[Item], reading: Reading, source: str) -> Iterator
     Raises DatasetError where a part of a slide cannot be decoded.
     """
     for image, group in itertools.groupby(items, key=lambda item: item.files.image):
-        with open_slide(image) as slide:
+        with open_slide(image, most_picture_px=MOST_PICTURE_PX) as slide:
             for item in group:
                 tile: Tile = item.files
                 left, top, width, height = astuple(tile.window)

@@ -17,7 +17,7 @@ from hf_gland.export.results_folder import file_sha256, file_text, other_setting
 from hf_gland.files import atomic_file, write_atomically
 from hf_gland.imaging.appearance import USUAL_LOOK
 from hf_gland.imaging.opening import displayable
-from hf_gland.imaging.slides import open_slide, slide_mpp
+from hf_gland.imaging.slides import MOST_PICTURE_PX, open_slide, slide_mpp
 from hf_gland.inference.glands import GlandRules
 from hf_gland.inference.memory import out_of_memory
 from hf_gland.inference.requests import Request
@@ -127,7 +127,7 @@ def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: S
              shown: Shown) -> dict[str, Any]:
     started = time.perf_counter()
     sha256 = file_sha256(request.path)
-    with open_slide(request.path, name) as slide:
+    with open_slide(request.path, name, MOST_PICTURE_PX) as slide:
         mpp_xy, source, notes = slide_mpp(slide, request.mpp)
         grid = slide_grid(slide.hw, mpp_xy, segmenter.mpp)
         area, more = find_area(slide, grid, mpp_xy, request.roi, settings.whole)
