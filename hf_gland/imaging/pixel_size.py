@@ -13,8 +13,8 @@ from hf_gland.imaging.opening import MAX_PIXELS
 PLAUSIBLE_MPP = (0.05, 20.0)
 UM_PER_INCH = 25_400.0
 _APERIO = re.compile(r"\bMPP\s*=\s*([0-9.]+)")
-_OME = re.compile(r'\bPhysicalSizeX="([0-9.eE+-]+)"')
-_OME_UNIT = re.compile(r'\bPhysicalSizeXUnit="([^"]+)"')
+_OME = {axis: (re.compile(rf'\bPhysicalSize{axis}="([0-9.eE+-]+)"'), re.compile(rf'\bPhysicalSize{axis}Unit="([^"]+)"'))
+        for axis in "XY"}
 _IMAGEJ_UNIT = re.compile(r"^(y?)unit=(.*)$", re.MULTILINE)
 _UM_PER_UNIT = {"nm": 0.001, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1000.0}
 _IMAGE_DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION = 270, 282, 283
@@ -94,9 +94,13 @@ def _description(image: Image.Image) -> str:
 
 
 def _ome_mpp(description: str) -> float | None:
-    unit, size = _OME_UNIT.search(description), _number(_OME.search(description))
-    um = _um_per_unit(html.unescape(unit[1])) if unit is not None else 1.0
-    return None if size is None or um is None else size * um
+    stated = []
+    for size_pattern, unit_pattern in _OME.values():
+        unit = unit_pattern.search(description)
+        um = 1.0 if unit is None else _um_per_unit(html.unescape(unit[1]))
+        if (size := _number(size_pattern.search(description))) is not None:
+            stated.append(0.0 if um is None else size * um)
+    return stated[0] if stated and _alike(stated[0], stated[-1]) else None
 
 
 def _imagej_mpp(description: str, resolution_xy: Any) -> float | None:
@@ -126,6 +130,9 @@ def _um_per_pixel(resolution_xy: Any, unit_um: float) -> float | None:
         x, y = (float(value) for value in resolution_xy)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    if not (0 < x < float("inf") and abs(x - y) <= 0.02 * x):
-        return None
-    return unit_um / x
+    return unit_um / x if 0 < x < float("inf") and _alike(x, y) else None
+
+
+def _alike(x: float, y: float) -> bool:
+    """Whether pixels are square."""
+    return abs(x - y) <= 0.02 * x

@@ -158,6 +158,8 @@ def test_printing_and_senseless_resolutions_say_nothing(picture_file, dpi):
     ('<OME><Image><Pixels PhysicalSizeX="370" PhysicalSizeXUnit="nm"/></Image></OME>', 0.37),
     ('<OME><Image><Pixels PhysicalSizeX="0.37" PhysicalSizeXUnit="&#181;m"/></Image></OME>', 0.37),
     ('<OME><Image><Pixels PhysicalSizeX="0.37" PhysicalSizeXUnit="pixel"/></Image></OME>', None),
+    ('<OME><Image><Pixels PhysicalSizeX="0.5" PhysicalSizeY="0.505" PhysicalSizeYUnit="µm"/></Image></OME>', 0.5),
+    ('<OME><Image><Pixels PhysicalSizeX="0.5" PhysicalSizeY="0.25"/></Image></OME>', None),
     ("MPP = 900", None), ("MPP = ...", None), ("nothing", None)])
 def test_scanner_metadata_are_read(tmp_path, description, mpp):
     tifffile.imwrite(tmp_path / "a.tif", GREY, description=description.encode(), metadata=None)
