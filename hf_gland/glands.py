@@ -1,6 +1,7 @@
 """Predicted glands as data: what inference makes and what exports write."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +32,12 @@ class Gland:
     mean_confidence: float
     low_confidence_share: float
     touches_border: bool
+
+
+def in_pixels_of(gland: Gland, scale_xy: tuple[float, float]) -> Gland:
+    """The gland with area and perimeter in pixels of a picture of which `scale_xy` go to one of those it was measured in."""
+    scale = math.sqrt(scale_xy[0] * scale_xy[1])
+    return replace(gland, area_px=round(gland.area_px * scale**2), perimeter_px=gland.perimeter_px * scale)
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise HfGlandError("--count and --round must be at least 1")
     if arguments.metadata and arguments.by == "random":
         raise HfGlandError("--metadata spreads suggestions over grades, which random ones are not; give --by uncertainty")
-    images = {displayable(path): path for path in images_in(arguments.images)}
+    images = {displayable(path): path for path in images_in(arguments.images, arguments.annotated)}
     check_target(arguments, images)
     grades = {key: known.grade for key, known in (read_metadata(arguments.metadata) if arguments.metadata else {}).items()}
     segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, arguments.device)

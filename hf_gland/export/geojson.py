@@ -7,6 +7,7 @@ import gzip
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import ndimage
 
 from hf_gland.export.polygons import Polygon, region_polygons
 from hf_gland.export.slide_writer import SlideInfo, SlideWriter
-from hf_gland.glands import Gland, PredictedGlands
+from hf_gland.glands import Gland, PredictedGlands, in_pixels_of
 from hf_gland.labels import class_colour
 from hf_gland.options import ExportOptions
 
@@ -61,6 +62,7 @@ class GeojsonWriter(SlideWriter):
         self._between = b'{"type":"FeatureCollection","features":['
 
     def add_glands(self, part: PredictedGlands) -> None:
+        part = replace(part, glands=tuple(in_pixels_of(gland, self._options.scale_xy) for gland in part.glands))
         for feature, coordinates in _features(part, self._options):
             feature["geometry"]["coordinates"] = 0
             text = json.dumps(feature, separators=(",", ":"), allow_nan=False)

@@ -24,6 +24,9 @@ MAX_COORDINATE_PX = 1e9  # a slide has some 100,000 px a side
 MAX_EFFORT = 300_000_000  # crossings of outlines with rows of pixels in a file; each takes some 50 ns
 # Objects of QuPath that are no drawn outlines of tissue.
 NO_ANNOTATION = {"cell": "cells", "tile": "tiles", "tmaCore": "TMA cores", "root": "the image itself"}
+# What features of QuPath before 0.4 are, which say so by their id.
+KINDS_BY_ID = {"PathCellObject": "cell", "PathTileObject": "tile", "PathDetectionTile": "tile", "TMACoreObject": "tmaCore",
+               "PathRootObject": "root"}
 REMEDY = "export it from QuPath with File > Object data > Export as GeoJSON"
 
 Source = str | Path | Mapping[str, Any] | Sequence[Any]
@@ -67,7 +70,7 @@ def read_annotations(source: Source, *, checked: bool = True) -> tuple[list[Anno
         if not isinstance(feature, Mapping):
             raise GeoJsonError(f"{where} is not a GeoJSON object")
         properties, geometry = (_mapping(feature, key, where) for key in ("properties", "geometry"))
-        kind, own_name = properties.get("objectType"), properties.get("name")
+        kind, own_name = _kind(feature, properties), properties.get("name")
         if isinstance(kind, str) and kind in NO_ANNOTATION:
             left_out[NO_ANNOTATION[kind]] += 1
             continue
@@ -85,6 +88,14 @@ def read_annotations(source: Source, *, checked: bool = True) -> tuple[list[Anno
         left_out["annotations of other planes (z, t)"] += sum(plane != min(planes) for _, plane in found)
         found = [item for item in found if item[1] == min(planes)]
     return [annotation for annotation, _ in found], +left_out
+
+
+def _kind(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> Any:
+    """What QuPath calls the object: "annotation", "cell", …; None where the file does not say."""
+    kind = properties.get("objectType", properties.get("object_type"))
+    if kind is None:
+        kind = "cell" if "nucleusGeometry" in feature else KINDS_BY_ID.get(str(feature.get("id")))
+    return kind
 
 
 def _features(source: Source, name: str) -> Iterator[Any]:
@@ -238,7 +249,8 @@ def _shapes(geometry: Mapping[str, Any], where: str) -> tuple[Polygons, list[np.
                 continue
             nested: Any = part.get("coordinates") if isinstance(part, Mapping) else None
             if kind in ("Polygon", "MultiPolygon"):
-                polygons += [[_points(ring, 3) for ring in rings] for rings in ([nested] if kind == "Polygon" else nested)]
+                polygons += [[_points(ring, 3) for ring in rings] for rings in ([nested] if kind == "Polygon" else nested)
+                             if len(rings)]
             elif kind in ("LineString", "MultiLineString"):
                 lines += [_points(line, 1) for line in ([nested] if kind == "LineString" else nested)]
             elif kind in ("Point", "MultiPoint"):

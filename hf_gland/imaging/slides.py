@@ -145,10 +145,11 @@ def open_slide(path: Path, name: str | None = None, most_picture_px: int = MAX_P
     if is_slide(path, label):
         levels = open_levels(path, label)
         mpp_xy, source = levels.mpp_xy, levels.mpp_source
-        if mpp_xy is None and path.suffix.lower() in SUFFIXES:
-            with suppress(ImageError), open_image(path, label, max_pixels=None) as image:  # OpenSlide reads no OME metadata
-                mpp, source = stated_pixel_size(image)
-                mpp_xy = None if mpp is None else (mpp, mpp)
+        if (mpp_xy is None or not _plausible(*mpp_xy)) and path.suffix.lower() in SUFFIXES:
+            with suppress(ImageError), open_image(path, label, max_pixels=None) as image:
+                mpp, where = stated_pixel_size(image)  # OpenSlide reads no OME metadata, and printing resolutions
+                if mpp is not None:
+                    mpp_xy, source = (mpp, mpp), where
     else:
         picture = read_picture(path, name=label, upright=False, max_pixels=most_picture_px)
         levels = PictureLevels(picture.rgb, picture.mpp, picture.mpp_source)
@@ -176,10 +177,15 @@ def slide_mpp(slide: Slide, given: float | None) -> tuple[tuple[float, float], s
         return (given, given), "given by the user", notes
     if stated is None:
         raise PixelSizeError(f"{slide.name}: the file states no pixel size; give it with --mpp ({plausible})")
-    if not all(low <= mpp <= high for mpp in stated) or not 0.8 <= stated[0] / stated[1] <= 1.25:
+    if not _plausible(*stated):
         raise PixelSizeError(f"{slide.name}: {slide.mpp_source} states {stated[0]:g} × {stated[1]:g} µm per pixel; "
                              f"{plausible}. Give the right one with --mpp")
     return stated, slide.mpp_source, ()
+
+
+def _plausible(mpp_x: float, mpp_y: float) -> bool:
+    low, high = PLAUSIBLE_MPP
+    return low <= mpp_x <= high and low <= mpp_y <= high and 0.8 <= mpp_x / mpp_y <= 1.25
 
 
 def _with_margin(start: float, length: float, out_px: int, side_px: int) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """Where a slide holds tissue, by the colour of its stain."""
 
+from math import ceil
+
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
@@ -18,10 +20,12 @@ LARGEST_HOLE_UM2 = 1_000_000.0  # a square of 1 mm: the lumen of a large gland, 
 
 def tissue_mask(slide: Slide, mpp_xy: tuple[float, float]) -> np.ndarray:
     """bool [h, w] over the whole slide at about TISSUE_MPP: stained pixels by Otsu's threshold on their chroma, smoothed,
-    gaps and holes closed, specks left out, with a margin around. `mpp_xy`: µm per pixel of the largest level."""
+    gaps and holes closed, specks left out, with a margin around; and what could not be decoded, which nobody can tell from
+    tissue. `mpp_xy`: µm per pixel of the largest level."""
     mpp = max(TISSUE_MPP, *mpp_xy)
     hw = tuple(max(round(side * own / mpp), 1) for side, own in zip(slide.hw, mpp_xy[::-1], strict=True))
-    rgb = slide.whole(max(hw)).rgb
+    overview = slide.whole(max(hw))
+    rgb = overview.rgb
     chroma = ndimage.gaussian_filter((rgb.max(2) - rgb.min(2)).astype(np.float32), SMOOTHING_UM / mpp)
     low, high = CHROMA_RANGE
     stained = chroma >= (np.clip(threshold_otsu(chroma), low, high) if np.ptp(chroma) else low)
@@ -33,4 +37,8 @@ def tissue_mask(slide: Slide, mpp_xy: tuple[float, float]) -> np.ndarray:
     pieces = remove_small_objects(closed | stained, max_size=int(SMALLEST_PIECE_UM2 / mpp**2), connectivity=2)
     holes = ndimage.binary_fill_holes(pieces) & ~pieces
     large = remove_small_objects(holes, max_size=int(LARGEST_HOLE_UM2 / mpp**2))
-    return grown(pieces | (holes & ~large), MARGIN_UM)
+    tissue = grown(pieces | (holes & ~large), MARGIN_UM)
+    across, down = rgb.shape[1] / slide.hw[1], rgb.shape[0] / slide.hw[0]
+    for left, top, width, height in overview.unreadable:
+        tissue[int(top * down):ceil((top + height) * down), int(left * across):ceil((left + width) * across)] = True
+    return tissue

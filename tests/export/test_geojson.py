@@ -16,7 +16,7 @@ from hf_gland.export import geojson_masks, geojson_read, polygons
 from hf_gland.export.formats import FORMATS
 from hf_gland.export.geojson import glands_to_geojson
 from hf_gland.export.geojson_masks import masks_from_geojson
-from hf_gland.export.geojson_read import GeoJsonError, GeoJsonWarning
+from hf_gland.export.geojson_read import GeoJsonError, GeoJsonWarning, read_annotations
 from hf_gland.labels import class_colour
 from hf_gland.options import ExportOptions
 
@@ -215,6 +215,27 @@ def test_what_is_no_gland_is_left_out_and_said(kind, label, words):
     with pytest.warns(GeoJsonWarning, match=words):
         instances, classes = masks_from_geojson(collection(other, square(5, 5, 10)), (40, 40))
     assert ((instances > 0).sum(), instances.max(), (classes == 1).sum()) == (100, 1, 100)
+
+
+@pytest.mark.parametrize(("about", "properties", "words"), [
+    ({"id": "PathCellObject"}, {}, "1 × cells"), ({"nucleusGeometry": square(1, 1, 2)["geometry"]}, {}, "1 × cells"),
+    ({}, {"object_type": "cell"}, "1 × cells"), ({"id": "PathDetectionTile"}, {}, "1 × tiles"),
+    ({"id": "TMACoreObject"}, {}, "1 × TMA cores")])
+def test_what_older_versions_of_qupath_call_no_annotation_is_left_out_too(about, properties, words):
+    other = square(0, 0, 40, "gland") | about
+    other["properties"] = {"classification": {"name": "gland"}} | properties
+    with pytest.warns(GeoJsonWarning, match=words):
+        _, classes = masks_from_geojson(collection(other, square(5, 5, 10)), (40, 40))
+    assert (classes == 1).sum() == 100
+    other["properties"]["objectType"] = "annotation"  # as other programs write it beside such an id
+    assert (masks_from_geojson(collection(other), (40, 40))[1] == 1).sum() == 1600
+
+
+def test_a_polygon_without_rings_has_no_shape():
+    empty = square(0, 0, 5)
+    empty["geometry"]["coordinates"] = []
+    drawn, _ = read_annotations(collection(empty, square(5, 5, 10)))
+    assert [len(annotation.polygons) for annotation in drawn] == [0, 1]
 
 
 def test_of_a_stack_the_first_plane_is_taken():

@@ -225,6 +225,9 @@ def test_where_the_pixel_size_comes_from(rgb, tmp_path):
     assert of(tags)[0] == pytest.approx((0.5, 0.5))
     ome = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"}
     assert of(write_slide(tmp_path / "d.ome.tif", rgb, ome=ome))[:2] == ((0.25, 0.25), "OME metadata")
+    for description in ('<OME><Image><Pixels PhysicalSizeX="0.4"/></Image></OME>', "MPP = 0.4"):
+        printed = write_slide(tmp_path / "p.tif", rgb, description=description, resolution=(72, "INCH"))
+        assert of(printed)[0] == (0.4, 0.4)
     silent = write_slide(tmp_path / "e.svs", rgb, description=aperio(None))
     with pytest.raises(PixelSizeError, match=r"e\.svs: the file states no pixel size; give it with --mpp \(plausible are"):
         of(silent)

@@ -23,8 +23,9 @@ from hf_gland.data.source import Item, Offer, Source
 from hf_gland.data.sparsify import SparseAnnotation
 from hf_gland.data.windows import Window, plan_windows
 from hf_gland.errors import DatasetError
-from hf_gland.imaging.find import natural_key
+from hf_gland.imaging.find import natural_key, other_levels
 from hf_gland.imaging.opening import SUFFIXES, displayable
+from hf_gland.imaging.slide_readers import DICOM_SUFFIX
 from hf_gland.imaging.slides import MOST_PICTURE_PX, SLIDE_SUFFIXES, Box, open_slide, slide_mpp
 from hf_gland.labels import IGNORE_INDEX, check_class_names
 
@@ -63,8 +64,12 @@ class Tile:
     mpp: float | None
 
 
-def images_in(paths: Sequence[Path]) -> list[Path]:
-    """The pictures and slides among the files named, and directly in the folders. Raises DatasetError."""
+def images_in(paths: Sequence[Path], annotations: Path | None = None) -> list[Path]:
+    """The pictures and slides among the files named, and directly in the folders. Raises DatasetError.
+
+    A DICOM slide, whose levels are files of one folder, is one image: the file that annotations (see `annotation_file`) are
+    named after, or the first.
+    """
     found: list[Path] = []
     for path in paths:
         files = [file for file in path.iterdir() if file.suffix.lower() in (*SUFFIXES, *SLIDE_SUFFIXES)
@@ -72,7 +77,10 @@ def images_in(paths: Sequence[Path]) -> list[Path]:
         found += sorted(files, key=lambda file: natural_key(file.name))
     if not found:
         raise DatasetError(f"{paths[0]}: holds no picture and no slide")
-    return found
+    levels = [file for file in found if file.suffix.lower() == DICOM_SUFFIX]
+    drawn_first = sorted(levels, key=lambda file: annotation_file(file, annotations) is None)
+    others = {file for files in other_levels(drawn_first).left_out.values() for file in files}
+    return [file for file in found if file not in others]
 
 
 def annotation_file(image: Path, annotations: Path | None, images: int = 1) -> Path | None:
@@ -95,7 +103,7 @@ def annotation_file(image: Path, annotations: Path | None, images: int = 1) -> P
 
 def pair_files(paths: Sequence[Path], annotations: Path | None) -> tuple[dict[Path, Path], list[str]]:
     """The GeoJSON file of each image, and sentences on those that are left out. Raises DatasetError."""
-    images = images_in(paths)
+    images = images_in(paths, annotations)
     of = {image: annotation_file(image, annotations, len(images)) for image in images}
     pairs = {image: drawn for image, drawn in of.items() if drawn is not None}
     without = [image for image, drawn in of.items() if drawn is None]

@@ -7,10 +7,12 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from slide_files import write_dicom
 
 from hf_gland.cli.main import run_command
 from hf_gland.data import outlines
 from hf_gland.data.build import load_local
+from hf_gland.data.sources.qupath import images_in, pair_files
 from hf_gland.export.geojson import glands_to_geojson
 from hf_gland.inference.glands import glands_from_probabilities
 from hf_gland.metrics.evaluator import SplitEvaluator
@@ -288,6 +290,17 @@ def test_edges_that_rounding_made_cross_are_passed_over(tmp_path):
     status, rows = build(tmp_path, [feature("Gland", drawn)])
     assert status == 0
     assert counts(rows)[0] == {1: 400}
+
+
+def test_the_files_of_a_dicom_slide_are_one_image_named_after_its_annotations(tmp_path):
+    write_dicom(tmp_path, np.zeros((300, 300, 3), np.uint8))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert [file.name for file in images_in([tmp_path])] == ["a.png", "level_0.dcm"]
+    (tmp_path / "level_2.geojson").write_text("{}")
+    assert [file.name for file in images_in([tmp_path])] == ["a.png", "level_2.dcm"]
+    assert list(pair_files([tmp_path], None)[0]) == [tmp_path / "level_2.dcm"]
+    (tmp_path / "a.png").unlink()
+    assert list(pair_files([tmp_path], tmp_path / "level_2.geojson")[0]) == [tmp_path / "level_0.dcm"]
 
 
 def test_files_are_paired_by_name_and_what_is_over_is_said(tmp_path, capsys):

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from slide_files import damage_tile, write_slide
 
 from hf_gland.errors import HfGlandError
 from hf_gland.imaging.slide_readers import PictureLevels
-from hf_gland.imaging.slides import Slide
+from hf_gland.imaging.slides import Slide, open_slide
 from hf_gland.imaging.tissue import tissue_mask
 from hf_gland.inference.slides.area import Outlined, Tissue, Whole, find_area, read_roi
 from hf_gland.inference.slides.plan import SlideGrid, slide_grid
@@ -41,6 +42,20 @@ def test_tissue_is_what_is_stained_without_specks_and_with_its_lumens():
     assert not mask[:35].any()
     assert not mask[120:].any()
     assert mask[43:107, 68:182].sum() == mask.sum()
+
+
+def test_what_cannot_be_decoded_may_be_tissue(tmp_path):
+    rgb = np.full((600, 900, 3), 240, np.uint8)
+    rgb[200:300, 300:400] = (200, 120, 170)
+    path = write_slide(tmp_path / "a.tif", rgb, levels=2, resolution=(5000, "CENTIMETER"))
+    for index in (7, 11):  # of the smaller level, tiles of 128 px, four in a row: x from 384, y from 128
+        damage_tile(path, index, page=1)
+    with open_slide(path) as slide:
+        mask = tissue_mask(slide, (2.0, 2.0))
+    assert mask.shape == (150, 225)
+    assert mask[64:150, 192:225].all()  # 300 × 450 px of the level are these 150 × 225
+    assert mask[50:75, 75:100].all()
+    assert not mask[85:, :160].any()
 
 
 def test_areas_say_the_same_of_rows_and_of_columns():
