@@ -95,7 +95,11 @@ def run(arguments: argparse.Namespace) -> None:
         Tiling(views=arguments.views, match_stain=not arguments.keep_stain),
         PostProcessing(split_touching=not arguments.keep_joined, min_gland_confidence=arguments.min_confidence),
         segmenter.temperature, hardware(str(segmenter.device)),
-        precision_name(resolve_precision(segmenter.device)), without_mask[name]) for name in names}
+        precision_name(resolve_precision(segmenter.device)), without_mask[name], provenance["source"],
+        say_assumption(segmenter, rows[name], name)) for name in names}
+    if provenance["source"] != notes["data"]["source"]:
+        print(f"note: the model was trained on {notes['data']['source']} and is measured on {provenance['source']}; records "
+              "name both", file=sys.stderr)
     if arguments.results is not None and not arguments.overwrite:
         for measurement in measured.values():
             result_record(arguments.model, measurement, {}).check_place(arguments.results)  # before the work, not after
@@ -109,6 +113,15 @@ def run(arguments: argparse.Namespace) -> None:
                 record.write(arguments.results, arguments.overwrite)
     print(table)
     print(f"written to {arguments.out}")
+
+
+def say_assumption(segmenter: GlandSegmenter, rows: datasets.Dataset, split: str) -> int:
+    """How many rows state no pixel size, while the model has one; what is assumed of them goes to stderr."""
+    unknown = 0 if segmenter.missing_mpp is None else rows.data["mpp"].null_count
+    if unknown:
+        print(f"note: {unknown} of the {len(rows)} images of '{split}' state no pixel size: {segmenter.assumption()}",
+              file=sys.stderr)
+    return unknown
 
 
 def check_out(arguments: argparse.Namespace) -> None:

@@ -91,8 +91,13 @@ class ResultRecord:
         return None if found is None else (int(found[1]), int(found[2]))
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether it was measured on another dataset than it was trained on, which `test_split` names behind an @."""
+        return self.extra.get("test_dataset", self.dataset).lower() != self.dataset
+
+    @property
     def on_usual_images(self) -> bool:
-        """Whether it was measured on a split of the dataset itself, neither restained nor a fold."""
+        """Whether it was measured on a split of the training's dataset itself, neither restained nor a fold."""
         return "@" not in self.test_split and self.fold is None
 
     @property

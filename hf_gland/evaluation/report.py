@@ -75,7 +75,7 @@ TABLES = (
     Table("A foreign stain", "The test images as another laboratory might stain them (`build_dataset --stain-shift`). "
           "All were trained without three patients. `adapted` is `ours-held-out`, taught their 14 images, restained with "
           "strength 3, without a label (`train --config adapt`); `continued` went on for as many steps without them.",
-          lambda r: r.fold is None and ("@" in r.test_split or _in("stain", r) or r.variant == f"ours{HELD_OUT}"),
+          lambda r: r.fold is None and ("@stain" in r.test_split or _in("stain", r) or r.variant == f"ours{HELD_OUT}"),
           ("test split", "variant")),
     Table("Calibration", "Trained without three patients; temperature fitted on their sparse labels (`-dense`: on their "
           "dense masks).",

@@ -108,8 +108,10 @@ def training_curve(log: Path, points: int = 40) -> dict[str, list[float | None]]
 class Measurement:
     """What was measured of a model, and how: for the record.
 
-    `variant`: the method's name in tables; `weights`: teacher or student; `temperature`: of the model's confidence (1: as
-    trained); `images_without_mask`: of the split, not measured; `command`, `hardware`, `precision`: of the evaluation.
+    `test_source`: name of the dataset ("": that of the training); `variant`: the method's name in tables; `weights`: teacher
+    or student; `temperature`: of the model's confidence (1: as trained); `images_without_mask`: of the split, not measured;
+    `images_without_mpp`: taken for the pixel size that the model assumes; `command`, `hardware`, `precision`: of the
+    evaluation.
     """
 
     test_split: str
@@ -123,6 +125,8 @@ class Measurement:
     hardware: str | None = None
     precision: str | None = None
     images_without_mask: int = 0
+    test_source: str = ""
+    images_without_mpp: int = 0
 
 
 def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -> ResultRecord:
@@ -132,11 +136,13 @@ def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -
     sparsify = data.get("sparsify", {})
     trained_on = data["splits"][settings["train_split"]]
     full, style = settings["mode"] == "full", sparsify.get("style", "as-is")
+    test_source = measured.test_source or data["source"]
+    elsewhere = "" if test_source == data["source"] else f"@{test_source}"
     return ResultRecord(
         variant=measured.variant, recipe=notes["recipe"], style="full" if full else style,
         background="all" if full or style == "images" else sparsify.get("background", "as-is"),
         budget=1.0 if full else sparsify.get("budget"), seed=settings["seed"], dataset=data["source"].lower(),
-        train_split=settings["train_split"], test_split=measured.test_split,
+        train_split=settings["train_split"], test_split=measured.test_split + elsewhere,
         backbone=Path(notes.get("backbone", settings["backbone"])).name.replace(":", "-"),
         command=notes["command"], commit=notes["commit"],
         data_sha256=data["data_sha256"], hardware=notes["hardware"], train_seconds=notes["train_seconds"],
@@ -144,7 +150,8 @@ def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -
             **{key: notes.get(key) for key in ("precision", "versions", "encoder")},  # None in notes of before
             "weights": measured.weights, "tiling": asdict(measured.tiling), "post_processing": asdict(measured.post),
             "temperature": measured.temperature, "test_data_sha256": measured.test_data_sha256,
-            "images_without_mask": measured.images_without_mask,
+            "images_without_mask": measured.images_without_mask, "images_without_mpp": measured.images_without_mpp,
+            "test_dataset": test_source,
             "evaluate_command": measured.command, "evaluate_commit": git_commit(),
             "evaluate_hardware": measured.hardware, "evaluate_precision": measured.precision,
             "curve": training_curve(model / "training_log.jsonl"),

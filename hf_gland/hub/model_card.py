@@ -81,12 +81,18 @@ def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence
 def eval_results(records: Sequence[ResultRecord], dataset_repo: str) -> list[EvalResult]:
     """The model-index: every figure of the repository's own model, the teacher."""
     return [EvalResult(
-        task_type=TASK, task_name="Gland segmentation", dataset_type=dataset_repo or record.dataset,
-        dataset_name=f"{record.dataset}, {record.test_split}", dataset_split=record.test_split,
+        task_type=TASK, task_name="Gland segmentation", dataset_type=_dataset_of(record, dataset_repo),
+        dataset_name=record.test_split if record.elsewhere else f"{record.dataset}, {record.test_split}",
+        dataset_split=record.test_split,
         metric_type=METRIC_TYPES.get(key, key), metric_value=record.metrics[key],
         metric_name=", ".join([heading(key), *(UNUSUAL[mark] for mark in record.unusual)]))
         for record in records if not record.is_of_student
         for key in MEASURED if record.metrics.get(key) is not None]
+
+
+def _dataset_of(record: ResultRecord, dataset_repo: str) -> str:
+    """The name of the dataset that a model was measured on, `dataset_repo` being that of its training."""
+    return record.extra["test_dataset"] if record.elsewhere else dataset_repo or record.dataset
 
 
 def annotation_summary(record: ResultRecord) -> str:
@@ -194,7 +200,11 @@ def limits(record: ResultRecord, data: dict[str, Any], sources: Sequence[str]) -
 
 
 def _test_data(records: Sequence[ResultRecord], dataset_repo: str) -> str:
-    splits = ", ".join(f"`{r.test_split}` ({count(r.metrics['images'], 'image')})" if "images" in r.metrics
-                       else f"`{r.test_split}`" for r in {r.test_split: r for r in records}.values())
+    """The splits that were measured, by the dataset that they are of, that of the training first."""
+    own: list[str] = []
+    others: list[str] = []
+    for record in {r.test_split: r for r in records}.values():
+        images = f" ({count(record.metrics['images'], 'image')})" if "images" in record.metrics else ""
+        (others if record.elsewhere else own).append(f"`{record.test_split}`{images}")
     named = f"[{dataset_repo}](https://huggingface.co/datasets/{dataset_repo})" if dataset_repo else records[0].dataset
-    return f"{splits} of {named}"
+    return ", ".join([*([f"{', '.join(own)} of {named}"] if own else []), *others])

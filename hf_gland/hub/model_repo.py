@@ -59,9 +59,11 @@ def stage_model(source: ModelSource, out: Path, repo: str, *, templates: Path, l
 
 
 def _write_eval_results(folder: Path, records: Sequence[ResultRecord], dataset_repo: str) -> None:
-    """One file per test split in the Hub's newer convention, with the pooled mIoU, which needs a Hub dataset to refer to."""
+    """One file per test split of the training's dataset in the Hub's newer convention, with the pooled mIoU, which needs a
+    Hub dataset to refer to."""
     folder.mkdir()
-    for split, record in {r.test_split: r for r in reversed(records) if not r.is_of_student}.items():
+    own = [record for record in records if not record.is_of_student and not record.elsewhere]
+    for split, record in {r.test_split: r for r in reversed(own)}.items():
         if record.metrics.get("mIoU") is None:
             continue
         notes = ", ".join(["mIoU in %, pooled over the split", *(UNUSUAL[mark] for mark in record.unusual)])

@@ -93,7 +93,7 @@ def read_model(path: Path, results: Sequence[Path] = (), shared_results: Path | 
                        "name its result records with --results")
     if twice := sorted(name for name, n in Counter(map(record_file_name, records)).items() if n > 1):
         raise HubError(f"{folder}: two of the results given are of the same measurement ({twice[0]}); name one of them")
-    records.sort(key=lambda r: (r.is_of_student, len(r.unusual), r.test_split))
+    records.sort(key=lambda r: (r.is_of_student, r.elsewhere, len(r.unusual), r.test_split))
     if records[0].is_of_student:
         raise HubError(f"{folder}: its results are those of the student alone, but the repository's model is the teacher; "
                        "run scripts/evaluate.py without --student as well")

@@ -15,6 +15,7 @@ from hf_gland.config import make_config
 from hf_gland.data.build import About, build_dataset
 from hf_gland.data.sample import Sample
 from hf_gland.data.sparsify import SparseAnnotation
+from hf_gland.evaluation.records import read_results
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.train.accelerator import make_accelerator
 from hf_gland.train.loop import train
@@ -119,6 +120,33 @@ def test_images_without_a_dense_mask_are_left_out_and_counted(model, tmp_path):
     assert [line.split(",")[0] for line in table] == ["image_id", "test-1"]
     assert {p.name for p in (tmp_path / "out").glob("*_test-*.png")} == {
         f"test_{word}_test-1.png" for word in ("worst", "median", "best")}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_figures_on_another_dataset_say_so_and_take_no_other_ones_place(model, tiny_dataset, tmp_path):
+    other = write_dataset(tmp_path / "other")
+    about = json.loads((other / "provenance.json").read_text())
+    (other / "provenance.json").write_text(json.dumps(about | {"source": "CRAG"}))
+    for dataset in (tiny_dataset, other):
+        status, _, stderr = evaluate(model, dataset, "--split", "validation", "--out", tmp_path / f"on_{dataset.name}",
+                                     "--bootstrap", "0", "--results", tmp_path / "results")
+        assert (status, "trained on tiny and is measured on CRAG" in stderr) == (0, dataset is other), stderr
+    records = read_results(tmp_path / "results")
+    assert [(r.dataset, r.test_split, r.extra["test_dataset"]) for r in records] == [
+        ("tiny", "validation@CRAG", "CRAG"), ("tiny", "validation", "tiny")]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_images_of_unknown_pixel_size_are_counted_and_what_is_assumed_is_said(model, tmp_path):
+    silent, model = write_dataset(tmp_path / "silent", mpp=None), shutil.copytree(model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"mpp": 0.5}))
+    status, _, stderr = evaluate(model, silent, "--split", "validation", "--out", tmp_path / "out", "--bootstrap", "0")
+    assert (status, "note: 2 of the 2 images of 'validation' state no pixel size: assuming 0.5 µm per pixel" in stderr) == (
+        0, True), stderr
+    assert read_results(tmp_path / "out")[0].extra["images_without_mpp"] == 2
+    status, _, stderr = run_here("calibrate", [model, silent])
+    assert (status, "state no pixel size: assuming 0.5 µm" in stderr) == (0, True)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -23,6 +23,7 @@ from hf_gland.hub.errors import HubError
 from hf_gland.hub.licences import Licence, model_licence
 from hf_gland.hub.metric_repo import stage_metric
 from hf_gland.hub.model_card import comparison_table, model_card
+from hf_gland.hub.model_repo import stage_model
 from hf_gland.hub.model_source import ModelSource, read_model
 from hf_gland.hub.space_repo import stage_space
 from hf_gland.inference import PostProcessing, Tiling
@@ -239,6 +240,21 @@ def test_an_unusual_measurement_is_a_column_of_its_own_behind_the_usual_one(run,
     assert "| validation | validation (touching glands left joined) | validation (several views averaged) |" in card
     names = {r.metric_name for r in ModelCard(card).data.eval_results}
     assert {"mIoU (%)", "mIoU (%), several views averaged", "mIoU (%), touching glands left joined"} <= names
+
+
+def test_figures_on_another_dataset_are_not_those_on_the_trainings_own(source, tmp_path):
+    (own,) = source.records
+    other = dataclasses.replace(own, test_split="test@CRAG", metrics=own.metrics | {"images": 7, "mIoU": 11.25},
+                                extra=own.extra | {"test_dataset": "CRAG"})
+    assert (own.elsewhere, other.elsewhere, own.on_usual_images, other.on_usual_images) == (False, True, True, False)
+    both = dataclasses.replace(source, records=(own, other))
+    card = card_of(both, dataset_repo="me/tiny")
+    assert "`validation` (2 images) of [me/tiny](https://huggingface.co/datasets/me/tiny), `test@CRAG` (7 images)" in card
+    found = {(r.dataset_type, r.dataset_name, r.metric_value) for r in ModelCard(card).data.eval_results
+             if r.metric_name == "mIoU (%)"}
+    assert found == {("me/tiny", "tiny, validation", own.metrics["mIoU"]), ("CRAG", "test@CRAG", 11.25)}
+    stage_model(both, tmp_path / "out", "me/glands", templates=TEMPLATES, links=Links(dataset_repo="me/tiny"))
+    assert [path.name for path in (tmp_path / "out" / ".eval_results").iterdir()] == ["validation.yaml"]
 
 
 def test_the_students_figures_are_shown_but_are_not_the_models(run, tiny_dataset, tmp_path):
