@@ -8,11 +8,13 @@
 Each cell is the build_dataset, train and evaluate command that a user would type, run one after the other; cells whose
 result record is there already are skipped, so an interrupted grid goes on where it stopped. Records are kept in
 OUT/results, or in --results; `python scripts/report.py --results OUT/results` makes tables and pictures from them. A record
-of another run is never replaced, unless --overwrite says so: those in hub_cards/results are what the README shows.
+of another run is never replaced, unless --overwrite says so: those in hub_cards/results are what the README shows. One OUT
+is for one --config, --backbone and --val-fraction.
 """
 
 import argparse
 import itertools
+import json
 import os
 import shlex
 import subprocess
@@ -26,7 +28,11 @@ from tqdm import tqdm
 
 from hf_gland.config import all_variants, listed
 from hf_gland.data.split import fold_split
+from hf_gland.evaluation.records import read_results
+from hf_gland.files import write_text_atomically
 
+SETTINGS = "ablation.json"  # in OUT: what all its cells have in common
+USUAL_SPLITS = ["testA"]
 SCRIPTS = Path(os.path.relpath(Path(__file__).parent))
 VARIANTS = [name for name, variant in all_variants().items() if not variant.weights_of and not variant.needs]
 
@@ -76,7 +82,7 @@ def main() -> int:
     parser.add_argument("--budgets", nargs="+", default=["0.2"], metavar="BUDGET",
                         help="shares (0.2) or numbers (1) of glands per image; of images for the style images [0.2]")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="of the training [0]")
-    parser.add_argument("--splits", nargs="+", default=["testA"], metavar="SPLIT", help="to measure on [testA]")
+    parser.add_argument("--splits", nargs="+", default=USUAL_SPLITS, metavar="SPLIT", help="to measure on [testA]")
     parser.add_argument("--val-fraction", default="0", help="share of the train images held out by patient; 0 trains on "
                         "all, as the challenge does")
     parser.add_argument("--folds", type=int, default=0, metavar="N", help="instead of --splits: a training for each of N "
@@ -92,6 +98,9 @@ def main() -> int:
     cells = distinct(Cell(*values, arguments.folds) for values in itertools.product(
         arguments.variants, arguments.styles, arguments.backgrounds, arguments.budgets, arguments.seeds,
         range(1, arguments.folds + 1) if arguments.folds else [0]))
+    if not arguments.dry_run and (problem := other_settings(arguments)):
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     for cell in cells if not arguments.dry_run else []:  # datasets first, so that parallel cells share them
         if not dataset_folder(arguments, cell).exists():
             message = execute(build_command(arguments, cell), arguments.out / "logs" / f"dataset_{cell.dataset}.log", {})
@@ -110,6 +119,17 @@ def main() -> int:
     return 2 if failed else 0
 
 
+def other_settings(arguments: argparse.Namespace) -> str:
+    """What sets this grid apart from the one whose cells lie in OUT, whose names would be the same; "" if nothing does."""
+    path, own = arguments.out / SETTINGS, {name: getattr(arguments, name) for name in ("config", "backbone", "val_fraction")}
+    if not path.exists():
+        write_text_atomically(path, json.dumps(own, indent=2) + "\n")
+    there = json.loads(path.read_text("utf-8"))
+    differing = [f"--{name.replace('_', '-')} {there.get(name)} there, {value} here" for name, value in own.items()
+                 if there.get(name) != value]
+    return f"{arguments.out}: holds another grid ({'; '.join(differing)}); give another --out" if differing else ""
+
+
 def distinct(cells: Iterable[Cell]) -> list[Cell]:
     """The cells without those that repeat another: a variant that learns from the dense masks alone, directly or by way of
     activation maps, is the same whatever is annotated, and runs with the first annotation."""
@@ -123,7 +143,8 @@ def distinct(cells: Iterable[Cell]) -> list[Cell]:
 def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
     """Train and measure one cell; returns what went wrong, or nothing."""
     run = arguments.out / "runs" / cell.name
-    steps = {run / "model": train_command(arguments, cell, run), run / "evaluation": evaluate_command(arguments, cell, run)}
+    measured = evaluation_folder(arguments, cell, run)
+    steps = {run / "model": train_command(arguments, cell, run), measured: evaluate_command(arguments, cell, run)}
     if uses_cam(cell):
         steps = {cam_folder(arguments, cell): cam_command(arguments, cell), **steps}
     if arguments.dry_run:
@@ -136,7 +157,20 @@ def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
             message = execute(command, log, {"HF_GLAND_THREADS": threads})
             if message:
                 return message
+    kept = results_folder(arguments)
+    for record in read_results(measured):  # of an evaluation that was for another --results
+        if not (kept / record.name).exists():
+            record.write(kept)
     return ""
+
+
+def results_folder(arguments: argparse.Namespace) -> Path:
+    return arguments.results or arguments.out / "results"
+
+
+def evaluation_folder(arguments: argparse.Namespace, cell: Cell, run: Path) -> Path:
+    usual = cell.fold or arguments.splits == USUAL_SPLITS
+    return run / ("evaluation" if usual else "_".join(["evaluation", *arguments.splits]))
 
 
 def dataset_folder(arguments: argparse.Namespace, cell: Cell) -> Path:
@@ -192,8 +226,8 @@ def has_checkpoint(run: Path) -> bool:
 def evaluate_command(arguments: argparse.Namespace, cell: Cell, run: Path) -> list[str]:
     splits = [fold_split(cell.fold, cell.folds)] if cell.fold else arguments.splits
     return [sys.executable, str(SCRIPTS / "evaluate.py"), str(run / "model"), str(dataset_folder(arguments, cell)),
-            "--split", *splits, "--out", str(run / "evaluation"), "--variant", cell.variant,
-            "--results", str(arguments.results or arguments.out / "results"),
+            "--split", *splits, "--out", str(evaluation_folder(arguments, cell, run)), "--variant", cell.variant,
+            "--results", str(results_folder(arguments)),
             *(["--overwrite"] if arguments.overwrite else [])]
 
 

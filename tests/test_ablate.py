@@ -5,6 +5,7 @@ import importlib.util
 import io
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,35 @@ def test_a_measured_cell_is_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ablate.py", "--archive", "missing.zip", "--out", str(tmp_path), "--variants", "ours"])
     monkeypatch.setattr(subprocess, "run", lambda command, **_: pytest.fail(f"runs {command}"))
     assert ablate.main() == 0
+
+
+def test_other_splits_are_measured_and_other_results_are_filled(tmp_path, monkeypatch):
+    (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)
+    run = tmp_path / "runs" / "ours_glands-rim+scribble-0.2_seed0"
+    (run / "model").mkdir(parents=True)
+    shipped = next((Path(__file__).parents[1] / "hub_cards" / "results").glob("glas_train_testA_ours_bench_*_seed0.json"))
+    (run / "evaluation").mkdir()
+    shutil.copy(shipped, run / "evaluation")
+    grid, seen = ["ablate.py", "--archive", "missing.zip", "--out", str(tmp_path), "--variants", "ours"], []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: seen.append(command))
+    monkeypatch.setattr(sys, "argv", [*grid, "--results", str(tmp_path / "other")])
+    assert (ablate.main(), seen) == (0, [])
+    assert [path.name for path in (tmp_path / "other").iterdir()] == [shipped.name]
+    monkeypatch.setattr(sys, "argv", [*grid, "--splits", "testB"])
+    assert ablate.main() == 0
+    assert [(script(command), command[command.index("--split") + 1]) for command in seen] == [("evaluate.py", "testB")]
+
+
+@pytest.mark.parametrize("other", [("--config", "full"), ("--backbone", "encoder"), ("--val-fraction", "0.2")])
+def test_one_folder_is_for_one_grid(tmp_path, monkeypatch, capsys, other):
+    (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)
+    grid = ["ablate.py", "--archive", "missing.zip", "--out", str(tmp_path), "--variants", "ours"]
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: None)
+    monkeypatch.setattr(sys, "argv", grid)
+    assert (ablate.main(), ablate.main()) == (0, 0)
+    monkeypatch.setattr(sys, "argv", [*grid, *other])
+    assert ablate.main() == 2
+    assert f"holds another grid ({other[0]} " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("said", "jobs", "threads"), [(None, 1, "4"), (None, 2, "2"), (None, 8, "1"), ("3", 2, "3")])
