@@ -63,9 +63,13 @@ def add_common_options(parser: argparse.ArgumentParser, source: Source) -> None:
                         help="restain every image, to try a model on a foreign laboratory's slides: 1 fades haematoxylin "
                         "to 70 %% and strengthens eosin to 142 %%, 2 does it twice [0: as they are]")
     if source.held_out:
-        parser.add_argument("--val-fraction", type=float, metavar="SHARE",
-                            help="of the train images, held out as 'validation' by patient; 0: none "
-                            f"[{source.held_out}, where there are enough patients and no validation split]")
+        held = parser.add_mutually_exclusive_group()
+        held.add_argument("--held-out-as", type=Path, metavar="DATASET",
+                          help="hold out the patients that this dataset folder holds out as 'validation', so that a model "
+                          "that was trained on it is still measured on patients it has not seen")
+        held.add_argument("--val-fraction", type=float, metavar="SHARE",
+                          help="of the train images, held out as 'validation' by patient; 0: none "
+                          f"[{source.held_out}, where there are enough patients and no validation split]")
         parser.add_argument("--fold", type=int, metavar="K", help="hold out the patients of fold K (1 to --folds), as "
                             "a test split beside train; other splits are left out")
         parser.add_argument("--folds", type=int, default=5, metavar="N", help="folds by patient [%(default)s]")
@@ -103,7 +107,7 @@ def build(arguments: argparse.Namespace) -> None:
     config = None if offer.by_hand else drawing_config(arguments)
     fold = getattr(arguments, "fold", None)
     offered = offer.splits if fold is None else fold_out(offer.splits, fold, arguments.folds)
-    plan, note = hold_out(offered, getattr(arguments, "val_fraction", None), source.held_out)
+    plan, note = hold_out(offered, getattr(arguments, "val_fraction", None), source.held_out, held_out_before(arguments))
     if note:
         print(f"note: {note}", file=sys.stderr)
 
@@ -134,6 +138,19 @@ def outlined(items: Sequence[Item], config: SparsifyConfig, seed: int) -> frozen
 def drawing_config(arguments: argparse.Namespace) -> SparsifyConfig:
     given = {f.name: getattr(arguments, f.name) for f in fields(SparsifyConfig)}
     return SparsifyConfig(**given | {"style": arguments.style or SparsifyConfig.style})
+
+
+def held_out_before(arguments: argparse.Namespace) -> set[str] | None:
+    """The patients of the validation split of --held-out-as; None where it was not given."""
+    if (folder := getattr(arguments, "held_out_as", None)) is None:
+        return None
+    from hf_gland.data.build import load_local
+
+    splits = load_local(folder)
+    patients = set(splits["validation"]["patient_id"]) - {""} if "validation" in splits else set()
+    if not patients:
+        raise DatasetError(f"{folder}: holds no patient out, as it has no validation split of known patients")
+    return patients
 
 
 def restained(pairs: Pairs, strength: float) -> Pairs:

@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from hf_gland.cli.evaluate import say_assumption
+    from hf_gland.cli.evaluate import say_assumption, trained_on
     from hf_gland.data.training_data import open_dataset, pick_split
     from hf_gland.evaluation.fitted_temperature import temperature_of_rows, write_temperature
     from hf_gland.evaluation.split import EvaluationError, training_notes
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hf_gland.model.identity import check_class_names
 
     make_fast()
-    settings, _ = training_notes(arguments.model)
+    settings, notes = training_notes(arguments.model)
     if arguments.split == settings["train_split"]:
         raise EvaluationError(f"{arguments.model} was trained on split '{arguments.split}', on which it is surer than "
                               "it should be; give --split with patients that were held out")
@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     segmenter = GlandSegmenter.from_pretrained(arguments.model, device=arguments.device)
     check_class_names(segmenter.class_names, provenance["class_names"], f"{arguments.model} on {arguments.dataset}")
     say_assumption(segmenter, rows, arguments.split)
+    trained_on(notes, rows, arguments.split)
     mask = "sparse_mask" if arguments.labels == "sparse" else "mask"
     temperature, images = temperature_of_rows(segmenter, rows, mask=mask)
     write_temperature(arguments.model, temperature)

@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
         PostProcessing(split_touching=not arguments.keep_joined, min_gland_confidence=arguments.min_confidence),
         segmenter.temperature, hardware(str(segmenter.device)),
         precision_name(resolve_precision(segmenter.device)), without_mask[name], provenance["source"],
-        say_assumption(segmenter, rows[name], name)) for name in names}
+        say_assumption(segmenter, rows[name], name), trained_on(notes, rows[name], name)) for name in names}
     if provenance["source"] != notes["data"]["source"]:
         print(f"note: the model was trained on {notes['data']['source']} and is measured on {provenance['source']}; records "
               "name both", file=sys.stderr)
@@ -122,6 +122,18 @@ def say_assumption(segmenter: GlandSegmenter, rows: datasets.Dataset, split: str
         print(f"note: {unknown} of the {len(rows)} images of '{split}' state no pixel size: {segmenter.assumption()}",
               file=sys.stderr)
     return unknown
+
+
+def trained_on(notes: dict[str, Any], rows: datasets.Dataset, split: str) -> int:
+    """How many patients of a split the model has been trained on, as far as its notes tell, with a note to stderr."""
+    from hf_gland.data.digest import patient_digests
+
+    seen = {patient for training in [notes, *notes.get("continued_from", [])] for patient in training.get("patients", ())}
+    patients = patient_digests(rows)
+    if known := len(patients & seen):
+        print(f"note: {known} of the {len(patients)} patients of '{split}' were trained on, so that its figures flatter",
+              file=sys.stderr)
+    return known
 
 
 def check_out(arguments: argparse.Namespace) -> None:

@@ -35,6 +35,7 @@ def folder_card(provenance: Mapping[str, Any]) -> str:
         *front, "---", "", f"# Glands, sparsely annotated: {shown['source']}", "",
         f"Classes: {classes}. 255 is unlabelled, which is not background.", "", statistics_table({"": shown}),
         f"Splits by patient: {split_note(shown)}", "", f"Annotation: {settings}; seed {shown['seed']}.", "",
+        *([restained_note(shift), ""] if (shift := shown.get("sources", {}).get("stain_shift")) else []),
         f"Licence: {shown['licence']}.", "", *citation,
         f"Data SHA-256 (pixels and ids): `{shown['data_sha256']}`. `provenance.json` holds the rest.", ""])
 
@@ -51,11 +52,17 @@ def statistics_table(configurations: Mapping[str, Mapping[str, Any]]) -> str:
 
 def split_note(provenance: Mapping[str, Any]) -> str:
     """Whether splits share patients, and which."""
-    shared = provenance.get("shared_patients", {})
-    if not any(s["patients"] for s in provenance["splits"].values()):
+    shared, splits = provenance.get("shared_patients", {}), provenance["splits"]
+    unknown = [f"`{name}`" for name, split in splits.items() if not split["patients"]]
+    if len(unknown) == len(splits):
         return "no, as the patients are unknown; images of one patient may be in several splits."
-    if not shared:
-        return "no patient is in two splits."
     pairs = "; ".join(f"`{a}` and `{b}` share {count(len(ids), 'patient')}"
                       for (a, b), ids in ((pair.split("+"), ids) for pair, ids in shared.items()))
-    return f"{pairs} (the source's own test splits); no other two splits share one."
+    own = " (the source's own test splits)" if all("test" in pair for pair in shared) else ""
+    note = f"{pairs}{own}; no other two splits share one" if pairs else "no patient is in two splits"
+    return note + (f", as far as is known: those of {', '.join(unknown)} are not." if unknown else ".")
+
+
+def restained_note(strength: float) -> str:
+    """What `build_dataset --stain-shift` did to the images."""
+    return f"The images are restained, as another laboratory might stain them (strength {strength:g})."

@@ -31,3 +31,12 @@ def row_digest(split: str, row: Mapping[str, Any]) -> str:
 def combined_digest(row_digests: Iterable[str]) -> str:
     """SHA-256 (hex) of rows' digests, in an order that does not depend on that of the rows."""
     return hashlib.sha256("\n".join(sorted(row_digests)).encode()).hexdigest()
+
+
+def patient_digests(rows: Mapping[str, Any]) -> set[str]:
+    """What the patients of a split are known by where their ids are not to be read: SHA-256 of source and id, 16 hex digits.
+
+    `rows`: columns of `FEATURES`. Images of unknown patients count as nothing.
+    """
+    pairs = {(source, patient) for source, patient in zip(rows["source"], rows["patient_id"], strict=True) if patient}
+    return {hashlib.sha256(f"{source}\n{patient}".encode()).hexdigest()[:16] for source, patient in pairs}

@@ -7,6 +7,7 @@ that is the whole dense mask (style `full`) is left out too. `data_sha256` of th
 import hashlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hf_gland.data.sample import Sample
 from hf_gland.data.schema import FEATURES, check_images
 from hf_gland.data.sources import source_of
 from hf_gland.data.sparsify import SparseAnnotation
+from hf_gland.data.stain import shift_stain
 from hf_gland.errors import DatasetError
 
 MASKS_ONLY = "masks-only"  # the value of "form" in such a dataset's provenance.json
@@ -45,11 +47,13 @@ def join_archive(masks: Mapping[str, datasets.Dataset], provenance: Mapping[str,
         raise DatasetError(f"{provenance['source']}: no official archive of these images is known, so they cannot be joined")
     if out.exists():
         raise DatasetError(f"{out}: exists already; give another --out")
+    again, shift = source.read_again, provenance.get("sources", {}).get("stain_shift", 0.0)
     part = out.absolute().with_name(f".{out.name}-joining")
     shutil.rmtree(part, ignore_errors=True)
     try:
         made = build_dataset(
-            {split: _join_split(rows, source.read_again, archive, verify, progress) for split, rows in masks.items()}, part,
+            {split: _join_split(rows, lambda ids: again(archive, ids, verify), archive, shift, progress)
+             for split, rows in masks.items()}, part,
             About(*(provenance[key] for key in ("class_names", "source", "licence", "sparsify", "seed"))))
         if made["data_sha256"] != provenance["data_sha256"]:
             raise DatasetError(f"{archive}: joined with the published masks gives other data (SHA-256 "
@@ -62,11 +66,11 @@ def join_archive(masks: Mapping[str, datasets.Dataset], provenance: Mapping[str,
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _join_split(rows: datasets.Dataset, read_again: Callable[[Path, Collection[str], bool], Iterator[Sample]], archive: Path,
-                verify: bool, progress: Callable[[str], None]) -> Iterator[tuple[Sample, SparseAnnotation]]:
+def _join_split(rows: datasets.Dataset, read_again: Callable[[Collection[str]], Iterator[Sample]], archive: Path,
+                stain_shift: float, progress: Callable[[str], None]) -> Iterator[tuple[Sample, SparseAnnotation]]:
     check_images(rows.data.table, f"{archive}, joined with the published masks", ("sparse_mask",))
-    samples = read_again(archive, rows["image_id"][:], verify)
-    for index, sample in enumerate(samples):
+    for index, official in enumerate(read_again(rows["image_id"][:])):
+        sample = replace(official, image=shift_stain(official.image, stain_shift)) if stain_shift else official
         row = rows[index]
         assert sample.mask is not None
         if image_sha256(sample.image) != row["image_sha256"]:

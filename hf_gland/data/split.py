@@ -1,7 +1,7 @@
 """Hold patients out, once or in folds: a patient's images are alike, so a split by image would measure memory, not skill."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -13,37 +13,48 @@ LEAST_PATIENTS = 5  # of fewer, none is held out unless the user asks: too much 
 
 
 def hold_out(splits: Mapping[str, Sequence[Item]], share: float | None, usual: float,
-             ) -> tuple[dict[str, Sequence[Item]], str]:
+             before: Collection[str] | None = None) -> tuple[dict[str, Sequence[Item]], str]:
     """Move whole patients from `train` to a new split `validation`; returns the splits and a sentence about it, or "".
 
     `share`: of the train images, 0 for none; None: `usual`, if there is a train split alone, and the patients of all its
-    images are known and at least `LEAST_PATIENTS`. Raises DatasetError where a share is asked for and cannot be had.
+    images are known and at least `LEAST_PATIENTS`. `before`: the patients to hold out, instead of a share. Raises
+    DatasetError where a share or patients are asked for and cannot be had.
     """
     alone = "train" in splits and "validation" not in splits
     wanted = usual if share is None else share
-    if not wanted or (share is None and not alone):
+    if before is None and (not wanted or (share is None and not alone)):
         return dict(splits), ""
     if not alone:
-        raise DatasetError("--val-fraction needs a train split and no validation split of its own; "
-                           f"the splits are {', '.join(splits)}")
+        option = "--val-fraction" if before is None else "--held-out-as"
+        raise DatasetError(f"{option} needs a train split and no validation split of its own; the splits are "
+                           f"{', '.join(splits)}")
     train = splits["train"]
     remedy = "give patient_id in metadata.csv, or --patient-pattern"
     if unknown := [item.image_id for item in train if not item.patient_id]:
         problem = f"{unknown[0]}: its patient is unknown, so validation cannot be held out by patient; {remedy}"
-    elif (count := len({item.patient_id for item in train})) < LEAST_PATIENTS:
+    elif (count := count_of(train)) < LEAST_PATIENTS:
         problem = f"train has {count} patients, too few to hold one out for validation unless --val-fraction asks for it"
     else:
         problem = ""
-    if problem and share is None:
+    if problem and share is None and before is None:
         return dict(splits), f"no validation split: {problem}"
     if unknown:
         raise DatasetError(problem)
-    held = split_by_patient([item.patient_id for item in train], wanted, [item.grade for item in train])
+    held = (split_by_patient([item.patient_id for item in train], wanted, [item.grade for item in train]) if before is None
+            else frozenset(before) & {item.patient_id for item in train})
+    if not held or len(held) == count_of(train):
+        raise DatasetError(f"--held-out-as: {len(held)} of the {count_of(train)} patients are held out there; some must be, "
+                           "and some must not")
     parts = {"train": [item for item in train if item.patient_id not in held],
              "validation": [item for item in train if item.patient_id in held]}
     return ({**parts, **{split: items for split, items in splits.items() if split != "train"}},
-            f"{len(held)} of {len({item.patient_id for item in train})} patients ({len(parts['validation'])} of "
+            f"{len(held)} of {count_of(train)} patients ({len(parts['validation'])} of "
             f"{len(train)} train images) are held out as 'validation'; --val-fraction 0 keeps them in train")
+
+
+def count_of(items: Sequence[Item]) -> int:
+    """How many patients the images are of."""
+    return len({item.patient_id for item in items})
 
 
 def fold_out(splits: Mapping[str, Sequence[Item]], fold: int, folds: int) -> dict[str, Sequence[Item]]:

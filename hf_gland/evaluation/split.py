@@ -110,8 +110,8 @@ class Measurement:
 
     `test_source`: name of the dataset ("": that of the training); `variant`: the method's name in tables; `weights`: teacher
     or student; `temperature`: of the model's confidence (1: as trained); `images_without_mask`: of the split, not measured;
-    `images_without_mpp`: taken for the pixel size that the model assumes; `command`, `hardware`, `precision`: of the
-    evaluation.
+    `images_without_mpp`: taken for the pixel size that the model assumes; `patients_trained_on`: of the split;
+    `command`, `hardware`, `precision`: of the evaluation.
     """
 
     test_split: str
@@ -127,6 +127,7 @@ class Measurement:
     images_without_mask: int = 0
     test_source: str = ""
     images_without_mpp: int = 0
+    patients_trained_on: int = 0
 
 
 def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -> ResultRecord:
@@ -151,7 +152,7 @@ def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -
             "weights": measured.weights, "tiling": asdict(measured.tiling), "post_processing": asdict(measured.post),
             "temperature": measured.temperature, "test_data_sha256": measured.test_data_sha256,
             "images_without_mask": measured.images_without_mask, "images_without_mpp": measured.images_without_mpp,
-            "test_dataset": test_source,
+            "test_dataset": test_source, "patients_trained_on": measured.patients_trained_on,
             "evaluate_command": measured.command, "evaluate_commit": git_commit(),
             "evaluate_hardware": measured.hardware, "evaluate_precision": measured.precision,
             "curve": training_curve(model / "training_log.jsonl"),

@@ -9,7 +9,7 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from hf_gland.data.card import HUB_LICENCES, split_note, statistics_table
+from hf_gland.data.card import HUB_LICENCES, restained_note, split_note, statistics_table
 from hf_gland.hub.cards import PAPER_BIBTEX, data_bibtex, render_card
 from hf_gland.hub.dataset_source import DEFAULT_CONFIG, Configuration
 from hf_gland.hub.metadata import TASK
@@ -134,6 +134,8 @@ def _provenance_note(provenance: Mapping[str, Any], joined: bool) -> str:
     if (unknown := sources.get("unverified_images")) is not None:
         notes.append(f"{count(unknown, 'image')} could not be compared with the official release, the others are identical "
                      "to it." if unknown else "Every image and mask was compared with the official release, by SHA-256.")
+    if shift := sources.get("stain_shift"):
+        notes.append(restained_note(shift))
     if joined:
         notes.append("This repository holds the sparse masks, the splits and checksums; dense masks and gland ids come from "
                      "the archive too.")

@@ -7,12 +7,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
 from hf_gland.config import TrainConfig, read_saved_config
 from hf_gland.config.files import SAVED_CONFIG
+from hf_gland.data.digest import patient_digests
 from hf_gland.data.store import TrainingStore, build_store, check_labels
 from hf_gland.data.training_data import TrainingData, open_training_data
 from hf_gland.environment import git_commit, hardware, versions
@@ -59,6 +61,8 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
     teacher = make_teacher(student).to(accelerator.device)
     wrapped, prepared_optimizer = accelerator.prepare(student, optimizer)
     note = {**note, **origin(config, data, accelerator)}
+    if accelerator.is_main_process and (known := seen_before(note["continued_from"], data.validation)):
+        tqdm.write(f"warning: {known}", file=sys.stderr)
     used = [data.provenance.get("data_sha256"), data.provenance.get("adapted_to", {}).get("data_sha256")]
     state = TrainingState(accelerator.unwrap_model(wrapped), teacher, optimizer, step=0, scaler=accelerator.scaler,
                           origin={"data_sha256": used, "precision": note["precision"]})
@@ -105,6 +109,7 @@ def origin(config: TrainConfig, data: TrainingData, accelerator: Accelerator) ->
     return {"variant": config.variant, "data": data.provenance, "backbone": first_backbone(config.model.backbone),
             "commit": git_commit(), "hardware": hardware(str(accelerator.device)), "versions": versions(),
             "precision": precision_name(resolve_precision(accelerator.device, accelerator.mixed_precision)),
+            "patients": sorted(patient_digests(data.train)),
             "processes": accelerator.num_processes, "encoder": backbone_sha256(config.model.backbone),
             "continued_from": earlier_trainings(config.model.backbone)}
 
@@ -118,7 +123,17 @@ def earlier_trainings(backbone: str) -> list[dict[str, Any]]:
     notes = json.loads((Path(backbone) / "training_metrics.json").read_text("utf-8"))
     return [*notes.get("continued_from", []), {
         "steps": before.optim.steps, "train_seconds": notes["train_seconds"], "recipe": notes.get("recipe"),
-        "train_split": before.data.train_split, "data": notes["data"], "commit": notes["commit"]}]
+        "train_split": before.data.train_split, "patients": notes.get("patients", []), "data": notes["data"],
+        "commit": notes["commit"]}]
+
+
+def seen_before(trainings: Sequence[Mapping[str, Any]], validation: datasets.Dataset | None) -> str:
+    """A sentence where patients of the validation split were trained on by those that a run goes on from; else ""."""
+    held_out = set() if validation is None else patient_digests(validation)
+    seen = held_out & {patient for training in trainings for patient in training.get("patients", ())}
+    return "" if not seen else (
+        f"{len(seen)} of the {len(held_out)} validation patients were trained on before, so that their figures flatter; "
+        "build the dataset with --held-out-as and the one before")
 
 
 def other_pixel_size(config: TrainConfig, mpp: float | None) -> tuple[str, ...]:

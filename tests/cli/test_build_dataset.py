@@ -169,6 +169,26 @@ def test_a_folder_holds_patients_out_where_it_can_and_says_so(tmp_path: Path, fo
     assert all(note in line for line in notes)
 
 
+def test_who_was_held_out_stays_held_out(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["folder", "--root", folder, "--mask-values", "0=0,255=1", "--patient-pattern", "^(P[0-9])_", "--out"]
+    assert run(*words, tmp_path / "first", "--val-fraction", 0.25) == 0
+    held_out = set(load_local(tmp_path / "first")["validation"]["patient_id"])
+    for path in (*folder.rglob("P*_1.png"), *folder.rglob(f"{min(held_out)}_*.png")):
+        path.unlink()  # a patient who is no longer there, and fewer pictures of the others
+    assert run(*words, tmp_path / "second", "--held-out-as", tmp_path / "first") == 0
+    second = load_local(tmp_path / "second")
+    assert set(second["validation"]["patient_id"]) == held_out - {min(held_out)} != set()
+    assert not set(second["train"]["patient_id"]) & held_out
+    assert run(*words, tmp_path / "none", "--val-fraction", 0) == 0
+    capsys.readouterr()
+    assert run(*words, tmp_path / "third", "--held-out-as", tmp_path / "none") == 2
+    assert "none: holds no patient out" in capsys.readouterr().err
+    for path in folder.rglob(f"{max(held_out)}_*.png"):
+        path.unlink()
+    assert run(*words, tmp_path / "third", "--held-out-as", tmp_path / "first") == 2
+    assert "--held-out-as: 0 of the 6 patients are held out there" in capsys.readouterr().err
+
+
 def test_folder_with_a_validation_split_by_patient(tmp_path: Path, folder: Path) -> None:
     out = tmp_path / "set"
     assert run("folder", "--root", folder, "--mask-values", "0=0,255=1", "--mpp", 0.5, "--patient-pattern", "^(P[0-9])_",

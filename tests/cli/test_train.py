@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from processes import SCRIPTS, run_script, settings_as_arguments, start, start_together
+from processes import SCRIPTS, run_here, run_script, settings_as_arguments, start, start_together
 from safetensors.torch import load_file
 from tiny import (
     NETWORK,
@@ -287,6 +288,27 @@ def test_a_run_that_goes_on_from_a_model_is_compared_with_it(finished, tmp_path)
     assert "start_validation_mIoU" not in before
     assert f"the model it went on from, on the same labelled pixels: mIoU {before['validation_mIoU']:.1f}" in stdout
     assert "was trained at 0 µm per pixel, and goes on at 0.5" in stderr
+    assert "were trained on before" not in stderr
+
+
+def test_validation_patients_that_were_trained_on_before_are_told(finished, tiny_dataset, tmp_path):
+    first, _, settings = finished
+    exchanged = shutil.copytree(tiny_dataset, tmp_path / "exchanged")
+    about = json.loads((exchanged / "provenance.json").read_text())
+    about["splits"] = {"train": about["splits"]["validation"], "validation": about["splits"]["train"]}
+    (exchanged / "provenance.json").write_text(json.dumps(about))
+    for split, other in (("train", "part"), ("validation", "train"), ("part", "validation")):
+        for path in (exchanged / "data").glob(f"{split}-*"):
+            path.rename(path.with_name(path.name.replace(split, other)))
+    after = settings | {"dataset": str(exchanged), "backbone": str(first / "model"), "model_kwargs": "", "steps": 2}
+    (tmp_path / "mine.json").write_text(json.dumps(after))
+    status, _, stderr = call("--config", tmp_path / "mine.json", "--out", tmp_path / "run")
+    assert (status, "warning: 6 of the 6 validation patients were trained on before" in stderr) == (0, True), stderr
+    status, _, stderr = run_here("evaluate", [tmp_path / "run" / "model", exchanged, "--bootstrap", "0", "--out",
+                                              tmp_path / "out"])
+    assert (status, "note: 6 of the 6 patients of 'validation' were trained on" in stderr) == (0, True), stderr
+    (record,) = (tmp_path / "out").glob("*.json")
+    assert json.loads(record.read_text())["patients_trained_on"] == 6
 
 
 def test_without_a_validation_split_a_run_that_goes_on_says_that_it_was_not_compared(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from publications import TEMPLATES, write_glas_archive, write_glas_dataset
 from tiny import dataset_digest, tree
 
+from hf_gland.cli.main import run_command
 from hf_gland.data.build import load_local, load_provenance
 from hf_gland.data.join import join_archive
 from hf_gland.data.schema import FEATURES
@@ -205,6 +206,19 @@ class TestGlas:
     def test_the_official_checksums_are_asked_for(self, masks, archive, tmp_path):
         with pytest.raises(DatasetError, match="differs from the official release"):
             join_archive(datasets.load_dataset(str(masks), "some"), load_provenance(masks), archive, tmp_path / "joined")
+
+    def test_restained_images_are_joined_restained_and_said_to_be(self, archive, tmp_path):
+        words = ["glas", "--archive", str(archive), "--no-verify", "--stain-shift", "1.5", "--out", str(tmp_path / "built")]
+        assert run_command("build_dataset", words) == 0
+        (tmp_path / "masks").mkdir()
+        card = stage_dataset(read_configurations([f"some={tmp_path / 'built'}"]), tmp_path / "masks", "me/glas",
+                             templates=TEMPLATES, masks_only=True)
+        said = "The images are restained, as another laboratory might stain them (strength 1.5)."
+        assert said in card
+        assert said in (tmp_path / "built" / "README.md").read_text()
+        join_archive(datasets.load_dataset(str(tmp_path / "masks"), "some"), load_provenance(tmp_path / "masks"), archive,
+                     tmp_path / "joined", verify=False)
+        assert dataset_digest(load_local(tmp_path / "joined")) == dataset_digest(load_local(tmp_path / "built"))
 
     def test_other_sources_cannot_be_joined(self, tiny_dataset, archive, tmp_path):
         with pytest.raises(HubError, match="only GlaS can"):

@@ -105,6 +105,7 @@ def scan_folder(root: str | Path, options: FolderOptions = FolderOptions()) -> d
     if not items:
         raise DatasetError(f"{root}: holds no images ({', '.join(SUFFIXES)}); expected images/ and masks/, or name.png "
                            "beside name_mask.png")
+    _check_shared([item for _, item in items])
     table = read_metadata(root / METADATA_FILE) if (root / METADATA_FILE).is_file() else None
     splits: dict[str, list[FolderItem]] = {}
     for folder_split, item in items:
@@ -118,6 +119,15 @@ def scan_folder(root: str | Path, options: FolderOptions = FolderOptions()) -> d
             raise DatasetError(f"{root / METADATA_FILE}: image_id '{strays[0]}' (and {len(strays) - 1} more) is no image "
                                "of the folder; correct or remove the line")
     return splits
+
+
+def _check_shared(items: Sequence[FolderItem]) -> None:
+    """Raise DatasetError where one sparse mask was found for two pictures."""
+    first: dict[Path, FolderItem] = {}
+    for item in items:
+        if item.sparse is not None and (other := first.setdefault(item.sparse, item)) is not item:
+            raise DatasetError(f"{item.sparse}: is the sparse mask of {other.image} and of {item.image} by its name; put "
+                               f"one for each into {item.sparse.parent}/SPLIT")
 
 
 def settle_masks(splits: Mapping[str, Sequence[FolderItem]], options: FolderOptions) -> FolderOptions:
@@ -268,7 +278,8 @@ def _scan_one(root: Path, prefix: str, options: FolderOptions) -> list[FolderIte
     if options.sparse_masks is not None:
         if not options.sparse_masks.is_dir():
             raise DatasetError(f"{options.sparse_masks}: no such folder of sparse masks")
-        sparse = _pictures(options.sparse_masks)
+        of_split = options.sparse_masks / root.name  # where pictures of several splits have the same names
+        sparse = _pictures(of_split if prefix and of_split.is_dir() else options.sparse_masks)
 
     items, used = [], set()
     for stem, image in images.items():
@@ -325,7 +336,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
                         help="the masks' numbers and their classes (255: unlabelled) [numbers are classes; 0 and 255 alone: "
                              "background and gland]")
     parser.add_argument("--sparse-masks", type=Path, metavar="DIR",
-                        help="sparse masks drawn by hand; masks/ is then the dense truth, for evaluation only")
+                        help="sparse masks drawn by hand (or DIR/SPLIT/ of each split); masks/ is then the dense truth, for "
+                        "evaluation only")
     parser.add_argument("--allow-missing-masks", action="store_true", help="keep images without a mask, unlabelled")
     parser.add_argument("--mpp", type=float, help="µm per pixel, where metadata.csv gives none [unknown]")
     parser.add_argument("--patient-pattern", default="", metavar="REGEX",

@@ -226,6 +226,20 @@ def test_sparse_masks_beside_dense_ones(root: Path, tmp_path: Path) -> None:
         scan_folder(root, FolderOptions(sparse_masks=tmp_path / "absent"))
 
 
+def test_a_sparse_mask_is_that_of_one_picture(tmp_path: Path) -> None:
+    for seed, split in enumerate(("test", "train")):
+        save(tmp_path / "root" / split / "images" / "1.png", picture(seed))
+        save(tmp_path / "root" / split / "masks" / "1.png", truth(seed))
+        save(tmp_path / "drawn" / f"{'' if split == 'test' else 'only/'}1.png", truth(seed))
+    options = FolderOptions(sparse_masks=tmp_path / "drawn")
+    with pytest.raises(DatasetError, match=r"1\.png: is the sparse mask of .*test.* and of .*train.*drawn/SPLIT"):
+        scan_folder(tmp_path / "root", options)
+    (tmp_path / "drawn" / "only").rename(tmp_path / "drawn" / "train")
+    found = scan_folder(tmp_path / "root", options)
+    assert {split: items[0].sparse for split, items in found.items()} == {
+        "test": tmp_path / "drawn" / "1.png", "train": tmp_path / "drawn" / "train" / "1.png"}
+
+
 def test_images_without_a_mask(root: Path) -> None:
     (root / "masks" / "a2.png").unlink()
     with pytest.raises(DatasetError, match=r"a2\.png: has no mask.*--allow-missing-masks"):
