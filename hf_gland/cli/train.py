@@ -122,7 +122,7 @@ def ending(config: TrainConfig, run: Path, notes: dict[str, Any], measurable: bo
 
     seconds, right = round(notes["train_seconds"]), notes.get("pseudo_accuracy")
     lines = [f"trained {config.optim.steps} steps in {seconds // 60} min {seconds % 60} s; the last one: loss "
-             f"{notes['loss']:.3f}" + (f", {100 * notes['coverage']:.0f} % of the pixels with a pseudo-label" + (
+             f"{notes['loss']:.3f}" + (f", {100 * notes['coverage']:.0f} % of the crops with a pseudo-label" + (
                  "" if right is None else f", {100 * right:.0f} % of them right") if notes["coverage"] else "")]
     lines += [f"validation on {what}: {scores(prefix)}" for what, prefix in (
         ("the labelled pixels", "validation_"), ("all pixels", "validation_dense_")) if scores(prefix)]

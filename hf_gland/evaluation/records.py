@@ -68,11 +68,18 @@ class ResultRecord:
 
     @property
     def asked_for(self) -> str:
-        """The budget in words: "1 per image" (glands), "20 %", "10 % of the images"; "" for a style that has none."""
+        """The budget in words: "1 per image" (glands), "20 %", "10 % of the images", "20 % of the area"; "" for a style that
+        has none."""
         if self.budget is None:
             return ""
-        number, share = ("images", " of the images") if self.style == "images" else ("per image", "")
+        share = {"images": " of the images", "roi": " of the area"}.get(self.style, "")
+        number = "images" if self.style == "images" else "per image"
         return f"{self.budget} {number}" if isinstance(self.budget, int) else f"{100 * self.budget:g} %{share}"
+
+    @property
+    def stroma(self) -> str:
+        """How stroma was labelled, in words: `background`, but for a style that has no such choice."""
+        return "wholly" if self.style == "roi" else self.background
 
     @property
     def on_usual_budget(self) -> bool:

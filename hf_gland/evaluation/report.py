@@ -237,8 +237,8 @@ def _with_row_headings(record: ResultRecord, references: Iterable[Mapping[str, A
     outlined, total = record.extra.get("annotated_glands"), record.extra.get("total_glands")
     whole_glands = outlined is not None and record.style in ("glands", "images")
     fraction = record.extra.get("labelled_fraction")
-    return replace(record, extra=record.extra | {
-        "fold": record.fold, "annotation": ", ".join(filter(None, (record.style, record.background, record.asked_for))),
+    return replace(record, background=record.stroma, extra=record.extra | {
+        "fold": record.fold, "annotation": ", ".join(filter(None, (record.style, record.stroma, record.asked_for))),
         "paper": paper[0] if paper else None, "test split": record.test_split, "asked for": record.asked_for,
         "temperature": f"{record.extra.get('temperature', 1.0):.2f}",
         "glands outlined": f"{outlined} of {total}" if whole_glands else None,

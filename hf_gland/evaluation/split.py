@@ -79,9 +79,10 @@ def training_notes(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def training_curve(log: Path, points: int = 40) -> dict[str, list[float | None]]:
     """A training log (one JSON per line) as at most `points` means over equal runs of steps, for plots.
 
-    Keys: step (the last of each run), threshold (lowest over classes), ema_decay, coverage (0-1), pseudo_accuracy (0-1,
-    None where nothing was labelled by the teacher), loss; and where the run was validated, at validation_step,
-    validation_mIoU (0-100, on the dense masks if there are any, else on labelled pixels). Raises EvaluationError.
+    Keys: step (the last of each run), threshold (lowest over classes), ema_decay, coverage (0-1, of the crops, what they
+    show beyond pictures too), pseudo_accuracy (0-1, None where nothing was labelled by the teacher), loss; and where the run
+    was validated, at validation_step, validation_mIoU (0-100, on the dense masks if there are any, else on labelled pixels).
+    Raises EvaluationError.
     """
     try:
         lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
@@ -136,13 +137,13 @@ def result_record(model: Path, measured: Measurement, metrics: dict[str, Any]) -
     data = notes["data"]
     sparsify = data.get("sparsify", {})
     trained_on = data["splits"][settings["train_split"]]
-    full, style = settings["mode"] == "full", sparsify.get("style", "as-is")
+    style = "full" if settings["mode"] == "full" else sparsify.get("style", "as-is")
     test_source = measured.test_source or data["source"]
     elsewhere = "" if test_source == data["source"] else f"@{test_source}"
     return ResultRecord(
-        variant=measured.variant, recipe=notes["recipe"], style="full" if full else style,
-        background="all" if full or style == "images" else sparsify.get("background", "as-is"),
-        budget=1.0 if full else sparsify.get("budget"), seed=settings["seed"], dataset=data["source"].lower(),
+        variant=measured.variant, recipe=notes["recipe"], style=style,
+        background="all" if style in ("full", "images") else sparsify.get("background", "as-is"),
+        budget=1.0 if style == "full" else sparsify.get("budget"), seed=settings["seed"], dataset=data["source"].lower(),
         train_split=settings["train_split"], test_split=measured.test_split + elsewhere,
         backbone=Path(notes.get("backbone", settings["backbone"])).name.replace(":", "-"),
         command=notes["command"], commit=notes["commit"],

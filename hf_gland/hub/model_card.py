@@ -120,9 +120,10 @@ def annotation_budget(record: ResultRecord) -> str:
     if record.style == "full":
         return f"All pixels of {count(extra['train_images'], 'image')} of `{record.train_split}`."
     total = f" of {extra['total_glands']}" if extra.get("total_glands") else ""
-    of = "of the images" if record.style == "images" else "per image"
+    of = {"images": "of the images", "roi": "of the area"}.get(record.style, "per image")
     budget = "" if record.budget is None else f", budget {record.budget:g} {of}"
-    return (f"Style `{record.style}`, background `{record.background}`{budget}: {extra['annotated_glands']}{total} glands "
+    background = "" if record.style == "roi" else f", background `{record.background}`"
+    return (f"Style `{record.style}`{background}{budget}: {extra['annotated_glands']}{total} glands "
             f"in {count(extra['train_images'], 'image')} of `{record.train_split}`, "
             f"{100 * extra['labelled_fraction']:.1f} % of their pixels. Pixels nobody labelled are unknown, not background."
             + ("" if record.style == "as-is" else " The annotation was drawn from dense masks by a program, with seed "

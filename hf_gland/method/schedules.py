@@ -31,7 +31,8 @@ def step_values(config: TrainConfig, step: int) -> StepValues:
     fading = 1 - ramp(progress, 0.5) if refining else 1.0
     return StepValues(
         refining=refining, progress=progress,
-        ema_decay=(ema_decay(step, optim.steps, method.ema_start, method.ema_end, method.warmup_fraction > 0)
+        ema_decay=(ema_decay(step, optim.steps, method.ema_start, method.ema_end,
+                             method.warmup_fraction > 0 or not method.has_teacher)
                    if method.ema else 0.0),
         pseudo_weight=method.pseudo_weight * ramp(progress, method.pseudo_ramp) if refining else 0.0,
         unlabelled_weight=(anneal(warm, method.unlabelled_weight, method.unlabelled_weight_end)

@@ -11,6 +11,9 @@ ObjectHausdorff.m), which settles what the text leaves open:
   other map, nearest by Hausdorff distance;
 - the Hausdorff distance is taken over all pixels of the two objects, not over their outlines.
 
+Objects are compared whatever their classes: the challenge knows one, and a benign gland found and called malignant is a
+gland found. What the classes are worth, the figures of pixels by class tell.
+
 Over a split the challenge pools: F1 from the counts of all images, object Dice and Hausdorff with each object
 weighted by its area among the objects of all images. (Many papers average per-image scores instead; those
 are `SplitEvaluator.per_image`.)

@@ -61,7 +61,7 @@ class Panels(Callback):
 
 
 class ProgressBar(Callback):
-    """Steps taken, with loss, threshold τ, teacher decay α and share of pixels with a pseudo-label."""
+    """Steps taken, with loss, threshold τ, teacher decay α and share of the crops' pixels with a pseudo-label."""
 
     def __init__(self) -> None:
         self.bar = tqdm(disable=True)

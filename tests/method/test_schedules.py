@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_gland.config import make_config
 from hf_gland.method.schedules import (
     anneal,
     learning_rate_factor,
@@ -13,6 +14,7 @@ from hf_gland.method.schedules import (
     ramp,
     refined_progress,
     refresh_steps,
+    step_values,
     warmup_steps,
 )
 
@@ -130,3 +132,9 @@ def test_quantile_thresholds_fall_as_the_share_grows():
     thresholds = np.array([quantile_thresholds(histograms, share, 0.0) for share in np.linspace(0.05, 1, 20)])
     assert (np.diff(thresholds, axis=0) <= 0).all()
     assert (thresholds[0] > thresholds[-1]).all()
+
+
+def test_without_a_teachers_part_the_warm_up_that_there_is_none_of_changes_nothing():
+    """A setting that has no effect may stand in a file."""
+    one, other = (make_config({"warmup_fraction": share}, {"mode": "sparse-only"}) for share in (0.25, 0.0))
+    assert [step_values(one, step) for step in range(0, 100, 7)] == [step_values(other, step) for step in range(0, 100, 7)]
