@@ -148,8 +148,8 @@ def teacher_says(run: TrainingRun, batch: dict[str, Tensor]) -> Tensor:
 
 
 def pixel_counts(pseudo: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Pixel counts: all of the crops, beyond pictures too, with a pseudo-label, of those with dense truth, and of those right
-    (for the record only)."""
+    """Pixel counts: all of the crops, beyond pictures too, with a pseudo-label, of those with dense truth, and of those
+    right (for the record only)."""
     confident, known = pseudo != IGNORE_INDEX, truth != IGNORE_INDEX
     return {"pixels": torch.tensor(float(pseudo.numel()), device=pseudo.device), "confident": confident.sum(),
             "known": (confident & known).sum(), "right": (confident & known & (pseudo == truth)).sum()}
