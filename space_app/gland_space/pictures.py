@@ -70,7 +70,12 @@ def read_picture(path: str | Path, limits: Limits, *, page: int = 1, max_side_px
         raise ImageError(f"{name}: cannot be read any more; please upload it again")
     picture = read_file(path, name=name, max_pixels=limits.max_decoded_px, page=page,
                         max_side_px=max_side_px or limits.max_side_px, upright=False)
-    if min(picture.full_hw) < limits.min_side_px:
-        raise ImageError(f"{name}: {picture.full_hw[1]}×{picture.full_hw[0]} px is too small to show a gland; at least "
-                         f"{limits.min_side_px} px each way are needed")
+    check_large_enough(picture, limits)
     return picture
+
+
+def check_large_enough(picture: Picture, limits: Limits) -> None:
+    """Raise ImageError for a picture whose file is too small to show a gland."""
+    if min(picture.full_hw) < limits.min_side_px:
+        raise ImageError(f"{picture.name}: {picture.full_hw[1]}×{picture.full_hw[0]} px is too small to show a gland; at "
+                         f"least {limits.min_side_px} px each way are needed")
