@@ -156,11 +156,15 @@ def _largest_glands(prediction: GlandPrediction, count: int) -> tuple[GlandPredi
     return prediction.with_glands(sorted(largest, key=lambda gland: gland.id)), dropped
 
 
-def kept_glands(analysis: Analysis, choice: Choice) -> list[Gland]:
-    """The glands that are large enough, by predict's own rule, and were not rejected, in order of their ids."""
+def _large_glands(analysis: Analysis, choice: Choice) -> list[Gland]:
+    """The glands that are large enough, by predict's own rule, in order of their ids."""
     smallest_px = choice.min_area if analysis.mpp is None else area_in_px(choice.min_area, analysis.mpp)
-    return [gland for gland in analysis.prediction.glands
-            if gland.area_px >= smallest_px and gland.id not in choice.rejected]
+    return [gland for gland in analysis.prediction.glands if gland.area_px >= smallest_px]
+
+
+def kept_glands(analysis: Analysis, choice: Choice) -> list[Gland]:
+    """The glands that are large enough and were not rejected, in order of their ids."""
+    return [gland for gland in _large_glands(analysis, choice) if gland.id not in choice.rejected]
 
 
 def chosen_prediction(analysis: Analysis, choice: Choice) -> GlandPrediction:
@@ -178,14 +182,15 @@ def default_choice(analysis: Analysis) -> Choice:
 
 
 def reviewed_mask(analysis: Analysis, choice: Choice, hw: tuple[int, int]) -> np.ndarray:
-    """Sparse labels uint8 [H, W] of size `hw`: glands accepted (all that are kept, where none was accepted or rejected)
-    with their class, rejected ones as background, the rest 255."""
-    glands = analysis.prediction.glands
-    accepted = choice.accepted if choice.accepted or choice.rejected else {g.id for g in kept_glands(analysis, choice)}
-    label = np.full(len(glands) + 1, IGNORE_INDEX, np.uint8)
-    for gland in glands:
-        label[gland.id] = (BACKGROUND if gland.id in choice.rejected else
-                           gland.class_id if gland.id in accepted else IGNORE_INDEX)
+    """Sparse labels uint8 [H, W] of size `hw`: of the glands that are large enough, those accepted (all that are kept, where
+    none was accepted or rejected) with their class, and rejected ones as background; the rest 255."""
+    reviewed = bool(choice.accepted or choice.rejected)
+    label = np.full(len(analysis.prediction.glands) + 1, IGNORE_INDEX, np.uint8)
+    for gland in _large_glands(analysis, choice):
+        if gland.id in choice.rejected:
+            label[gland.id] = BACKGROUND
+        elif gland.id in choice.accepted or not reviewed:
+            label[gland.id] = gland.class_id
     mask = label[analysis.prediction.instances]
     return mask[np.ix_(*(sampled(side, shown) for side, shown in zip(mask.shape, hw, strict=True)))]
 

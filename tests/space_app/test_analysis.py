@@ -162,6 +162,20 @@ def test_rejected_glands_are_left_out_and_the_review_becomes_labels(make_demo):
     assert np.array_equal(reviewed_mask(analysis, Choice(), (200, 260)), np.where(instances > 0, 1, 255))
 
 
+def test_what_is_below_the_smallest_area_becomes_no_label_however_it_was_reviewed(make_demo):
+    pixels = discs(3)
+    pixels[100:110, 100:110] = pixels[130:140, 100:110] = 10  # specks of 100 px, which are 64 µm²
+    analysis = analysed(make_demo(), pixels, mpp=0.8)
+    instances = analysis.prediction.instances
+    large, first, second = instances[50, 26], instances[105, 105], instances[135, 105]
+    review = {"accepted": frozenset({large, first}), "rejected": frozenset({second})}
+    for min_area, expected in ((64, [1, 1, 0]), (65, [1, 255, 255])):
+        mask = reviewed_mask(analysis, Choice(min_area=min_area, **review), (200, 260))
+        assert [mask[50, 26], mask[105, 105], mask[135, 105]] == expected
+        assert mask[50, 78] == 255
+    assert reviewed_mask(analysis, Choice(min_area=65), (200, 260))[105, 105] == 255
+
+
 @pytest.mark.parametrize("value", [{}, {"uncertain_below": "x", "min_area": 1}, {"uncertain_below": 0.5, "min_area": None},
                                    {"uncertain_below": 0.5, "min_area": 1, "accepted": ["a"]}])
 def test_what_the_browser_sends_amiss_counts_as_not_said(value):
