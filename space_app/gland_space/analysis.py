@@ -100,7 +100,7 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
         here = mpp * picture.reduction
         _check_work(picture, mpp, here, model.segmenter.mpp, limits)
     else:
-        notes.append(_no_mpp_note(missing_mpp))
+        notes.append(_no_mpp_note(missing_mpp, picture.reduction))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PixelSizeWarning)  # said above, in the page's own words
         prediction = model.predict(picture.rgb, here, progress=progress, name=picture.name,
@@ -128,11 +128,13 @@ def _in_file_pixels(gland: Gland, reduction: float) -> Gland:
         gland, area_px=round(gland.area_px * reduction**2), perimeter_px=gland.perimeter_px * reduction)
 
 
-def _no_mpp_note(assumed_mpp: float | None) -> str:
-    if assumed_mpp is None:
+def _no_mpp_note(missing_mpp: float | None, reduction: float) -> str:
+    """What was assumed of the file's picture, where `missing_mpp` µm per pixel were of the one that was segmented."""
+    if missing_mpp is None:
         return "No pixel size given: sizes are in pixels."
-    return (f"No pixel size given: {assumed_mpp:g} µm per pixel was assumed, as in the model's training, and sizes are in "
-            "pixels. At another magnification the outlines will be wrong.")
+    here = "" if reduction == 1 else f" as the reduced picture was taken to have {missing_mpp:g},"
+    return (f"No pixel size given: {missing_mpp / reduction:.4g} µm per pixel was assumed,{here} as in the model's "
+            "training, and sizes are in pixels. At another magnification the outlines will be wrong.")
 
 
 def _check_work(picture: Picture, mpp: float, here: float, model_mpp: float | None, limits: Limits) -> None:

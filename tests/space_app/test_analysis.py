@@ -120,6 +120,14 @@ def test_without_a_pixel_size_the_notes_say_what_was_assumed(make_demo):
     assert analysed(make_demo(mpp=None), discs(1)).notes[0] == "No pixel size given: sizes are in pixels."
 
 
+def test_without_a_pixel_size_the_notes_tell_of_the_files_pixels_where_it_was_reduced(make_demo, picture_file):
+    demo = make_demo(max_side_px=130)
+    analysis = analyse(demo.model, read_picture(picture_file(discs(2)), demo.limits), None, demo.limits)
+    assert analysis.assumed_mpp == 0.4
+    assert ("0.4 µm per pixel was assumed, as the reduced picture was taken to have 0.8, as in the model's training" in
+            analysis.notes[1])
+
+
 def test_only_the_largest_regions_are_kept_and_the_user_is_told(make_demo):
     analysis = analysed(make_demo(max_glands=3), discs(5), mpp=0.8)
     assert len(analysis.prediction.glands) == 3
