@@ -49,6 +49,20 @@ class Limits:
     keep_minutes: float = 30.0
 
 
+class SentFile(str):
+    """The path of an upload. `own_name`: what the file is called on the visitor's computer."""
+
+    __slots__ = ("own_name",)
+    own_name: str
+
+    @classmethod
+    def of(cls, path: str, own_name: str) -> "SentFile":
+        """Characters that cannot be seen are dropped: a name that is copied into a terminal must not control it."""
+        sent = cls(path)
+        sent.own_name = "".join(c for c in re.split(r"[\\/]", own_name)[-1] if c.isprintable()) or Path(path).name
+        return sent
+
+
 def safe_name(name: str) -> str:
     """A file name without folders, control or shell characters: at most 80 of letters, digits, `_`, `-`, `.`."""
     base = re.split(r"[\\/]", name)[-1]

@@ -24,6 +24,7 @@ from gland_space.slides import (
     tile_images,
     whole_slide_command,
 )
+from gradio.data_classes import FileData
 from PIL import Image
 from slide_files import texture, write_dicom
 from slide_scene import write_scene
@@ -197,6 +198,20 @@ def test_the_command_for_the_whole_slide_names_the_model_as_it_is_got(tmp_path, 
                           (str(tmp_path / "here" / "runs" / "demo" / "run" / "model"), "runs/demo/run/model"),
                           (str(tmp_path / "elsewhere"), "path/to/model")):  # no full path of the server is shown
         assert whole_slide_command("a.svs", ModelSource(folder)) == f"hf-gland predict a.svs --model {named} --out results"
+
+
+def test_the_command_for_the_whole_slide_names_the_file_as_it_was_sent(make_demo, tmp_path):
+    demo = make_demo()
+    with gr.Blocks():
+        tab = SegmentTab(demo, [])
+    scene = write_scene(tmp_path / "a b (1).svs", 600, 400, [], levels=2)  # gradio drops some characters itself
+    for sent, named in (("a b ($1).svs", "'a b ($1).svs'"), ("C:\\scans\\<i>.svs", "'<i>.svs'"),
+                        ("a\x1b[201~\n.svs", "'a[201~.svs'"), (None, "'a b (1).svs'")):
+        path = tab.drop.preprocess(FileData(path=str(scene), orig_name=sent))
+        key, loaded = demo.load(path)
+        assert tab.view(key)["command"] == f"hf-gland predict {named} --model test/dark-is-gland --out results"
+        assert loaded.picture.name == "a_b_1.svs"
+    assert tab.drop.preprocess(None) is None
 
 
 def annotate_tab(demo):
