@@ -27,6 +27,7 @@ MEANINGS = {
     "annotated_glands": "glands with a labelled pixel", "total_glands": "glands in the image; null where unknown",
     "image_sha256": "checksum of the image's size and pixels, by which the joining checks it",
 }
+TRAIN_SPLIT = "train"  # that training reads unless it is told of another
 SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
@@ -113,17 +114,21 @@ def _columns_table(features: Features) -> str:
 
 
 def _usage(repo: str, configurations: Sequence[Configuration], joined: bool) -> str:
-    name = configurations[0].name
+    """How to get it; how to train on it, where it has a split that training reads."""
+    name, splits = configurations[0].name, list(configurations[0].provenance["splits"])
     named = "" if name == DEFAULT_CONFIG else f', "{name}"'
     option = "" if name == DEFAULT_CONFIG else f" --config {name}"
+    trains = TRAIN_SPLIT in splits
     if joined:
+        training = f"python scripts/train.py --dataset data/{name} --out runs/first\n" if trains else ""
         return ("Get the official archive from its owners, then, with hf_gland installed:\n\n```bash\n"
                 f"python scripts/publish.py join --from {repo}{option} --archive ARCHIVE.zip --out data/{name}\n"
-                f"python scripts/train.py --dataset data/{name} --out runs/first\n```\n\n"
+                f"{training}```\n\n"
                 "Every image is compared with the checksum of the one that was annotated.")
     option = "" if name == DEFAULT_CONFIG else f" --dataset_config {name}"
-    return (f'```python\nfrom datasets import load_dataset\n\nrows = load_dataset("{repo}"{named}, split="train")\n```\n\n'
-            f"```bash\npython scripts/train.py --dataset {repo}{option} --out runs/first\n```")
+    training = f"\n\n```bash\npython scripts/train.py --dataset {repo}{option} --out runs/first\n```" if trains else ""
+    return (f'```python\nfrom datasets import load_dataset\n\nrows = load_dataset("{repo}"{named}, '
+            f'split="{TRAIN_SPLIT if trains else splits[0]}")\n```{training}')
 
 
 def _provenance_note(provenance: Mapping[str, Any], joined: bool) -> str:

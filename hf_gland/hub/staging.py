@@ -27,6 +27,7 @@ def staging_folder(out: Path | None) -> Iterator[Path]:
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         yield part
+        _own_files(part)
         part.chmod(0o755)
         os.replace(part, out)
     finally:
@@ -46,10 +47,19 @@ def _remove_abandoned() -> None:
             continue
 
 
+def _own_files(folder: Path) -> None:
+    """Replace files that `place` linked by copies: what is done to a dry run's folder leaves the originals alone."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.stat().st_nlink > 1:
+            copy = path.with_name(f".{path.name}.part")
+            shutil.copyfile(path, copy)
+            os.replace(copy, path)
+
+
 def place(source: Path, target: Path) -> None:
     """Put a file into a staging folder without copying it where the file system allows; staged files are only read."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)  # the file itself, where `source` is a symbolic link
     except OSError:
         shutil.copyfile(source, target)

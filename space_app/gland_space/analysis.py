@@ -100,7 +100,7 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
         here = mpp * picture.reduction
         _check_work(picture, mpp, here, model.segmenter.mpp, limits)
     else:
-        notes.append(_no_mpp_note(missing_mpp))
+        notes.append(_no_mpp_note(missing_mpp, picture.reduction))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PixelSizeWarning)  # said above, in the page's own words
         prediction = model.predict(picture.rgb, here, progress=progress, name=picture.name,
@@ -128,11 +128,13 @@ def _in_file_pixels(gland: Gland, reduction: float) -> Gland:
         gland, area_px=round(gland.area_px * reduction**2), perimeter_px=gland.perimeter_px * reduction)
 
 
-def _no_mpp_note(assumed_mpp: float | None) -> str:
-    if assumed_mpp is None:
+def _no_mpp_note(missing_mpp: float | None, reduction: float) -> str:
+    """What was assumed of the file's picture, where `missing_mpp` µm per pixel were of the one that was segmented."""
+    if missing_mpp is None:
         return "No pixel size given: sizes are in pixels."
-    return (f"No pixel size given: {assumed_mpp:g} µm per pixel was assumed, as in the model's training, and sizes are in "
-            "pixels. At another magnification the outlines will be wrong.")
+    here = "" if reduction == 1 else f" as the reduced picture was taken to have {missing_mpp:g},"
+    return (f"No pixel size given: {missing_mpp / reduction:.4g} µm per pixel was assumed,{here} as in the model's "
+            "training, and sizes are in pixels. At another magnification the outlines will be wrong.")
 
 
 def _check_work(picture: Picture, mpp: float, here: float, model_mpp: float | None, limits: Limits) -> None:
@@ -156,11 +158,15 @@ def _largest_glands(prediction: GlandPrediction, count: int) -> tuple[GlandPredi
     return prediction.with_glands(sorted(largest, key=lambda gland: gland.id)), dropped
 
 
-def kept_glands(analysis: Analysis, choice: Choice) -> list[Gland]:
-    """The glands that are large enough, by predict's own rule, and were not rejected, in order of their ids."""
+def _large_glands(analysis: Analysis, choice: Choice) -> list[Gland]:
+    """The glands that are large enough, by predict's own rule, in order of their ids."""
     smallest_px = choice.min_area if analysis.mpp is None else area_in_px(choice.min_area, analysis.mpp)
-    return [gland for gland in analysis.prediction.glands
-            if gland.area_px >= smallest_px and gland.id not in choice.rejected]
+    return [gland for gland in analysis.prediction.glands if gland.area_px >= smallest_px]
+
+
+def kept_glands(analysis: Analysis, choice: Choice) -> list[Gland]:
+    """The glands that are large enough and were not rejected, in order of their ids."""
+    return [gland for gland in _large_glands(analysis, choice) if gland.id not in choice.rejected]
 
 
 def chosen_prediction(analysis: Analysis, choice: Choice) -> GlandPrediction:
@@ -178,14 +184,15 @@ def default_choice(analysis: Analysis) -> Choice:
 
 
 def reviewed_mask(analysis: Analysis, choice: Choice, hw: tuple[int, int]) -> np.ndarray:
-    """Sparse labels uint8 [H, W] of size `hw`: glands accepted (all that are kept, where none was accepted or rejected)
-    with their class, rejected ones as background, the rest 255."""
-    glands = analysis.prediction.glands
-    accepted = choice.accepted if choice.accepted or choice.rejected else {g.id for g in kept_glands(analysis, choice)}
-    label = np.full(len(glands) + 1, IGNORE_INDEX, np.uint8)
-    for gland in glands:
-        label[gland.id] = (BACKGROUND if gland.id in choice.rejected else
-                           gland.class_id if gland.id in accepted else IGNORE_INDEX)
+    """Sparse labels uint8 [H, W] of size `hw`: of the glands that are large enough, those accepted (all that are kept, where
+    none was accepted or rejected) with their class, and rejected ones as background; the rest 255."""
+    reviewed = bool(choice.accepted or choice.rejected)
+    label = np.full(len(analysis.prediction.glands) + 1, IGNORE_INDEX, np.uint8)
+    for gland in _large_glands(analysis, choice):
+        if gland.id in choice.rejected:
+            label[gland.id] = BACKGROUND
+        elif gland.id in choice.accepted or not reviewed:
+            label[gland.id] = gland.class_id
     mask = label[analysis.prediction.instances]
     return mask[np.ix_(*(sampled(side, shown) for side, shown in zip(mask.shape, hw, strict=True)))]
 

@@ -67,8 +67,8 @@ def segment_endpoint(demo: Demo) -> Callable[..., Any]:
 
         Args:
             picture: PNG, JPEG or TIFF file or slide, uploaded or as a data: URI; addresses are not fetched. A pyramid is
-                segmented at its full resolution where that is up to 16 million pixels at the model's pixel size; of a
-                larger one the level that fits is, and the notes say so.
+                segmented at its full resolution where that is up to 16 million pixels at the model's pixel size; of one
+                up to 25 million, or without a pixel size, the level that fits is, and the notes say so.
             mpp: µm per pixel of the picture; what the file states if it is not given, else the model's own is assumed
                 and sizes are in pixels.
             unsure_below: glands with a lower mean confidence, in %, are counted and marked as uncertain.

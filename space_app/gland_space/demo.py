@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from gland_space.analysis import Analysis, analyse
 from gland_space.model_source import LoadedModel
-from gland_space.pictures import Limits, read_picture, safe_name
+from gland_space.pictures import Limits, SentFile, read_picture, safe_name
 from gland_space.runner import Job, Runner, Tickets
 from gland_space.server import make_room, new_folder
 from gland_space.slides import opens_as_slide, read_overview, tile_images
@@ -104,6 +104,7 @@ class Loaded:
     path: Path
     analysis: Analysis | None = None
     is_slide: bool = False
+    own_name: str = ""  # of the file on the visitor's computer
 
     @property
     def nbytes(self) -> int:
@@ -150,6 +151,7 @@ class Demo:
              slides: bool = True, mpp: float | None = None) -> tuple[str, Loaded]:
         """Read a picture, or the overview of a slide (unless no `slides` are wanted), and keep it; returns its key and
         itself. `mpp`, if given, takes the place of the pixel size that the file states. Raises ImageError."""
+        own_name = path.own_name if isinstance(path, SentFile) else Path(path).name
         path = Path(path)
         with self.reading:
             is_slide = opens_as_slide(path)
@@ -158,7 +160,7 @@ class Demo:
                                  "that part can be taken over here")
             picture = (read_overview(path, self.limits) if is_slide else
                        read_picture(path, self.limits, page=page, max_side_px=max_side_px))
-        loaded = Loaded(picture if mpp is None else replace(picture, mpp=mpp), path, is_slide=is_slide)
+        loaded = Loaded(picture if mpp is None else replace(picture, mpp=mpp), path, is_slide=is_slide, own_name=own_name)
         return self.keep(loaded), loaded
 
     def tiles(self, asked: dict[str, Any]) -> list[str] | None:

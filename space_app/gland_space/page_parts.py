@@ -16,6 +16,7 @@ from PIL import Image
 
 from gland_space.analysis import Analysis, analyse, stage_view
 from gland_space.demo import Demo, ExpiredError, Loaded
+from gland_space.pictures import SentFile
 from gland_space.runner import Cancelled, Finished, Job
 from gland_space.slides import TILE_PX, part_of, read_part, whole_slide_command
 from hf_gland.errors import HfGlandError
@@ -104,16 +105,22 @@ def html_widget(value: str, elem_id: str, *, classes: str = "") -> gr.HTML:
 
 
 def sent_file(label: str, **options: Any) -> gr.File:
-    """A file that a visitor sends. Of one that is named by its address gradio would fetch any size; this one does not."""
+    """A file that a visitor sends, as a SentFile. Of one that is named by its address gradio would fetch any size; this one
+    does not."""
     file = gr.File(label=label, type="filepath", **options)
-    keep = file.async_move_resource_to_block_cache
+    keep, read = file.async_move_resource_to_block_cache, file.preprocess
 
     async def keep_sent(source: str | Path | None) -> str | None:
         if str(source).startswith(("http://", "https://")):
             raise gr.Error("send the file itself; addresses are not fetched", print_exception=False)
         return await keep(source)
 
-    vars(file)["async_move_resource_to_block_cache"] = keep_sent  # a subclass would make gradio write a stub file here
+    def read_sent(sent: Any) -> SentFile | None:
+        path = read(sent)
+        return None if path is None else SentFile.of(str(path), sent.orig_name or "")
+
+    # A subclass would make gradio write a stub file here.
+    vars(file).update(async_move_resource_to_block_cache=keep_sent, preprocess=read_sent)
     return file
 
 
@@ -258,7 +265,7 @@ class PictureTab:
         if loaded.is_slide:
             model = self.demo.model
             view |= {"tile_px": TILE_PX, "slide_mpp": loaded.picture.mpp, "digest": digest(loaded.picture),
-                     "command": "" if model is None else whole_slide_command(loaded.picture.name, model.source)}
+                     "command": "" if model is None else whole_slide_command(loaded.own_name, model.source)}
         return view
 
     def show(self, request: gr.Request, path: str | Path, page: int = 1) -> Update:

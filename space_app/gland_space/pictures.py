@@ -49,6 +49,20 @@ class Limits:
     keep_minutes: float = 30.0
 
 
+class SentFile(str):
+    """The path of an upload. `own_name`: what the file is called on the visitor's computer."""
+
+    __slots__ = ("own_name",)
+    own_name: str
+
+    @classmethod
+    def of(cls, path: str, own_name: str) -> "SentFile":
+        """Characters that cannot be seen are dropped: a name that is copied into a terminal must not control it."""
+        sent = cls(path)
+        sent.own_name = "".join(c for c in re.split(r"[\\/]", own_name)[-1] if c.isprintable()) or Path(path).name
+        return sent
+
+
 def safe_name(name: str) -> str:
     """A file name without folders, control or shell characters: at most 80 of letters, digits, `_`, `-`, `.`."""
     base = re.split(r"[\\/]", name)[-1]
@@ -70,7 +84,12 @@ def read_picture(path: str | Path, limits: Limits, *, page: int = 1, max_side_px
         raise ImageError(f"{name}: cannot be read any more; please upload it again")
     picture = read_file(path, name=name, max_pixels=limits.max_decoded_px, page=page,
                         max_side_px=max_side_px or limits.max_side_px, upright=False)
-    if min(picture.full_hw) < limits.min_side_px:
-        raise ImageError(f"{name}: {picture.full_hw[1]}×{picture.full_hw[0]} px is too small to show a gland; at least "
-                         f"{limits.min_side_px} px each way are needed")
+    check_large_enough(picture, limits)
     return picture
+
+
+def check_large_enough(picture: Picture, limits: Limits) -> None:
+    """Raise ImageError for a picture whose file is too small to show a gland."""
+    if min(picture.full_hw) < limits.min_side_px:
+        raise ImageError(f"{picture.name}: {picture.full_hw[1]}×{picture.full_hw[0]} px is too small to show a gland; at "
+                         f"least {limits.min_side_px} px each way are needed")

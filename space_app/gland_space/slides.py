@@ -10,10 +10,10 @@ from typing import Any
 
 from gland_space.analysis import MAX_SHOWN_PX, data_uri
 from gland_space.model_source import ModelSource
-from gland_space.pictures import MEGAPIXEL, Limits, read_picture, safe_name
+from gland_space.pictures import MEGAPIXEL, Limits, check_large_enough, read_picture, safe_name
 from hf_gland.errors import HfGlandError, ImageError
 from hf_gland.imaging.opening import check_size
-from hf_gland.imaging.pictures import Picture
+from hf_gland.imaging.pictures import Picture, reduced
 from hf_gland.imaging.pixel_size import working_hw
 from hf_gland.imaging.slide_readers import PictureLevels
 from hf_gland.imaging.slides import Box, Slide, is_slide, open_slide
@@ -21,6 +21,7 @@ from hf_gland.imaging.slides import Box, Slide, is_slide, open_slide
 TILE_PX = 512
 THREADS = 2  # that read the tiles of one request
 MOST_TILES, MOST_LEVEL = 16, 12  # of one request
+UNREADABLE = "Some of it cannot be decoded and is white here."
 LEAST_OVERVIEW_PX = 1024  # a level at least this long is shown as it is; a smaller one would look blurred
 
 
@@ -115,7 +116,7 @@ def read_part(path: Path, overview: Picture, part: Sequence[int], mpp: float | N
     with open_slide(path, overview.name) as slide:
         region = slide.region(Box(left, top, width, height), hw)
     note = f"Part of {width}×{height} px at x {left}, y {top} of the slide; GeoJSON coordinates are those of the slide."
-    damaged = ("Some of it cannot be decoded and is white here.",) if region.unreadable else ()
+    damaged = (UNREADABLE,) if region.unreadable else ()
     stem, suffix = Path(overview.name).stem, Path(overview.name).suffix
     return Picture(region.rgb, f"{stem}_x{left}_y{top}{suffix}", (height, width), overview.mpp, overview.mpp_source,
                    notes=(note, *damaged), origin_xy=(left, top))
@@ -132,7 +133,18 @@ def read_whole(path: Path, page: int, mpp: float | None, model_mpp: float | None
             whole = read_part(path, overview, (0, 0, *overview.full_hw[::-1]), overview.mpp if mpp is None else mpp,
                               model_mpp, limits)
             return replace(whole, name=overview.name, notes=whole.notes[1:])
+        return _read_reduced(path, overview, limits)
     return read_picture(path, limits, page=page)
+
+
+def _read_reduced(path: Path, overview: Picture, limits: Limits) -> Picture:
+    """All of a slide at no more than the longest side of pictures, from a level that may be decoded whole."""
+    check_large_enough(overview, limits)
+    with open_slide(path, overview.name) as slide:
+        longest = max(max(hw) for hw in slide.level_hw if hw[0] * hw[1] <= limits.max_decoded_px)
+        region = slide.whole(min(limits.max_side_px, longest))
+    notes = (UNREADABLE,) if region.unreadable else ()
+    return reduced(replace(overview, rgb=region.rgb, notes=notes), limits.max_side_px)
 
 
 def whole_slide_command(name: str, source: ModelSource) -> str:

@@ -12,7 +12,9 @@ from publications import TEMPLATES, measure, write_glas_archive, write_glas_data
 from tiny_model import assert_lines_agree
 
 import hf_gland
-from hf_gland.data.build import load_provenance
+from hf_gland.data.build import About, annotated, build_dataset, load_provenance
+from hf_gland.data.sources.synthetic.images import iter_synthetic
+from hf_gland.data.sparsify import SparsifyConfig
 from hf_gland.evaluation.fitted_temperature import write_temperature
 from hf_gland.evaluation.records import ResultRecord, read_result, read_results
 from hf_gland.hub.cards import Links, render_card, results_table
@@ -322,6 +324,20 @@ def test_the_card_of_a_dataset_without_its_images(tmp_path):
                          masks_only=True)
     assert_golden("dataset_masks_only", card)
     assert "`train` and `testA` share 2 patients" in card
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_without_a_training_split_the_card_names_one_that_is_there_and_does_not_train(tmp_path, joined):
+    images = iter_synthetic("test", images=1, seed=0, size_px=(64, 96))
+    about = About(("background", "gland"), "GlaS" if joined else "Mine", "cc0-1.0", SparsifyConfig())
+    build_dataset({"test_shifted": annotated(images, SparsifyConfig(), 0)}, tmp_path / "data", about)
+    (tmp_path / "out").mkdir()
+    card = stage_dataset(read_configurations([str(tmp_path / "data")]), tmp_path / "out", "me/only", templates=TEMPLATES,
+                         masks_only=joined)
+    usage = card[card.index("## Use"):card.index("## Configurations")]
+    assert ("publish.py join --from me/only" if joined else 'load_dataset("me/only", split="test_shifted")') in usage
+    assert "train" not in usage
+    assert usage.count("```") == 2
 
 
 @pytest.mark.parametrize(("unverified", "said"), [

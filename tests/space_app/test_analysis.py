@@ -120,6 +120,14 @@ def test_without_a_pixel_size_the_notes_say_what_was_assumed(make_demo):
     assert analysed(make_demo(mpp=None), discs(1)).notes[0] == "No pixel size given: sizes are in pixels."
 
 
+def test_without_a_pixel_size_the_notes_tell_of_the_files_pixels_where_it_was_reduced(make_demo, picture_file):
+    demo = make_demo(max_side_px=130)
+    analysis = analyse(demo.model, read_picture(picture_file(discs(2)), demo.limits), None, demo.limits)
+    assert analysis.assumed_mpp == 0.4
+    assert ("0.4 µm per pixel was assumed, as the reduced picture was taken to have 0.8, as in the model's training" in
+            analysis.notes[1])
+
+
 def test_only_the_largest_regions_are_kept_and_the_user_is_told(make_demo):
     analysis = analysed(make_demo(max_glands=3), discs(5), mpp=0.8)
     assert len(analysis.prediction.glands) == 3
@@ -160,6 +168,20 @@ def test_rejected_glands_are_left_out_and_the_review_becomes_labels(make_demo):
     assert np.array_equal(reviewed_mask(analysis, choice, (200, 260)), expected)
     assert np.array_equal(reviewed_mask(analysis, choice, (100, 130)), expected[1::2, 1::2])
     assert np.array_equal(reviewed_mask(analysis, Choice(), (200, 260)), np.where(instances > 0, 1, 255))
+
+
+def test_what_is_below_the_smallest_area_becomes_no_label_however_it_was_reviewed(make_demo):
+    pixels = discs(3)
+    pixels[100:110, 100:110] = pixels[130:140, 100:110] = 10  # specks of 100 px, which are 64 µm²
+    analysis = analysed(make_demo(), pixels, mpp=0.8)
+    instances = analysis.prediction.instances
+    large, first, second = instances[50, 26], instances[105, 105], instances[135, 105]
+    review = {"accepted": frozenset({large, first}), "rejected": frozenset({second})}
+    for min_area, expected in ((64, [1, 1, 0]), (65, [1, 255, 255])):
+        mask = reviewed_mask(analysis, Choice(min_area=min_area, **review), (200, 260))
+        assert [mask[50, 26], mask[105, 105], mask[135, 105]] == expected
+        assert mask[50, 78] == 255
+    assert reviewed_mask(analysis, Choice(min_area=65), (200, 260))[105, 105] == 255
 
 
 @pytest.mark.parametrize("value", [{}, {"uncertain_below": "x", "min_area": 1}, {"uncertain_below": 0.5, "min_area": None},

@@ -55,6 +55,12 @@ def columns(page, x, y):
     }""", [STAGE, left, top])
 
 
+def test_the_command_for_the_whole_slide_names_the_file_as_the_visitor_has_it(chromium, server, tmp_path):
+    with visit(chromium, server.url) as page:
+        upload(page, write_scene(tmp_path / "a b ($1).svs", 1200, 900, [], levels=2))
+        text_becomes(page, "#segment-stage .gl-command code", "hf-gland predict 'a b ($1).svs' --model ")
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_slide_sharpens_as_one_zooms_and_the_part_in_sight_is_segmented_in_place(chromium, server, scene, tmp_path, size):
     with visit(chromium, server.url, *size) as page:

@@ -24,7 +24,9 @@ from gland_space.slides import (
     tile_images,
     whole_slide_command,
 )
+from gradio.data_classes import FileData
 from PIL import Image
+from slide_files import texture, write_dicom
 from slide_scene import write_scene
 from test_view import decoded
 
@@ -172,6 +174,20 @@ def test_programs_get_a_slide_at_full_resolution_where_it_is_small_enough(ome_sc
     assert "Reduced from 8800×6000 to 2000×1364 px" in few.notes[0]
 
 
+def test_programs_get_a_large_slide_as_it_is_read_with_the_pixel_size_that_it_states(tmp_path):
+    path = write_dicom(tmp_path / "dicom", texture((1200, 2400)), levels=2)[0]
+    few = Limits(max_region_px=10**4, max_side_px=1500)
+    reduced = read_whole(path, 1, None, 0.5, few)
+    with open_slide(path) as slide:
+        assert np.array_equal(reduced.rgb, slide.whole(1500).rgb)
+    assert (reduced.full_hw, reduced.mpp, reduced.name, len(reduced.notes)) == ((1200, 2400), 0.5, "level_0.dcm", 1)
+    assert "Reduced from 2400×1200 to 1500×750 px (limit: 1500 px a side)" in reduced.notes[0]
+    smaller = read_whole(path, 1, None, 0.5, replace(few, max_decoded_px=600 * 1200))
+    assert smaller.rgb.shape == (600, 1200, 3)  # of the level that may be decoded whole
+    with pytest.raises(ImageError, match=r"level_0\.dcm: 2400×1200 px is too small to show a gland; at least 1201 px"):
+        read_whole(path, 1, None, 0.5, replace(few, min_side_px=1201))
+
+
 def test_the_command_for_the_whole_slide_names_the_model_as_it_is_got(tmp_path, monkeypatch):
     assert whole_slide_command("a b.svs", ModelSource("me/glands", "v1")) == (
         "hf-gland predict 'a b.svs' --model me/glands --revision v1 --out results")
@@ -182,6 +198,20 @@ def test_the_command_for_the_whole_slide_names_the_model_as_it_is_got(tmp_path, 
                           (str(tmp_path / "here" / "runs" / "demo" / "run" / "model"), "runs/demo/run/model"),
                           (str(tmp_path / "elsewhere"), "path/to/model")):  # no full path of the server is shown
         assert whole_slide_command("a.svs", ModelSource(folder)) == f"hf-gland predict a.svs --model {named} --out results"
+
+
+def test_the_command_for_the_whole_slide_names_the_file_as_it_was_sent(make_demo, tmp_path):
+    demo = make_demo()
+    with gr.Blocks():
+        tab = SegmentTab(demo, [])
+    scene = write_scene(tmp_path / "a b (1).svs", 600, 400, [], levels=2)  # gradio drops some characters itself
+    for sent, named in (("a b ($1).svs", "'a b ($1).svs'"), ("C:\\scans\\<i>.svs", "'<i>.svs'"),
+                        ("a\x1b[201~\n.svs", "'a[201~.svs'"), (None, "'a b (1).svs'")):
+        path = tab.drop.preprocess(FileData(path=str(scene), orig_name=sent))
+        key, loaded = demo.load(path)
+        assert tab.view(key)["command"] == f"hf-gland predict {named} --model test/dark-is-gland --out results"
+        assert loaded.picture.name == "a_b_1.svs"
+    assert tab.drop.preprocess(None) is None
 
 
 def annotate_tab(demo):
