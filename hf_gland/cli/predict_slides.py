@@ -86,7 +86,8 @@ def slide_settings(arguments: argparse.Namespace, tiling: Tiling, post: PostProc
     whole = recorded({name: value for name, value in settings.items() if name != "mpp"} | {"tiling": tiling})
     whole |= {"tissue_mask": not arguments.no_tissue_mask}
     return SlideSettings(arguments.formats, tiling, post, options, arguments.no_tissue_mask,
-                         {"model": arguments.model, "revision": arguments.revision, "settings": whole})
+                         {"model": arguments.model, "revision": arguments.revision, "settings": whole},
+                         arguments.overwrite)
 
 
 def predict_slides(segmenter: GlandSegmenter, requests: list[Request], settings: SlideSettings, shares: Shares,

@@ -17,6 +17,7 @@ from hf_gland.imaging.opening import displayable
 
 RECORD, JOURNAL, TABLE = "predictions.json", "predictions.jsonl", "glands.csv"
 OTHERS, BACKEND, USUAL_BACKEND = "other_settings", "backend", "torch"
+UNFINISHED, BEGUN = "unfinished", "begun"
 # Of the settings, those that change no result beyond rounding: a run may go on with others.
 # The precision that "auto" came to is a setting of its own; back-ends are compared with torch when they are exported.
 _FREE = {"tiling.batch_size", "tiling.precision", BACKEND}
@@ -30,6 +31,8 @@ class ResultsFolder:
     Images go by the text that `displayable` makes of their path. One whose path is given in another way is known again by
     its `stem`: where its results go, without the formats' endings. Where results of other settings are kept beside new
     ones, their entries say under OTHERS which settings these were, and under BACKEND which one it was, where it was another.
+    Entries list their result files with checksums; UNFINISHED lists those of images that a run was to do again and did not
+    come to, and of one that it was stopped at. Files that neither lists are not of this program.
     """
 
     def __init__(self, out: Path, model: str, settings: Mapping[str, Any], *, overwrite: bool = False):
@@ -37,17 +40,18 @@ class ResultsFolder:
         self.out = out
         settings = json.loads(_json(settings))  # as it will be read back
         self.record: dict[str, Any] = {"model": model, "settings": settings, "images": {}}
-        if (out / RECORD).exists():
-            before = _read_record(out / RECORD)
+        if (before := _read(out)) is not None:
             if (changed := other_settings(before["settings"], settings)) and not overwrite:
                 raise HfGlandError(f"{out / RECORD}: the results there were made with other settings "
                                    f"({', '.join(changed)}); give another --out, or --overwrite")
-            for image, entry in (before["images"] | _read_journal(out / JOURNAL)).items():
+            for image, entry in before["images"].items():
                 others = other_settings(_flat(before["settings"]) | entry.pop(OTHERS, {}), settings)
                 backend = entry.pop(BACKEND, before["settings"].get(BACKEND, USUAL_BACKEND))
                 same = backend == settings.get(BACKEND, USUAL_BACKEND)
                 self.record["images"][image] = entry | ({OTHERS: others} if others else {}) | (
                     {} if same else {BACKEND: backend})
+            if left := before[UNFINISHED]:
+                self.record[UNFINISHED] = left
         self._image_of = {file: image for image, entry in self.record["images"].items() for file in entry.get("files", ())}
 
     def entry(self, image: str, stem: Path) -> dict[str, Any]:
@@ -63,22 +67,41 @@ class ResultsFolder:
             return False
         return (not {"error", OTHERS} & entry.keys() and "sha256" in entry and entry["sha256"] == file_sha256(path))
 
+    def changed(self, stem: Path, formats: Iterable[str]) -> Path | None:
+        """The first result file of `formats` that is no longer as it was written, as where its outlines were mended."""
+        listed = _listed(self.record)
+        return next((path for path in output_paths(stem, formats) if os.path.exists(path)
+                     and not self._as_written(path, listed)), None)
+
+    def begin(self, stem: Path, formats: Iterable[str]) -> None:
+        """Note, inside `adding`, which files are about to be written: if the run is stopped meanwhile, they are its own."""
+        files = [file_text(path, self.out) for path in output_paths(stem, formats)]
+        self.record.setdefault(UNFINISHED, {}).update(dict.fromkeys(files))
+        with (self.out / JOURNAL).open("ab") as journal:
+            journal.write(_json({BEGUN: files}) + b"\n")
+
     @contextmanager
     def adding(self, todo: Mapping[str, Path]) -> Iterator[Callable[..., None]]:
         """Inside the `with`, `add(image, entry, rows)` notes what became of an image and its glands' rows (see
         `table.gland_rows`). The old entries and rows of the images `todo`, with their stems, go first.
         """
         files = {file for stem in todo.values() for file in self._files(stem)}
-        kept = {image for image, entry in self.record["images"].items()
-                if image not in todo and files.isdisjoint(entry.get("files", ()))}
-        self.record["images"] = {image: entry for image, entry in self.record["images"].items() if image in kept}
+        before, left = self.record["images"], self.record.pop(UNFINISHED, {})
+        kept = {image for image, entry in before.items() if image not in todo and files.isdisjoint(entry.get("files", ()))}
+        self.record["images"] = {image: entry for image, entry in before.items() if image in kept}
+        for image in before.keys() - kept:
+            left |= _checksums(before[image])
+        if left:
+            self.record[UNFINISHED] = left
         rows = _rows_of(self.out / TABLE, kept)
         self._write_record()
         write_atomically(self.out / TABLE, lambda file: file.write(csv_text(rows)))
+        (self.out / JOURNAL).write_bytes(b"")
         try:
-            with (self.out / TABLE).open("ab") as table, (self.out / JOURNAL).open("wb") as journal:
+            with (self.out / TABLE).open("ab") as table, (self.out / JOURNAL).open("ab") as journal:
                 def add(image: str, entry: Mapping[str, Any], rows: Iterable[Mapping[str, Any]] = ()) -> None:
                     self.record["images"][image] = dict(entry)
+                    self._settle(todo[image], entry)
                     text = csv_text(({**row, "image": image} for row in rows), header=False)
                     for file, added in ((table, text), (journal, _json({"image": image, **entry}) + b"\n")):
                         file.write(added)
@@ -88,6 +111,20 @@ class ResultsFolder:
         finally:
             self._write_record()
             (self.out / JOURNAL).unlink(missing_ok=True)
+
+    def _as_written(self, path: Path, listed: Mapping[str, str | None]) -> bool:
+        """Whether a file is one of `listed`, and has the checksum that is listed, if one is."""
+        file = file_text(path, self.out)
+        return file in listed and listed[file] in (None, file_sha256(path))
+
+    def _settle(self, stem: Path, entry: Mapping[str, Any]) -> None:
+        """Take from UNFINISHED what `entry` lists now, and what there is no more."""
+        left = self.record.get(UNFINISHED, {})
+        for path in output_paths(stem, FORMATS):
+            if (file := file_text(path, self.out)) in entry.get("files", ()) or not os.path.exists(path):
+                left.pop(file, None)
+        if not left:
+            self.record.pop(UNFINISHED, None)
 
     def _files(self, stem: Path) -> list[str]:
         return [file_text(path, self.out) for path in output_paths(stem, FORMATS)]
@@ -106,6 +143,20 @@ def other_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, 
 def file_text(path: Path, out: Path) -> str:
     """A result file as an entry lists it under `files`."""
     return displayable(path.relative_to(out).as_posix())
+
+
+def listed_files(out: Path) -> dict[str, str | None]:
+    """The result files of pictures that the records of a folder tell of, with the checksum of each where they have one.
+
+    Raises HfGlandError for a record that is none.
+    """
+    record = _read(out)
+    return {} if record is None else _listed(record)
+
+
+def changed_since(path: Path) -> str:
+    """What to say of a result file that was changed."""
+    return f"{displayable(path)} is no longer as it was written and is not replaced; move it away, or give --overwrite"
 
 
 def file_sha256(path: Path) -> str | None:
@@ -130,6 +181,39 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _read(out: Path) -> dict[str, Any] | None:
+    """The record of a folder, and what the journal of a killed run adds; its last line may be cut short."""
+    if not (out / RECORD).exists():
+        return None
+    record, path = _read_record(out / RECORD), out / JOURNAL
+    left = record.setdefault(UNFINISHED, {})
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            entry = json.loads(line)
+            if BEGUN in entry:
+                left |= dict.fromkeys(entry[BEGUN])
+            else:
+                record["images"][entry.pop("image")] = entry
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    finished = {file for entry in record["images"].values() for file in entry.get("files", ())}
+    record[UNFINISHED] = {file: sha256 for file, sha256 in left.items() if file not in finished}
+    return record
+
+
+def _listed(record: Mapping[str, Any]) -> dict[str, str | None]:
+    files: dict[str, str | None] = dict(record.get(UNFINISHED, {}))
+    for entry in record["images"].values():
+        files |= _checksums(entry)
+    return files
+
+
+def _checksums(entry: Mapping[str, Any]) -> dict[str, str | None]:
+    """The files of an entry; lists of names alone have no checksums."""
+    files = entry.get("files", ())
+    return dict(files) if isinstance(files, dict) else dict.fromkeys(files)
+
+
 def _read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text("utf-8"))
@@ -138,18 +222,6 @@ def _read_record(path: Path) -> dict[str, Any]:
         return record
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HfGlandError(f"{path}: not a record of predictions ({error}); give another --out") from error
-
-
-def _read_journal(path: Path) -> dict[str, Any]:
-    """The entries that a killed run left; its last line may be cut short."""
-    entries: dict[str, Any] = {}
-    for line in path.read_bytes().splitlines() if path.exists() else []:
-        try:
-            entry = json.loads(line)
-            entries[entry.pop("image")] = entry
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return entries
 
 
 def _rows_of(path: Path, images: Collection[str]) -> list[dict[str, Any]]:
