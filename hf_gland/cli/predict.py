@@ -171,7 +171,7 @@ def predict_pictures(segmenter: "GlandSegmenter", requests: list["Request"], the
     folder = ResultsFolder(arguments.out, arguments.model, recorded(settings), overwrite=arguments.overwrite)
     finished = {request.path for request in requests if request.path in there} if arguments.skip_existing else set()
     kept = {request.path for request in requests if request.path in finished
-            and folder.holds(displayable(request.path), request.stem, request.path, request.mpp)}
+            and folder.holds(displayable(request.path), request.stem, request.path, arguments.formats, request.mpp)}
     gone = {request.path for request in requests if request.path not in kept and not os.access(request.path, os.R_OK)
             and "files" in folder.entry(displayable(request.path), request.stem)}
     for path in sorted(gone):  # archived, or on a share that is not mounted
@@ -309,9 +309,10 @@ def finish(result: "FileResult", request: "Request", folder: "ResultsFolder", ar
             error = f"{image}: its name is too long for the names of its results; give the file a shorter one"
     if error is not None or prediction is None or picture is None:
         tqdm.write(f"error: {error}", file=sys.stderr)
-        if arguments.overwrite and entry["sha256"] is not None:
-            for path in filter(os.path.exists, output_paths(request.stem, arguments.formats)):
-                path.unlink()  # of an earlier run: it would look current
+        if entry["sha256"] is not None:  # results of an earlier run would look current
+            folder.tidy(request.stem)
+            for path in filter(os.path.exists, output_paths(request.stem, arguments.formats if arguments.overwrite else ())):
+                path.unlink()
         return {"error": error, **entry}, []
     share, confidence = float((prediction.class_map > 0).mean()), float(prediction.confidence.mean())
     notes = [*picture.notes, *filter(None, [prediction.look.sentence()])]
@@ -320,9 +321,11 @@ def finish(result: "FileResult", request: "Request", folder: "ResultsFolder", ar
     tqdm.write(f"{image}: {glands_found(len(prediction.glands), prediction.left_out)}, on {share:.1%} of the area; mean "
                f"confidence {confidence:.2f}" + "".join(f"\n  note: {note}" for note in notes))
     height, width = prediction.class_map.shape
+    files = (folder.tidy(request.stem, paths, entry["sha256"], request.mpp)
+             | {file_text(path, arguments.out): file_sha256(path) for path in paths})
     return entry | {
         "glands": len(prediction.glands), "glands_left_out": prediction.left_out, "gland_share": round(share, 4),
         "mean_confidence": round(confidence, 4),
         "mpp": prediction.mpp, "mpp_source": "given by the user" if request.mpp is not None else picture.mpp_source,
         "width_px": width, "height_px": height, "orientation": picture.orientation, "notes": notes,
-        "files": {file_text(path, arguments.out): file_sha256(path) for path in paths}}, gland_rows(prediction, options)
+        "files": files}, gland_rows(prediction, options)

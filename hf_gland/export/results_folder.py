@@ -53,19 +53,24 @@ class ResultsFolder:
             if left := before[UNFINISHED]:
                 self.record[UNFINISHED] = left
         self._image_of = {file: image for image, entry in self.record["images"].items() for file in entry.get("files", ())}
+        self._before: dict[str, dict[str, Any]] = {}  # of each result file the entry that `adding` takes away
 
     def entry(self, image: str, stem: Path) -> dict[str, Any]:
         """What the record says of an image, by whatever path it was given then; empty where it says nothing."""
         names = [self._image_of[file] for file in self._files(stem) if file in self._image_of]
         return self.record["images"].get(names[0] if names else image, {})
 
-    def holds(self, image: str, stem: Path, path: Path, mpp: float | None = None) -> bool:
-        """Whether `image` was finished without an error from the very bytes that `path` holds now, with these settings, and
-        with `mpp` as its given pixel size, if that is another than the settings'."""
+    def holds(self, image: str, stem: Path, path: Path, formats: Iterable[str], mpp: float | None = None) -> bool:
+        """Whether `image` was finished without an error, in all of `formats`, from the very bytes that `path` holds now,
+        with these settings, and with `mpp` as its given pixel size, if that is another than the settings'."""
         entry = self.entry(image, stem)
-        if entry.get("given_mpp", self.record["settings"].get("mpp")) != mpp:
-            return False
-        return (not {"error", OTHERS} & entry.keys() and "sha256" in entry and entry["sha256"] == file_sha256(path))
+        files = {file_text(output, self.out) for output in output_paths(stem, formats)}
+        return files <= set(entry.get("files", ())) and self._same(entry, file_sha256(path), mpp)
+
+    def _same(self, entry: Mapping[str, Any], sha256: str | None, mpp: float | None) -> bool:
+        """Whether an entry is of a picture's bytes, of these settings, and of `mpp` as the given pixel size."""
+        return (entry.get("given_mpp", self.record["settings"].get("mpp")) == mpp
+                and not {"error", OTHERS} & entry.keys() and "sha256" in entry and entry["sha256"] == sha256)
 
     def changed(self, stem: Path, formats: Iterable[str]) -> Path | None:
         """The first result file of `formats` that is no longer as it was written, as where its outlines were mended."""
@@ -80,6 +85,24 @@ class ResultsFolder:
         with (self.out / JOURNAL).open("ab") as journal:
             journal.write(_json({BEGUN: files}) + b"\n")
 
+    def tidy(self, stem: Path, rewritten: Collection[Path] = (), sha256: str | None = None,
+             mpp: float | None = None) -> dict[str, str | None]:
+        """Remove, inside `adding`, the result files of before that were not `rewritten`, but for those changed since.
+
+        What was made with these settings of the very picture, whose bytes have `sha256`, stays too, and is returned as
+        entries list it.
+        """
+        listed, same = self.record.get(UNFINISHED, {}), dict[str, str | None]()
+        for path in output_paths(stem, FORMATS):
+            if path in rewritten or not os.path.exists(path) or not self._as_written(path, listed):
+                continue
+            file = file_text(path, self.out)
+            if sha256 is not None and self._same(self._before.get(file, {}), sha256, mpp):
+                same[file] = listed[file]
+            else:
+                path.unlink()
+        return same
+
     @contextmanager
     def adding(self, todo: Mapping[str, Path]) -> Iterator[Callable[..., None]]:
         """Inside the `with`, `add(image, entry, rows)` notes what became of an image and its glands' rows (see
@@ -91,6 +114,7 @@ class ResultsFolder:
         self.record["images"] = {image: entry for image, entry in before.items() if image in kept}
         for image in before.keys() - kept:
             left |= _checksums(before[image])
+            self._before |= dict.fromkeys(before[image].get("files", ()), before[image])
         if left:
             self.record[UNFINISHED] = left
         rows = _rows_of(self.out / TABLE, kept)

@@ -128,10 +128,32 @@ def test_a_picture_that_fails_leaves_no_results_that_look_current(predict, image
     (images / "a.png").write_text("no image any more")
     status, stdout, _ = predict(images, "--out", out, "--skip-existing")
     assert (status, "segmented: 0, skipped: 1, failed: 1" in stdout) == (1, True)
-    assert tree(out).keys() == before.keys()  # nobody said to replace them
+    assert tree(out).keys() == {name for name in before if not name.startswith("a")}
+    (out / "a.geojson").write_text("of nobody knows what")
     status, stdout, _ = predict(images, "--out", out, "--overwrite")
     assert (status, "segmented: 1, failed: 1" in stdout) == (1, True)
     assert tree(out).keys() == {name for name in before if not name.startswith("a")}
+
+
+def test_results_in_another_format_are_kept_as_long_as_they_are_of_the_same_run(predict, images, tmp_path):
+    out, words = tmp_path / "out", [images / "a.png", "--out", tmp_path / "out", "--min-confidence", 0, "--formats"]
+    assert predict(*words, "geojson", "csv")[0] == 0
+    first = tree(out)
+    assert predict(*words, "mask")[0] == 0
+    entry, = json.loads((out / "predictions.json").read_text())["images"].values()
+    assert entry["files"].keys() == {"a.geojson", "a_glands.csv", "a_mask.png"}
+    assert {name: content for name, content in tree(out).items() if name in ("a.geojson", "a_glands.csv")} == {
+        name: first[name] for name in ("a.geojson", "a_glands.csv")}
+    (out / "a.geojson").write_text("mended by hand")
+    assert predict(*words, "mask", "--overwrite", "--min-gland-um2", 0)[0] == 0
+    assert tree(out).keys() == {"a.geojson", "a_mask.png", "glands.csv", "predictions.json"}
+    assert (out / "a.geojson").read_text() == "mended by hand"
+    (out / "a.geojson").unlink()
+    status, stdout, stderr = predict(*words, "geojson", "mask", "--skip-existing", "--min-gland-um2", 0)
+    assert (status, "segmented: 1" in stdout) == (0, True), stderr
+    Image.open(images / "a.png").rotate(180).save(images / "a.png")
+    assert predict(*words, "csv", "--min-gland-um2", 0)[0] == 0
+    assert tree(out).keys() == {"a_glands.csv", "glands.csv", "predictions.json"}
 
 
 @pytest.mark.parametrize("option", ["--skip-existing", "--overwrite"])

@@ -237,6 +237,31 @@ def test_finished_slides_are_skipped_by_what_they_hold(predict, slides, tmp_path
     assert again("--overwrite", "--no-tissue-mask")[:2] == (0, 2)
 
 
+def test_results_in_another_format_are_kept_as_long_as_they_are_of_the_same_run(predict, slides, tmp_path):
+    out, words = tmp_path / "out", [slides / "a.svs", "--out", tmp_path / "out", "--skip-existing", "--formats"]
+
+    def listed():
+        there = set(files(out)) - {"a.json", "slides.csv", "slides.png"}
+        assert there == set(json.loads((out / "a.json").read_text())["files"])
+        return there
+
+    assert predict(*words, "geojson", "csv")[0] == 0
+    first = files(out)
+    assert predict(*words, "overlay")[0] == 0
+    assert listed() == {"a.geojson", "a_glands.csv", "a_overlay.png"}
+    assert {name: files(out)[name] for name in ("a.geojson", "a_glands.csv")} == {
+        name: first[name] for name in ("a.geojson", "a_glands.csv")}
+    assert "nothing to do" in predict(*words, "geojson", "csv", "overlay")[1]
+    words[3:4] = ["--overwrite", "--no-tissue-mask"]
+    assert predict(*words, "csv")[0] == 0
+    assert listed() == {"a_glands.csv"}
+    assert predict(*words, "csv", "geojson")[0] == 0
+    words[3] = "--skip-existing"
+    write_slide(slides / "a.svs", np.full((200, 200, 3), 240, np.uint8), levels=1, description=aperio(None))
+    assert predict(*words, "csv")[0] == 1
+    assert set(files(out)) == {"a.json", "slides.csv", "slides.png"}
+
+
 @pytest.mark.parametrize("name", ["a.geojson", "a.json"])
 def test_a_file_drawn_by_hand_is_replaced_only_if_asked(predict, slides, tmp_path, name):
     out = tmp_path / "out"

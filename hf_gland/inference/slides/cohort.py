@@ -12,7 +12,7 @@ from typing import Any
 
 from hf_gland.environment import hardware, versions
 from hf_gland.errors import HfGlandError
-from hf_gland.export.formats import slide_paths
+from hf_gland.export.formats import FORMATS, slide_paths
 from hf_gland.export.results_folder import changed_since, file_sha256, file_text, other_settings
 from hf_gland.files import atomic_file, write_atomically
 from hf_gland.imaging.appearance import USUAL_LOOK
@@ -132,10 +132,9 @@ def write_error(request: Request, message: str, settings: SlideSettings) -> dict
     if before is not None and "error" not in before and (
             None in map(file_sha256, filter(None, (request.path, request.roi)))):
         return record | {"error": f"{message}; its results of before stay as they are"}
-    written = written_files(request)
-    for path in slide_paths(request.stem, settings.formats).values():  # of an earlier run: not what the record tells of
-        if settings.overwrite or file_sha256(path) in written.get(path.name, ()):
-            path.unlink(missing_ok=True)
+    _tidy(request, ())  # files of an earlier run are not what the record tells of
+    for path in slide_paths(request.stem, settings.formats if settings.overwrite else ()).values():
+        path.unlink(missing_ok=True)
     write_atomically(record_path(request), lambda file: file.write(_json(record)))
     return record
 
@@ -178,7 +177,7 @@ def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: S
                             "what follows, of processors": round(progress.following_cpu_s, 2),
                             "prediction in all, of processors": round(progress.cpu_s, 2),
                             "prediction in all": round(predicted - planned, 2)}}
-            outputs.finish(record)
+            outputs.finish(record | {"files": _tidy(request, settings.formats, record)})
     return json.loads(record_path(request).read_text("utf-8"))
 
 
@@ -224,6 +223,28 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         return None
     whole = isinstance(record, dict) and ("error" in record or record.keys() >= {"settings", "files", "given", "sha256"})
     return record if whole else None
+
+
+def _tidy(request: Request, rewritten: Iterable[str], record: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Remove the files of before that are not of the formats to be `rewritten`, but for those changed since.
+
+    What was made with the settings of `record` of the very slide stays too, and is returned as records list it.
+    """
+    before, written, same = read_record(request), written_files(request), dict[str, Any]()
+    of_same = (record is not None and before is not None and "error" not in before
+               and all(before[key] == record[key] for key in ("sha256", "given"))
+               and not other_settings(before["settings"], json.loads(json.dumps(record["settings"]))))
+    paths = slide_paths(request.stem, FORMATS)
+    for path in (path for name, path in paths.items() if name not in set(rewritten)):
+        sha256 = file_sha256(path)
+        if sha256 not in written.get(path.name, ()):
+            continue
+        listed = before["files"].get(path.name) if before is not None and of_same else None
+        if listed is not None and listed["sha256"] == sha256:
+            same[path.name] = listed
+        else:
+            path.unlink()
+    return same
 
 
 def _given(request: Request) -> dict[str, Any]:

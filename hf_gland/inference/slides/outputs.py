@@ -95,7 +95,8 @@ class SlideOutputs:
             self.seconds["writing"] += time.perf_counter() - found
 
     def finish(self, record: Mapping[str, Any]) -> list[str]:
-        """Complete all files, and write `record` with the figures, timings and checksums beside them; returns the notes."""
+        """Complete all files, and write `record` with the figures, timings and checksums beside them, after those that it
+        lists of files that were there; returns the notes."""
         started = time.perf_counter()
         self._bands.finish()
         for writer in self._writers:
@@ -108,7 +109,7 @@ class SlideOutputs:
         self.seconds["writing"] += time.perf_counter() - started
         parts = {path.name: path.with_name(part_name(path)) for path in self._parts}
         files = {name: {"bytes": part.stat().st_size, "sha256": file_sha256(part)} for name, part in parts.items()}
-        whole = {**record, "figures": asdict(counts), "notes": notes, "files": files,
+        whole = {**record, "figures": asdict(counts), "notes": notes, "files": record.get("files", {}) | files,
                  "seconds": {**record.get("seconds", {}), **{stage: round(s, 2) for stage, s in self.seconds.items()}}}
         text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
         part = self.record_path.with_name(part_name(self.record_path))
