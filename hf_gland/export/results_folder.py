@@ -183,6 +183,20 @@ def changed_since(path: Path) -> str:
     return f"{displayable(path)} is no longer as it was written and is not replaced; move it away, or give --overwrite"
 
 
+def read_table(path: Path, columns: Collection[str]) -> Iterator[dict[str, str]]:
+    """The rows of a table that has `columns`, and maybe others; raises HfGlandError for what is no such table."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheet programs begin UTF-8 with a mark
+            reader = csv.DictReader(file)
+            if not set(columns) <= set(reader.fieldnames or ()):
+                raise HfGlandError(f"{path}: not a table of predictions, or no longer separated by commas, as where a "
+                                   "spreadsheet program saved it; move it away, or give another --out")
+            yield from reader
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise HfGlandError(f"{path}: no table in UTF-8 ({error}), as where a spreadsheet program saved it; move it away, or "
+                           "give another --out") from error
+
+
 def file_sha256(path: Path) -> str | None:
     """Checksum of a file; None where it cannot be read."""
     try:
@@ -252,9 +266,5 @@ def _rows_of(path: Path, images: Collection[str]) -> list[dict[str, Any]]:
     """The rows of a table that belong to `images`; of a killed run, the last may be cut short, and is of none of them."""
     if not images or not os.path.exists(path):
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if not {"image", "id", "area_px"} <= set(reader.fieldnames or ()):
-            raise HfGlandError(f"{path}: not a table of predictions; move it away, or give another --out")
-        return [{column: row.get(column, "") for column in COLUMNS}  # empty: tables of before had other columns
-                for row in reader if row["image"] in images and None not in row.values()]
+    return [{column: row.get(column, "") for column in COLUMNS}  # empty: tables of before had other columns
+            for row in read_table(path, {"image", "id", "area_px"}) if row["image"] in images and None not in row.values()]

@@ -291,6 +291,24 @@ def test_a_slide_that_fails_takes_no_hand_work_with_it(predict, slides, tmp_path
     assert ((out / "a.geojson").exists(), (out / "a_glands.csv").read_text()) == (False, "drawn meanwhile")
 
 
+def test_a_table_that_a_spreadsheet_program_saved_goes_on_or_is_refused_before_the_first_slide(
+        predict, slides, tmp_path, networks_runs):
+    out, table = tmp_path / "out", tmp_path / "out" / "slides.csv"
+    assert predict(slides / "a.svs", "--out", out, "--formats", "csv", "--mpp", 0.8)[0] == 0
+    text = table.read_text("utf-8")
+    assert "µ" in text
+    networks_runs.clear()
+    for encoding, separator, message in (("utf-8", ";", "no longer separated by commas"),
+                                         ("cp1252", ",", "no table in UTF-8")):
+        table.write_text(text.replace(",", separator), encoding)
+        status, _, stderr = predict(slides / "b.svs", "--out", out, "--formats", "csv")
+        assert (status, f"error: {table}: " in stderr, message in stderr) == (2, True, True), stderr
+    assert (networks_runs, (out / "b.json").exists()) == ([], False)
+    table.write_text(text, "utf-8-sig")
+    assert predict(slides / "b.svs", "--out", out, "--formats", "csv")[0] == 0
+    assert [row["image"] for row in summary(out)] == [str(slides / "a.svs"), str(slides / "b.svs")]
+
+
 def test_slides_named_another_way_are_the_same_slides(predict, slides, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert predict("in", "--out", "out", "--formats", "csv")[0] == 0

@@ -13,7 +13,7 @@ from typing import Any
 from hf_gland.environment import hardware, versions
 from hf_gland.errors import HfGlandError
 from hf_gland.export.formats import FORMATS, slide_paths
-from hf_gland.export.results_folder import changed_since, file_sha256, file_text, other_settings
+from hf_gland.export.results_folder import changed_since, file_sha256, file_text, other_settings, read_table
 from hf_gland.files import atomic_file, write_atomically
 from hf_gland.imaging.appearance import USUAL_LOOK
 from hf_gland.imaging.opening import displayable
@@ -189,9 +189,7 @@ def write_summary(path: Path, requests: Iterable[Request]) -> None:
     rows = [summary_row(record) | {"record": file_text(record_path(request), path.parent)} for request in requests
             if (record := read_record(request)) is not None]
     known = {row[column] for row in rows for column in ("image", "record")}
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as before:
-            rows = [row for row in csv.DictReader(before) if not known & {row.get("image"), row.get("record")}] + rows
+    rows = [row for row in read_summary(path) if not known & {row.get("image"), row.get("record")}] + rows
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -199,6 +197,11 @@ def write_summary(path: Path, requests: Iterable[Request]) -> None:
     # One name for all runs, of which only one writes at a time: what a killed one left is written over.
     with atomic_file(path, f".{path.name}.part") as file:
         file.write(text.getvalue().encode("utf-8"))
+
+
+def read_summary(path: Path) -> list[dict[str, str]]:
+    """The rows of the table of slides; none where it is not there. Raises HfGlandError for what is no such table."""
+    return [*read_table(path, {"image", "error", "glands"})] if path.exists() else []
 
 
 def summary_row(record: Mapping[str, Any]) -> dict[str, Any]:
