@@ -18,7 +18,7 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ from hf_gland.options import (
 )
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, so that --help comes without torch
+    from hf_gland.export.results_folder import ResultsFolder
     from hf_gland.inference.requests import Request
     from hf_gland.inference.segmenter import FileResult, GlandSegmenter
 
@@ -116,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from hf_gland.cli.predict_slides import Shares, open_model, predict_slides, slide_settings
     from hf_gland.errors import HfGlandError
+    from hf_gland.export.results_folder import listed_files
     from hf_gland.imaging.pixel_size import check_mpp
     from hf_gland.inference.requests import read_requests
     from hf_gland.locks import only_writer
@@ -141,7 +143,8 @@ def run(arguments: argparse.Namespace) -> int:
         if shares.first:
             for note in notes:
                 print(f"note: {note}", file=sys.stderr)
-            there = {request.path for request in requests if is_there(request, arguments)}
+            listed = listed_files(arguments.out)
+            there = {request.path for request in requests if is_there(request, listed, arguments)}
         segmenter, words = open_model(arguments, shares.device(arguments.device))
         if words and shares.first:
             print(words, file=sys.stderr)
@@ -160,7 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
 def predict_pictures(segmenter: "GlandSegmenter", requests: list["Request"], there: set[Path], settings: dict[str, Any],
                      arguments: argparse.Namespace) -> Outcome:
     """Predict those whose results are not `there` from before, note them in the record, and say what is worth saying."""
-    from hf_gland.export.results_folder import RECORD, ResultsFolder
+    from hf_gland.export.results_folder import RECORD, ResultsFolder, changed_since
     from hf_gland.imaging.opening import displayable
     from hf_gland.inference.segmenter import PixelSizeWarning
 
@@ -168,15 +171,21 @@ def predict_pictures(segmenter: "GlandSegmenter", requests: list["Request"], the
     folder = ResultsFolder(arguments.out, arguments.model, recorded(settings), overwrite=arguments.overwrite)
     finished = {request.path for request in requests if request.path in there} if arguments.skip_existing else set()
     kept = {request.path for request in requests if request.path in finished
-            and folder.holds(displayable(request.path), request.stem, request.path, request.mpp)}
+            and folder.holds(displayable(request.path), request.stem, request.path, arguments.formats, request.mpp)}
     gone = {request.path for request in requests if request.path not in kept and not os.access(request.path, os.R_OK)
             and "files" in folder.entry(displayable(request.path), request.stem)}
     for path in sorted(gone):  # archived, or on a share that is not mounted
         print(f"error: {displayable(path)}: cannot be read; its results of before stay as they are", file=sys.stderr)
     todo = {request.path: request for request in requests if request.path not in kept | gone}
+    mended = {} if arguments.overwrite else {path: file for path, request in todo.items()
+                                             if (file := folder.changed(request.stem, arguments.formats))}
+    for path, file in mended.items():
+        print(f"error: {displayable(path)}: {changed_since(file)}", file=sys.stderr)
+        del todo[path]
+    failed = len(gone) + len(mended)
     if not todo:
-        return Outcome(skipped=len(kept), failed=len(gone))
-    if again := len(finished - kept - gone):
+        return Outcome(skipped=len(kept), failed=failed)
+    if again := len(finished & todo.keys()):
         print(f"note: {again} images are segmented again: {RECORD} does not say that the results there are of these very "
               "pictures", file=sys.stderr)
     if segmenter.missing_mpp is not None and any(request.mpp is None for request in todo.values()):
@@ -186,15 +195,18 @@ def predict_pictures(segmenter: "GlandSegmenter", requests: list["Request"], the
         print(f"note: {large}", file=sys.stderr)
     with folder.adding({displayable(path): request.stem for path, request in todo.items()}) as add:
         for result in predicted(segmenter, list(todo.values()), tiling, post):
-            add(displayable(result.path), *finish(result, todo[result.path], arguments, options))
+            add(displayable(result.path), *finish(result, todo[result.path], folder, arguments, options))
     entries = [folder.record["images"][displayable(path)] for path in todo]
-    failed = sum("error" in entry for entry in entries)
-    return Outcome(len(todo) - failed, len(kept), failed + len(gone), sum(entry.get("glands", 0) for entry in entries))
+    new_failed = sum("error" in entry for entry in entries)
+    return Outcome(len(todo) - new_failed, len(kept), failed + new_failed, sum(entry.get("glands", 0) for entry in entries))
 
 
-def is_there(request: "Request", arguments: argparse.Namespace) -> bool:
-    """Whether an image has results; raises FileExistsError for some that nobody said to replace or keep."""
+def is_there(request: "Request", listed: Collection[str], arguments: argparse.Namespace) -> bool:
+    """Whether an image has results; raises FileExistsError for some that nobody said to replace or keep, and for files that
+    are not `listed` as results, nor in the record of the slide."""
     from hf_gland.export.formats import slide_paths
+    from hf_gland.export.results_folder import file_text
+    from hf_gland.inference.slides.cohort import read_record, record_path, written_files
 
     paths = (list(slide_paths(request.stem, arguments.formats).values()) if request.slide else
              output_paths(request.stem, arguments.formats))
@@ -202,6 +214,15 @@ def is_there(request: "Request", arguments: argparse.Namespace) -> bool:
     if there and not (arguments.overwrite or arguments.skip_existing):
         raise FileExistsError(f"{there[0]}: exists already; give another --out, --overwrite to replace results, or "
                               "--skip-existing to go on where a run was stopped")
+    if not arguments.overwrite:
+        written = written_files(request) if request.slide else {}
+        foreign = [path for path in there if
+                   (path.name not in written if request.slide else file_text(path, arguments.out) not in listed)]
+        if request.slide and os.path.exists(record_path(request)) and read_record(request) is None:
+            foreign.append(record_path(request))
+        if foreign:
+            raise FileExistsError(f"{foreign[0]}: exists already, and no record in {arguments.out} tells of it; move it "
+                                  "away, give another --out, or --overwrite to replace it")
     return len(there) == len(paths)
 
 
@@ -262,7 +283,7 @@ def predicted(segmenter: "GlandSegmenter", requests: list["Request"], tiling: Ti
             before = finished
 
 
-def finish(result: "FileResult", request: "Request", arguments: argparse.Namespace,
+def finish(result: "FileResult", request: "Request", folder: "ResultsFolder", arguments: argparse.Namespace,
            options: ExportOptions) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write one result and say so; returns its entry in the record, and its glands' rows."""
     from hf_gland.export.results_folder import file_sha256, file_text
@@ -276,6 +297,7 @@ def finish(result: "FileResult", request: "Request", arguments: argparse.Namespa
     error, paths = result.error, []
     if prediction is not None:
         try:
+            folder.begin(request.stem, arguments.formats)
             paths = write_outputs(request.stem, arguments.formats, prediction, options)
         except ValueError as problem:  # what does not fit a format; a disk that is full stops the run
             error = str(problem)
@@ -287,9 +309,10 @@ def finish(result: "FileResult", request: "Request", arguments: argparse.Namespa
             error = f"{image}: its name is too long for the names of its results; give the file a shorter one"
     if error is not None or prediction is None or picture is None:
         tqdm.write(f"error: {error}", file=sys.stderr)
-        if arguments.overwrite and entry["sha256"] is not None:
-            for path in filter(os.path.exists, output_paths(request.stem, arguments.formats)):
-                path.unlink()  # of an earlier run: it would look current
+        if entry["sha256"] is not None:  # results of an earlier run would look current
+            folder.tidy(request.stem)
+            for path in filter(os.path.exists, output_paths(request.stem, arguments.formats if arguments.overwrite else ())):
+                path.unlink()
         return {"error": error, **entry}, []
     share, confidence = float((prediction.class_map > 0).mean()), float(prediction.confidence.mean())
     notes = [*picture.notes, *filter(None, [prediction.look.sentence()])]
@@ -298,9 +321,11 @@ def finish(result: "FileResult", request: "Request", arguments: argparse.Namespa
     tqdm.write(f"{image}: {glands_found(len(prediction.glands), prediction.left_out)}, on {share:.1%} of the area; mean "
                f"confidence {confidence:.2f}" + "".join(f"\n  note: {note}" for note in notes))
     height, width = prediction.class_map.shape
+    files = (folder.tidy(request.stem, paths, entry["sha256"], request.mpp)
+             | {file_text(path, arguments.out): file_sha256(path) for path in paths})
     return entry | {
         "glands": len(prediction.glands), "glands_left_out": prediction.left_out, "gland_share": round(share, 4),
         "mean_confidence": round(confidence, 4),
         "mpp": prediction.mpp, "mpp_source": "given by the user" if request.mpp is not None else picture.mpp_source,
         "width_px": width, "height_px": height, "orientation": picture.orientation, "notes": notes,
-        "files": [file_text(path, arguments.out) for path in paths]}, gland_rows(prediction, options)
+        "files": files}, gland_rows(prediction, options)

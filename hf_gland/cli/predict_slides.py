@@ -23,6 +23,7 @@ from hf_gland.inference.slides.cohort import (
     SlideSettings,
     is_finished,
     predict_one,
+    read_summary,
     summary_row,
     write_summary,
 )
@@ -86,7 +87,8 @@ def slide_settings(arguments: argparse.Namespace, tiling: Tiling, post: PostProc
     whole = recorded({name: value for name, value in settings.items() if name != "mpp"} | {"tiling": tiling})
     whole |= {"tissue_mask": not arguments.no_tissue_mask}
     return SlideSettings(arguments.formats, tiling, post, options, arguments.no_tissue_mask,
-                         {"model": arguments.model, "revision": arguments.revision, "settings": whole})
+                         {"model": arguments.model, "revision": arguments.revision, "settings": whole},
+                         arguments.overwrite)
 
 
 def predict_slides(segmenter: GlandSegmenter, requests: list[Request], settings: SlideSettings, shares: Shares,
@@ -96,6 +98,7 @@ def predict_slides(segmenter: GlandSegmenter, requests: list[Request], settings:
     if shares.first:
         if none := [name for name in settings.formats if FORMATS[name].slide is None]:
             print(f"note: {', '.join(none)}: not written of slides, only of pictures", file=sys.stderr)
+        read_summary(arguments.out / SUMMARY)  # raises for a table that cannot be gone on with
         kept = {request for request in requests if arguments.skip_existing and is_finished(request, settings)}
         todo = sorted((request for request in requests if request not in kept), key=_size, reverse=True)
         if not arguments.overwrite:

@@ -17,8 +17,10 @@ from tiny_model import save_tiny_model
 
 from hf_gland.cli import predict as predict_command
 from hf_gland.cli.main import run_command
+from hf_gland.export import formats
 from hf_gland.export.formats import FORMATS
 from hf_gland.export.geojson_masks import masks_from_geojson
+from hf_gland.files import write_atomically
 from hf_gland.imaging.appearance import learn_appearance
 
 
@@ -126,10 +128,32 @@ def test_a_picture_that_fails_leaves_no_results_that_look_current(predict, image
     (images / "a.png").write_text("no image any more")
     status, stdout, _ = predict(images, "--out", out, "--skip-existing")
     assert (status, "segmented: 0, skipped: 1, failed: 1" in stdout) == (1, True)
-    assert tree(out).keys() == before.keys()  # nobody said to replace them
+    assert tree(out).keys() == {name for name in before if not name.startswith("a")}
+    (out / "a.geojson").write_text("of nobody knows what")
     status, stdout, _ = predict(images, "--out", out, "--overwrite")
     assert (status, "segmented: 1, failed: 1" in stdout) == (1, True)
     assert tree(out).keys() == {name for name in before if not name.startswith("a")}
+
+
+def test_results_in_another_format_are_kept_as_long_as_they_are_of_the_same_run(predict, images, tmp_path):
+    out, words = tmp_path / "out", [images / "a.png", "--out", tmp_path / "out", "--min-confidence", 0, "--formats"]
+    assert predict(*words, "geojson", "csv")[0] == 0
+    first = tree(out)
+    assert predict(*words, "mask")[0] == 0
+    entry, = json.loads((out / "predictions.json").read_text())["images"].values()
+    assert entry["files"].keys() == {"a.geojson", "a_glands.csv", "a_mask.png"}
+    assert {name: content for name, content in tree(out).items() if name in ("a.geojson", "a_glands.csv")} == {
+        name: first[name] for name in ("a.geojson", "a_glands.csv")}
+    (out / "a.geojson").write_text("mended by hand")
+    assert predict(*words, "mask", "--overwrite", "--min-gland-um2", 0)[0] == 0
+    assert tree(out).keys() == {"a.geojson", "a_mask.png", "glands.csv", "predictions.json"}
+    assert (out / "a.geojson").read_text() == "mended by hand"
+    (out / "a.geojson").unlink()
+    status, stdout, stderr = predict(*words, "geojson", "mask", "--skip-existing", "--min-gland-um2", 0)
+    assert (status, "segmented: 1" in stdout) == (0, True), stderr
+    Image.open(images / "a.png").rotate(180).save(images / "a.png")
+    assert predict(*words, "csv", "--min-gland-um2", 0)[0] == 0
+    assert tree(out).keys() == {"a_glands.csv", "glands.csv", "predictions.json"}
 
 
 @pytest.mark.parametrize("option", ["--skip-existing", "--overwrite"])
@@ -241,11 +265,37 @@ def test_pictures_named_another_way_are_the_same_pictures(predict, images, tmp_p
     assert known() == {"slides/../slides/a.png", "slides/../slides/deep/b.tif"}
 
 
-def test_results_that_the_record_does_not_know_are_not_taken_on_trust(predict, images, tmp_path):
+def test_results_that_the_record_does_not_know_are_neither_taken_on_trust_nor_replaced(predict, images, tmp_path):
     out = tmp_path / "out"
     assert predict(images, "--out", out)[0] == 0
     (out / "predictions.json").unlink()
-    assert "segmented: 2, failed" in predict(images, "--out", out, "--skip-existing")[1]
+    (out / "deep" / "b.geojson").write_text("drawn by hand")
+    before = tree(out)
+    status, _, stderr = predict(images, "--out", out, "--skip-existing")
+    assert (status, f"error: {out / 'a.geojson'}: exists already, and no record in {out} tells of it" in stderr) == (2, True)
+    assert tree(out) == before
+    assert "segmented: 2, failed" in predict(images, "--out", out, "--overwrite")[1]
+    assert tree(out)["deep/b.geojson"] != before["deep/b.geojson"]
+
+
+def test_results_that_were_mended_are_not_replaced_unasked(predict, images, tmp_path):
+    out = tmp_path / "out"
+    assert predict(images, "--out", out)[0] == 0
+    (out / "a.geojson").write_text("mended by hand")
+    before = tree(out)
+    assert "nothing to do" in predict(images, "--out", out, "--skip-existing")[1]
+    for name in ("a.png", "deep/b.tif"):
+        Image.new("RGB", (50, 40), "white").save(images / name)
+    status, stdout, stderr = predict(images, "--out", out, "--skip-existing")
+    assert (status, "segmented: 1, failed: 1" in stdout) == (1, True)
+    assert f"error: {images / 'a.png'}: {out / 'a.geojson'} is no longer as it was written and is not replaced" in stderr
+    now = tree(out)
+    assert {name for name in before if now[name] != before[name] and name.startswith("a")} == set()
+    assert now["deep/b_mask.png"] != before["deep/b_mask.png"]
+    images_before, images_now = (json.loads(one["predictions.json"])["images"] for one in (before, now))
+    assert images_now[str(images / "a.png")] == images_before[str(images / "a.png")]
+    (out / "a.geojson").rename(tmp_path / "kept.geojson")
+    assert "segmented: 1, skipped: 1" in predict(images, "--out", out, "--skip-existing")[1]
 
 
 def die_after_four(words):
@@ -267,7 +317,7 @@ def test_a_killed_run_loses_nothing_that_was_finished(predict, images, tmp_path)
         shutil.copy(images / "a.png", images / f"z{i}.png")
     died = start(die_after_four, [str(images), "--model", str(predict.model), "--mpp", "0.5", "--out", str(out)])
     assert died.wait() == -signal.SIGKILL, died.stderr
-    assert len((out / "predictions.jsonl").read_text().splitlines()) == 4
+    assert sum("image" in json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()) == 4
     with (out / "predictions.jsonl").open("a") as journal, (out / "glands.csv").open("a") as table:
         journal.write('{"image": "cut')
         table.write(f"{images / 'z3.png'},1,1,gland")
@@ -295,6 +345,33 @@ def test_a_full_disk_ends_the_run_and_what_was_finished_stays_known(predict, ima
     assert status == 2
     assert "No space left on device" in stderr
     assert set(json.loads((out / "predictions.json").read_text("utf-8"))["images"]) == {str(images / "a.png")}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_stopped_as_it_wrote_goes_on_over_what_it_left(predict, images, tmp_path, monkeypatch, again):
+    out, written, options = tmp_path / "out", [], ["--min-gland-um2", 0, "--min-confidence", 0]
+    if again:
+        assert predict(images, "--out", out, *options)[0] == 0
+        for name in ("a.png", "deep/b.tif"):
+            Image.open(images / name).rotate(180).save(images / name)
+
+    def stopped(path, write):
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return write_atomically(path, write)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(formats, "write_atomically", stopped)
+        assert predict(images, "--out", out, "--skip-existing", *options)[0] == 130
+    assert all(path.exists() for path in written[:2])
+    assert "unfinished" in json.loads((out / "predictions.json").read_text("utf-8"))
+    status, stdout, stderr = predict(images, "--out", out, "--skip-existing", *options)
+    assert (status, "segmented: 2, failed: 0" in stdout) == (0, True), stderr
+    assert predict(images, "--out", tmp_path / "whole", *options)[0] == 0
+    now, whole = tree(out), tree(tmp_path / "whole")
+    assert json.loads(now.pop("predictions.json")).keys() == json.loads(whole.pop("predictions.json")).keys()
+    assert now == whole
 
 
 @pytest.mark.parametrize("name", [b"b\xe9.png", b"n" * 246 + b".png"])

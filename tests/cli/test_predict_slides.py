@@ -216,8 +216,18 @@ def test_finished_slides_are_skipped_by_what_they_hold(predict, slides, tmp_path
     assert again()[:3] == (0, 1, set())
     with (out / "a_mask.ome.tif").open("r+b") as file:
         file.write(b"broken")
+    status, runs, changed, stderr = again()
+    assert (status, runs, changed) == (1, 0, {"a_mask.ome.tif"})
+    assert f"a.svs: {out / 'a_mask.ome.tif'} is no longer as it was written and is not replaced; move it away" in stderr
+    assert [row["error"] for row in summary(out)] == ["", ""]
+    (out / "a_mask.ome.tif").unlink()
     assert again()[:3] == (0, 1, set())
     (out / "b.json").unlink()
+    status, runs, changed, stderr = again()
+    assert (status, runs, changed) == (2, 0, set())
+    assert f"b.geojson: exists already, and no record in {out} tells of it; move it away" in stderr
+    for path in out.glob("b*"):
+        path.unlink()
     assert again()[:3] == (0, 1, set())
     with (slides / "b.svs").open("ab") as file:
         file.write(b"more")
@@ -225,6 +235,78 @@ def test_finished_slides_are_skipped_by_what_they_hold(predict, slides, tmp_path
     status, runs, _, stderr = again("--skip-existing", "--no-tissue-mask")
     assert (status, runs, "made with other settings (tissue_mask)" in stderr) == (2, 0, True)
     assert again("--overwrite", "--no-tissue-mask")[:2] == (0, 2)
+
+
+def test_results_in_another_format_are_kept_as_long_as_they_are_of_the_same_run(predict, slides, tmp_path):
+    out, words = tmp_path / "out", [slides / "a.svs", "--out", tmp_path / "out", "--skip-existing", "--formats"]
+
+    def listed():
+        there = set(files(out)) - {"a.json", "slides.csv", "slides.png"}
+        assert there == set(json.loads((out / "a.json").read_text())["files"])
+        return there
+
+    assert predict(*words, "geojson", "csv")[0] == 0
+    first = files(out)
+    assert predict(*words, "overlay")[0] == 0
+    assert listed() == {"a.geojson", "a_glands.csv", "a_overlay.png"}
+    assert {name: files(out)[name] for name in ("a.geojson", "a_glands.csv")} == {
+        name: first[name] for name in ("a.geojson", "a_glands.csv")}
+    assert "nothing to do" in predict(*words, "geojson", "csv", "overlay")[1]
+    words[3:4] = ["--overwrite", "--no-tissue-mask"]
+    assert predict(*words, "csv")[0] == 0
+    assert listed() == {"a_glands.csv"}
+    assert predict(*words, "csv", "geojson")[0] == 0
+    words[3] = "--skip-existing"
+    write_slide(slides / "a.svs", np.full((200, 200, 3), 240, np.uint8), levels=1, description=aperio(None))
+    assert predict(*words, "csv")[0] == 1
+    assert set(files(out)) == {"a.json", "slides.csv", "slides.png"}
+
+
+@pytest.mark.parametrize("name", ["a.geojson", "a.json"])
+def test_a_file_drawn_by_hand_is_replaced_only_if_asked(predict, slides, tmp_path, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text(drawn := '{"drawn": "by hand"}')
+    for options in ([], ["--skip-existing"]):
+        status, _, stderr = predict(slides, "--out", out, "--formats", "geojson", *options)
+        assert (status, f"error: {out / name}: exists already" in stderr) == (2, True), stderr
+        assert files(out) == {name: drawn.encode()}
+    assert predict(slides, "--out", out, "--formats", "geojson", "--overwrite")[0] == 0
+    assert (out / name).read_text() != drawn
+
+
+def test_a_slide_that_fails_takes_no_hand_work_with_it(predict, slides, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert predict(slides / "a.svs", "--out", out, "--formats", "geojson", "csv")[0] == 0
+    (out / "a_glands.csv").unlink()
+
+    def draws(self, tiling):
+        (out / "a_glands.csv").write_text("drawn meanwhile")
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GlandSegmenter, "network", draws)
+        status, _, stderr = predict(slides / "a.svs", "--out", out, "--formats", "geojson", "csv", "--skip-existing")
+    assert (status, "not enough memory" in stderr) == (1, True)
+    assert ((out / "a.geojson").exists(), (out / "a_glands.csv").read_text()) == (False, "drawn meanwhile")
+
+
+def test_a_table_that_a_spreadsheet_program_saved_goes_on_or_is_refused_before_the_first_slide(
+        predict, slides, tmp_path, networks_runs):
+    out, table = tmp_path / "out", tmp_path / "out" / "slides.csv"
+    assert predict(slides / "a.svs", "--out", out, "--formats", "csv", "--mpp", 0.8)[0] == 0
+    text = table.read_text("utf-8")
+    assert "µ" in text
+    networks_runs.clear()
+    for encoding, separator, message in (("utf-8", ";", "no longer separated by commas"),
+                                         ("cp1252", ",", "no table in UTF-8")):
+        table.write_text(text.replace(",", separator), encoding)
+        status, _, stderr = predict(slides / "b.svs", "--out", out, "--formats", "csv")
+        assert (status, f"error: {table}: " in stderr, message in stderr) == (2, True, True), stderr
+    assert (networks_runs, (out / "b.json").exists()) == ([], False)
+    table.write_text(text, "utf-8-sig")
+    assert predict(slides / "b.svs", "--out", out, "--formats", "csv")[0] == 0
+    assert [row["image"] for row in summary(out)] == [str(slides / "a.svs"), str(slides / "b.svs")]
 
 
 def test_slides_named_another_way_are_the_same_slides(predict, slides, tmp_path, monkeypatch):

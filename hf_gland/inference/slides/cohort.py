@@ -12,8 +12,8 @@ from typing import Any
 
 from hf_gland.environment import hardware, versions
 from hf_gland.errors import HfGlandError
-from hf_gland.export.formats import slide_paths
-from hf_gland.export.results_folder import file_sha256, file_text, other_settings
+from hf_gland.export.formats import FORMATS, slide_paths
+from hf_gland.export.results_folder import changed_since, file_sha256, file_text, other_settings, read_table
 from hf_gland.files import atomic_file, write_atomically
 from hf_gland.imaging.appearance import USUAL_LOOK
 from hf_gland.imaging.opening import displayable
@@ -23,7 +23,7 @@ from hf_gland.inference.memory import out_of_memory
 from hf_gland.inference.requests import Request
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.inference.slides.area import find_area
-from hf_gland.inference.slides.outputs import RECORD_ENDING, SlideOutputs
+from hf_gland.inference.slides.outputs import RECORD_ENDING, SlideOutputs, part_name
 from hf_gland.inference.slides.plan import slide_grid
 from hf_gland.inference.slides.predict import Progress, predict_slide
 from hf_gland.inference.slides.tiles import TilePlan, plan_tiles, sample_tiles
@@ -39,7 +39,7 @@ COLUMNS = ("image", "error", "glands", "unsure_glands", "gland_area_share", "pre
 @dataclass(frozen=True)
 class SlideSettings:
     """How slides are predicted and written. `whole`: all of each, not its tissue alone; `recorded`: the model's name and
-    revision, and under "settings" all that results depend on."""
+    revision, and under "settings" all that results depend on; `overwrite`: replace also what was changed since."""
 
     formats: Sequence[str]
     tiling: Tiling
@@ -47,6 +47,7 @@ class SlideSettings:
     export: ExportOptions
     whole: bool
     recorded: Mapping[str, Any]
+    overwrite: bool = False
 
 
 Shown = Callable[[TilePlan, Progress], object]
@@ -79,12 +80,24 @@ def is_finished(request: Request, settings: SlideSettings, overwrite: bool = Fal
 
 def read_record(request: Request) -> dict[str, Any] | None:
     """What a run wrote of a slide; None where there is nothing, or something else."""
-    try:
-        record = json.loads(record_path(request).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(record, dict) and ("error" in record or record.keys() >= {"settings", "files", "given", "sha256"})
-    return record if whole else None
+    return _read_record(record_path(request))
+
+
+def written_files(request: Request) -> dict[str, set[str]]:
+    """The names of a slide's result files that its record tells of, or that of a run which was killed as it gave the files
+    their names; with the checksums they may have."""
+    path, written = record_path(request), dict[str, set[str]]()
+    for record in map(_read_record, (path, path.with_name(part_name(path)))):
+        for name, file in {} if record is None else record.get("files", {}).items():
+            written.setdefault(name, set()).add(file["sha256"])
+    return written
+
+
+def changed_file(request: Request, settings: SlideSettings) -> Path | None:
+    """The first result file of a slide that is no longer as it was written, as where its outlines were mended."""
+    written = written_files(request)
+    return next((path for path in slide_paths(request.stem, settings.formats).values()
+                 if path.exists() and file_sha256(path) not in written.get(path.name, ())), None)
 
 
 def predict_one(segmenter: GlandSegmenter, request: Request, settings: SlideSettings,
@@ -94,6 +107,8 @@ def predict_one(segmenter: GlandSegmenter, request: Request, settings: SlideSett
     Only what would fail with every slide is raised: a full disk, and an interruption.
     """
     name = displayable(request.path)
+    if not settings.overwrite and (changed := changed_file(request, settings)):
+        return {"image": name, "error": f"{name}: {changed_since(changed)}", **settings.recorded}
     try:
         return _predict(segmenter, request, name, settings, shown)
     except Exception as error:  # whatever a slide leads to, the others go on
@@ -117,8 +132,9 @@ def write_error(request: Request, message: str, settings: SlideSettings) -> dict
     if before is not None and "error" not in before and (
             None in map(file_sha256, filter(None, (request.path, request.roi)))):
         return record | {"error": f"{message}; its results of before stay as they are"}
-    for path in slide_paths(request.stem, settings.formats).values():
-        path.unlink(missing_ok=True)  # of an earlier run: they are not what the record tells of
+    _tidy(request, ())  # files of an earlier run are not what the record tells of
+    for path in slide_paths(request.stem, settings.formats if settings.overwrite else ()).values():
+        path.unlink(missing_ok=True)
     write_atomically(record_path(request), lambda file: file.write(_json(record)))
     return record
 
@@ -161,7 +177,7 @@ def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: S
                             "what follows, of processors": round(progress.following_cpu_s, 2),
                             "prediction in all, of processors": round(progress.cpu_s, 2),
                             "prediction in all": round(predicted - planned, 2)}}
-            outputs.finish(record)
+            outputs.finish(record | {"files": _tidy(request, settings.formats, record)})
     return json.loads(record_path(request).read_text("utf-8"))
 
 
@@ -173,9 +189,7 @@ def write_summary(path: Path, requests: Iterable[Request]) -> None:
     rows = [summary_row(record) | {"record": file_text(record_path(request), path.parent)} for request in requests
             if (record := read_record(request)) is not None]
     known = {row[column] for row in rows for column in ("image", "record")}
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as before:
-            rows = [row for row in csv.DictReader(before) if not known & {row.get("image"), row.get("record")}] + rows
+    rows = [row for row in read_summary(path) if not known & {row.get("image"), row.get("record")}] + rows
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -183,6 +197,11 @@ def write_summary(path: Path, requests: Iterable[Request]) -> None:
     # One name for all runs, of which only one writes at a time: what a killed one left is written over.
     with atomic_file(path, f".{path.name}.part") as file:
         file.write(text.getvalue().encode("utf-8"))
+
+
+def read_summary(path: Path) -> list[dict[str, str]]:
+    """The rows of the table of slides; none where it is not there. Raises HfGlandError for what is no such table."""
+    return [*read_table(path, {"image", "error", "glands"})] if path.exists() else []
 
 
 def summary_row(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,6 +217,37 @@ def summary_row(record: Mapping[str, Any]) -> dict[str, Any]:
             "width_px": record["width_px"], "height_px": record["height_px"], "mpp": record["mpp_xy"][0],
             "mpp_source": record["mpp_source"], "tiles": record["tiles"], "seconds": record["seconds"]["prediction in all"],
             "warnings": "; ".join(record["notes"])}
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(record, dict) and ("error" in record or record.keys() >= {"settings", "files", "given", "sha256"})
+    return record if whole else None
+
+
+def _tidy(request: Request, rewritten: Iterable[str], record: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Remove the files of before that are not of the formats to be `rewritten`, but for those changed since.
+
+    What was made with the settings of `record` of the very slide stays too, and is returned as records list it.
+    """
+    before, written, same = read_record(request), written_files(request), dict[str, Any]()
+    of_same = (record is not None and before is not None and "error" not in before
+               and all(before[key] == record[key] for key in ("sha256", "given"))
+               and not other_settings(before["settings"], json.loads(json.dumps(record["settings"]))))
+    paths = slide_paths(request.stem, FORMATS)
+    for path in (path for name, path in paths.items() if name not in set(rewritten)):
+        sha256 = file_sha256(path)
+        if sha256 not in written.get(path.name, ()):
+            continue
+        listed = before["files"].get(path.name) if before is not None and of_same else None
+        if listed is not None and listed["sha256"] == sha256:
+            same[path.name] = listed
+        else:
+            path.unlink()
+    return same
 
 
 def _given(request: Request) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -45,8 +46,9 @@ class SlideCounts:
 class SlideOutputs:
     """Stripes in, files out: `with SlideOutputs(…) as outputs`, `add` every stripe of the grid, `finish`.
 
-    Files grow beside their final names and get these when all are complete, the record last: where it is, all are. Leaving
-    the `with` without `finish` removes what was begun; after a kill, the next run of the slide writes over it.
+    Files grow beside their final names and get these when all are complete, the record last: where it is, all are. It is
+    written before the first gets its name, so that after a kill its part tells which files are of this run. Leaving the
+    `with` without `finish` removes what was begun; after a kill, the next run of the slide writes over it.
     """
 
     def __init__(self, stem: Path, formats: Iterable[str], rules: GlandRules, grid: SlideGrid, thumbnail: np.ndarray,
@@ -65,10 +67,9 @@ class SlideOutputs:
     def __enter__(self) -> Self:
         slide = SlideInfo(self._name, (self._grid.height_px, self._grid.width_px), self._grid.mpp, self._thumbnail)
         with ExitStack() as files:
-            self._writers = [
-                FORMATS[name].slide.open(  # type: ignore[union-attr]
-                    files.enter_context(atomic_file(path, _part_name(path))), slide, self._options)
-                for name, path in self.paths.items()]
+            self._parts = {path: files.enter_context(atomic_file(path, part_name(path))) for path in self.paths.values()}
+            self._writers = [FORMATS[name].slide.open(self._parts[path], slide, self._options)  # type: ignore[union-attr]
+                             for name, path in self.paths.items()]
             self._files = files.pop_all()
         return self
 
@@ -94,22 +95,27 @@ class SlideOutputs:
             self.seconds["writing"] += time.perf_counter() - found
 
     def finish(self, record: Mapping[str, Any]) -> list[str]:
-        """Complete all files, and write `record` with the figures, timings and checksums beside them; returns the notes."""
+        """Complete all files, and write `record` with the figures, timings and checksums beside them, after those that it
+        lists of files that were there; returns the notes."""
         started = time.perf_counter()
         self._bands.finish()
         for writer in self._writers:
             writer.finish()
-        self._files.close()
+        for file in self._parts.values():
+            file.flush()
         counts, notes = self.counts, [*record.get("notes", ()), *self.notes()]
         counts.left_out = self._finder.left_out
         counts.mean_confidence = self._percent_sum / counts.area_px / 100 if counts.area_px else None
         self.seconds["writing"] += time.perf_counter() - started
-        files = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in self.paths.values()}
-        whole = {**record, "figures": asdict(counts), "notes": notes, "files": files,
+        parts = {path.name: path.with_name(part_name(path)) for path in self._parts}
+        files = {name: {"bytes": part.stat().st_size, "sha256": file_sha256(part)} for name, part in parts.items()}
+        whole = {**record, "figures": asdict(counts), "notes": notes, "files": record.get("files", {}) | files,
                  "seconds": {**record.get("seconds", {}), **{stage: round(s, 2) for stage, s in self.seconds.items()}}}
         text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
-        with atomic_file(self.record_path, _part_name(self.record_path)) as file:
-            file.write(text)
+        part = self.record_path.with_name(part_name(self.record_path))
+        part.write_bytes(text)
+        self._files.close()
+        os.replace(part, self.record_path)
         return notes
 
     def notes(self) -> list[str]:
@@ -169,6 +175,6 @@ class _Unfinished(Exception):
     """Makes the files under way disappear."""
 
 
-def _part_name(path: Path) -> str:
+def part_name(path: Path) -> str:
     """The same for the same file in every run, so that what a killed run left is written over."""
     return f".{hashlib.sha256(path.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.part"
