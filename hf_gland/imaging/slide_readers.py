@@ -32,6 +32,10 @@ class UnreadableError(Exception):
     """A part of a slide cannot be decoded; the rest may be."""
 
 
+class TileSizeError(ImageError):
+    """A slide's tiles are too large to be decoded, whatever the library."""
+
+
 class Levels(Protocol):
     """The levels of one slide. `level_hw`: (height, width) of each, the largest first; `mpp_xy`: µm per pixel of the
     largest as the library gives it, or None; `reader`: the library and its version. May be read by several threads."""
@@ -74,6 +78,17 @@ class OpenSlideLevels:
             self.mpp_xy = float(properties["openslide.mpp-x"]), float(properties["openslide.mpp-y"])
         self._background = Image.new("RGBA", (1, 1), f"#{properties.get('openslide.background-color', 'ffffff')}")
         self._downsamples = slide.level_downsamples
+        self._check_tiles(slide)
+
+    def _check_tiles(self, slide: Any) -> None:
+        """A tile is decoded whole, however little of it is read. Some formats' headers do not say how large theirs are."""
+        for level in range(len(slide.level_dimensions)):
+            width, height = (int(slide.properties.get(f"openslide.level[{level}].tile-{side}", 0))
+                             for side in ("width", "height"))
+            if width * height > MOST_TILE_PX:
+                self.close()
+                raise TileSizeError(f"{self._name}: its tiles of {width}×{height} px are too large to be read region by "
+                                    "region; convert it to a pyramidal TIFF with tiles of 256 px")
 
     def _handle(self) -> Any:
         if getattr(self._local, "slide", None) is None:
@@ -312,6 +327,9 @@ def open_levels(path: Path, name: str) -> Levels:
                 tiff.close()
             return opened
         reasons.append("OpenSlide does not know the format")
+    except TileSizeError:
+        if tiff is None:
+            raise
     except (ImageError, openslide.OpenSlideError) as error:
         reasons.append(str(error).removeprefix(f"{name}: "))
     if tiff is not None:

@@ -280,6 +280,21 @@ def test_a_strip_that_is_damaged_is_a_hole_and_one_as_large_as_a_slide_is_refuse
         TiffLevels(path, "a.tif", inspect_tiff(path, "a.tif").levels_of(1))
 
 
+@pytest.mark.parametrize("name", ["a.svs", "a.tif"])
+def test_tiles_that_are_too_large_to_decode_are_refused_whichever_library_would_open_them(svs, tmp_path, monkeypatch, name):
+    path = shutil.copyfile(svs, tmp_path / name)
+    monkeypatch.setattr("hf_gland.imaging.slide_readers.MOST_TILE_PX", 128 * 128)
+    with open_slide(path) as slide:
+        assert slide.reader.startswith("OpenSlide")
+    monkeypatch.setattr("hf_gland.imaging.slide_readers.MOST_TILE_PX", 128 * 128 - 1)
+    with pytest.raises(ImageError, match=rf"{name}: its tiles of 128×128 px are too large .*; convert it"), open_slide(path):
+        pass
+    monkeypatch.setattr("hf_gland.imaging.slides.MAX_PIXELS", 1000)
+    plain = write_slide(tmp_path / "plain.tif", texture((128, 128)), levels=1, compression=None)
+    with open_slide(plain) as slide:  # a part of what is stored without compression is read alone
+        assert slide.reader.startswith("tifffile")
+
+
 @pytest.mark.parametrize("how", [{"tile": (128, 128)}, {"rowsperstrip": 50, "compression": "zlib"}, {"rowsperstrip": 70}])
 def test_colours_that_are_stored_one_by_one_are_put_together(rgb, tmp_path, monkeypatch, how):
     monkeypatch.setattr("hf_gland.imaging.slides.MAX_PIXELS", 1000)
