@@ -81,7 +81,10 @@ class OpenSlideLevels:
         self._check_tiles(slide)
 
     def _check_tiles(self, slide: Any) -> None:
-        """A tile is decoded whole, however little of it is read. Some formats' headers do not say how large theirs are."""
+        """A tile is decoded whole, however little of it is read. Some formats' headers do not say how large theirs are, and a
+        level of NDPI may be one JPEG that is decoded row by row."""
+        if slide.properties.get("openslide.vendor") == "hamamatsu":
+            return
         for level in range(len(slide.level_dimensions)):
             width, height = (int(slide.properties.get(f"openslide.level[{level}].tile-{side}", 0))
                              for side in ("width", "height"))
