@@ -81,8 +81,8 @@ class OpenSlideLevels:
         self._check_tiles(slide)
 
     def _check_tiles(self, slide: Any) -> None:
-        """A tile is decoded whole, however little of it is read. Some formats' headers do not say how large theirs are, and a
-        level of NDPI may be one JPEG that is decoded row by row."""
+        """A tile is decoded whole, however little of it is read. Some formats' headers do not say how large theirs are; a
+        level of NDPI may be one JPEG, which is decoded row by row."""
         if slide.properties.get("openslide.vendor") == "hamamatsu":
             return
         for level in range(len(slide.level_dimensions)):
