@@ -349,6 +349,21 @@ def test_one_that_fails_is_told_and_the_rest_go_on(predict, slides, tmp_path, mo
 
 
 @pytest.mark.parametrize("option", ["--skip-existing", "--overwrite"])
+@pytest.mark.parametrize("length", [246, 251])  # room for a record, and not even for that
+def test_a_slide_whose_name_is_too_long_is_told_and_the_rest_go_on(predict, slides, tmp_path, networks_runs, option, length):
+    long, out = slides / f"{'a' * length}.svs", tmp_path / "out"
+    (slides / "a.svs").rename(long)
+    status, stdout, stderr = predict(slides, "--out", out, "--formats", "csv", option)
+    assert (status, "segmented: 1, failed: 1" in stdout, len(networks_runs)) == (1, True, 1), stderr
+    message = f"{long}: its name is too long for the names of its results; give the file a shorter one"
+    assert f"error: {message}" in stderr
+    assert {row["image"]: row["error"] for row in summary(out)} == {str(long): message, str(slides / "b.svs"): ""}
+    assert (f"{'a' * length}.json" in files(out)) == (length == 246)
+    assert predict(slides, "--out", out, "--formats", "csv", option)[0] == 1
+    assert len(summary(out)) == 2
+
+
+@pytest.mark.parametrize("option", ["--skip-existing", "--overwrite"])
 @pytest.mark.parametrize("lost", ["b.svs", "region.geojson"])
 def test_what_is_finished_stays_where_the_slide_is_no_longer_there(predict, slides, tmp_path, option, lost):
     square = {"type": "Polygon", "coordinates": [[[100, 70], [228, 70], [228, 198], [100, 198], [100, 70]]]}

@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from hf_gland.options import ExportOptions, PostProcessing, Tiling
 
 SUMMARY = "slides.csv"
 THUMBNAIL_PX = 2048
+LONGEST_NAME_BYTES = 255  # on all common file systems
 STAIN_TILES = 24  # of a slide, by which its stain is compared with that of the training images
 COLUMNS = ("image", "error", "glands", "unsure_glands", "gland_area_share", "predicted_mm2", "mean_confidence", "width_px",
            "height_px", "mpp", "mpp_source", "tiles", "seconds", "warnings", "record")
@@ -107,6 +109,9 @@ def predict_one(segmenter: GlandSegmenter, request: Request, settings: SlideSett
     Only what would fail with every slide is raised: a full disk, and an interruption.
     """
     name = displayable(request.path)
+    if not all(map(_fits, (record_path(request), *slide_paths(request.stem, settings.formats).values()))):
+        message = f"{name}: its name is too long for the names of its results; give the file a shorter one"
+        return write_error(request, message, settings)
     if not settings.overwrite and (changed := changed_file(request, settings)):
         return {"image": name, "error": f"{name}: {changed_since(changed)}", **settings.recorded}
     try:
@@ -122,7 +127,7 @@ def predict_one(segmenter: GlandSegmenter, request: Request, settings: SlideSett
 
 
 def write_error(request: Request, message: str, settings: SlideSettings) -> dict[str, Any]:
-    """The record of a slide that failed, which is written and returned.
+    """The record of a slide that failed, which is written, unless its name is too long for that, and returned.
 
     Nothing is written, and finished results stay, where the slide or its outlines are not there to make others: it was
     archived, or a share is not mounted.
@@ -133,9 +138,10 @@ def write_error(request: Request, message: str, settings: SlideSettings) -> dict
             None in map(file_sha256, filter(None, (request.path, request.roi)))):
         return record | {"error": f"{message}; its results of before stay as they are"}
     _tidy(request, ())  # files of an earlier run are not what the record tells of
-    for path in slide_paths(request.stem, settings.formats if settings.overwrite else ()).values():
-        path.unlink(missing_ok=True)
-    write_atomically(record_path(request), lambda file: file.write(_json(record)))
+    for path in filter(os.path.exists, slide_paths(request.stem, settings.formats if settings.overwrite else ()).values()):
+        path.unlink()
+    if _fits(record_path(request)):
+        write_atomically(record_path(request), lambda file: file.write(_json(record)))
     return record
 
 
@@ -181,14 +187,19 @@ def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: S
     return json.loads(record_path(request).read_text("utf-8"))
 
 
-def write_summary(path: Path, requests: Iterable[Request]) -> None:
-    """One row for each slide that has a record, after those that the table has of others.
+def write_summary(path: Path, requests: Iterable[Request], failed: Iterable[Mapping[str, Any]] = ()) -> None:
+    """One row for each slide that has a record, or else is among those that `failed`, after those that the table has of
+    others.
 
     A row tells where the record is, by which a slide is known again whose path is given in another way.
     """
-    rows = [summary_row(record) | {"record": file_text(record_path(request), path.parent)} for request in requests
-            if (record := read_record(request)) is not None]
-    known = {row[column] for row in rows for column in ("image", "record")}
+    rows, errors = [], {record["image"]: record for record in failed}
+    for request in requests:
+        if (record := read_record(request)) is not None:
+            rows.append(summary_row(record) | {"record": file_text(record_path(request), path.parent)})
+        elif (image := displayable(request.path)) in errors:
+            rows.append(summary_row(errors[image]))
+    known = {row[column] for row in rows for column in ("image", "record") if column in row}
     rows = [row for row in read_summary(path) if not known & {row.get("image"), row.get("record")}] + rows
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
@@ -248,6 +259,11 @@ def _tidy(request: Request, rewritten: Iterable[str], record: Mapping[str, Any] 
         else:
             path.unlink()
     return same
+
+
+def _fits(path: Path) -> bool:
+    """Whether a file system takes a file's name."""
+    return len(os.fsencode(path.name)) <= LONGEST_NAME_BYTES
 
 
 def _given(request: Request) -> dict[str, Any]:
