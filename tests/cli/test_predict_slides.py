@@ -111,6 +111,39 @@ def test_a_dicom_slide_gives_what_the_same_slide_gives_as_svs(predict, pixels, t
     assert [row["image"].rpartition("/")[2] for row in summary(tmp_path / "out")] == ["a.svs", "level_0.dcm"]
 
 
+def test_a_dicom_slide_is_known_by_all_its_levels(predict, pixels, tmp_path):
+    folder, words = tmp_path / "in", [tmp_path / "in", "--out", tmp_path / "out", "--formats", "csv", "--skip-existing"]
+    levels = write_dicom(folder, pixels, levels=2, series="1.2.3")
+    levels[0].rename(folder / "z.dcm")
+    assert predict(*words)[0] == 0
+    assert "nothing to do" in predict(*words)[1]
+    other = write_dicom(tmp_path / "other", pixels[:, ::-1], levels=2, series="1.2.3")
+    shutil.copy(other[0], folder / "z.dcm")
+    assert "segmented: 1, failed: 0" in predict(*words)[1]
+    write_slide(folder / "a.svs", pixels, levels=1, description=aperio(0.5))
+    assert "segmented: 1, skipped: 1" in predict(*words)[1]
+
+
+def test_results_stay_where_the_pixels_beside_the_named_file_are_no_longer_there(predict, slides, tmp_path):
+    from hf_gland.inference.slides.cohort import slide_sha256
+
+    out, slide, data = tmp_path / "out", slides / "a.mrxs", slides / "a" / "Data0000.dat"
+    assert predict(slides / "a.svs", "--out", out, "--formats", "csv")[0] == 0
+    (slides / "a.svs").rename(slide)
+    data.parent.mkdir()
+    data.write_bytes(b"pixels")
+    record = json.loads((out / "a.json").read_text())
+    (out / "a.json").write_text(json.dumps(record | {"sha256": slide_sha256(slide)}))
+    assert "nothing to do" in predict(slide, "--out", out, "--formats", "csv", "--skip-existing")[1]
+    shutil.rmtree(data.parent)
+    slide.write_bytes(b"no pixels")
+    before = files(out)
+    status, _, stderr = predict(slide, "--out", out, "--formats", "csv", "--skip-existing")
+    assert (status, "its results of before stay as they are" in stderr) == (1, True), stderr
+    assert {name: files(out)[name] for name in ("a.json", "a_glands.csv")} == {
+        name: before[name] for name in ("a.json", "a_glands.csv")}
+
+
 def test_a_picture_above_the_limit_goes_through_as_a_slide_does(predict, pixels, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     write_slide(tmp_path / "in" / "a.svs", pixels, levels=1, description=aperio(0.5))

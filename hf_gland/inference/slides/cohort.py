@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from hf_gland.export.results_folder import changed_since, file_sha256, file_text
 from hf_gland.files import atomic_file, write_atomically
 from hf_gland.imaging.appearance import USUAL_LOOK
 from hf_gland.imaging.opening import displayable
+from hf_gland.imaging.slide_files import slide_files
 from hf_gland.imaging.slides import MOST_PICTURE_PX, open_slide, slide_mpp
 from hf_gland.inference.glands import GlandRules
 from hf_gland.inference.memory import out_of_memory
@@ -76,8 +78,18 @@ def is_finished(request: Request, settings: SlideSettings, overwrite: bool = Fal
                            f"({', '.join(changed)}); give another --out, or --overwrite")
     files = {path.name for path in slide_paths(request.stem, settings.formats).values()}
     written = record["files"]
-    return (record["given"] == _given(request) and files <= written.keys() and record["sha256"] == file_sha256(request.path)
+    return (record["given"] == _given(request) and files <= written.keys() and record["sha256"] == slide_sha256(request.path)
             and all(file_sha256(request.stem.with_name(name)) == written[name]["sha256"] for name in files))
+
+
+def slide_sha256(path: Path) -> str | None:
+    """Checksum of a slide: of its file, or of the names and checksums of all, where these are several. None where one cannot
+    be read."""
+    first, *more = slide_files(path)
+    if not more:
+        return file_sha256(first)
+    checksums = {file_text(file, path.parent): file_sha256(file) for file in (first, *more)}
+    return None if None in checksums.values() else hashlib.sha256(_json(checksums)).hexdigest()
 
 
 def read_record(request: Request) -> dict[str, Any] | None:
@@ -135,7 +147,7 @@ def write_error(request: Request, message: str, settings: SlideSettings) -> dict
     record = {"image": displayable(request.path), "error": message, **settings.recorded}
     before = read_record(request)
     if before is not None and "error" not in before and (
-            None in map(file_sha256, filter(None, (request.path, request.roi)))):
+            slide_sha256(request.path) is None or (request.roi is not None and file_sha256(request.roi) is None)):
         return record | {"error": f"{message}; its results of before stay as they are"}
     _tidy(request, ())  # files of an earlier run are not what the record tells of
     for path in filter(os.path.exists, slide_paths(request.stem, settings.formats if settings.overwrite else ()).values()):
@@ -148,7 +160,7 @@ def write_error(request: Request, message: str, settings: SlideSettings) -> dict
 def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: SlideSettings,
              shown: Shown) -> dict[str, Any]:
     started = time.perf_counter()
-    sha256 = file_sha256(request.path)
+    sha256 = slide_sha256(request.path)
     with open_slide(request.path, name, MOST_PICTURE_PX) as slide:
         mpp_xy, source, notes = slide_mpp(slide, request.mpp)
         grid = slide_grid(slide.hw, mpp_xy, segmenter.mpp)
