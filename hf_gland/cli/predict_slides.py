@@ -110,16 +110,18 @@ def predict_slides(segmenter: GlandSegmenter, requests: list[Request], settings:
     records = (_on_ray(segmenter, own, settings, arguments) if arguments.ray and own else
                (_with_bar(segmenter, request, settings, f"{number}/{len(own)}", shares)
                 for number, request in enumerate(own, start=1)))
-    glands = []
+    glands, failed = [], []
     for record in records:
         say(record)
-        if "error" not in record:
+        if "error" in record:
+            failed.append(record)
+        else:
             glands.append(record["figures"]["glands"])
         if shares.first:
-            write_summary(arguments.out / SUMMARY, requests)
-    glands = shares.of_all(glands)
+            write_summary(arguments.out / SUMMARY, requests, failed)
+    glands, failed = shares.of_all(glands), shares.of_all(failed)
     if shares.first:
-        write_summary(arguments.out / SUMMARY, requests)
+        write_summary(arguments.out / SUMMARY, requests, failed)
         write_contact_sheet(arguments.out / CONTACT_SHEET, requests)
     return Outcome(len(glands), len(requests) - len(todo), len(todo) - len(glands), sum(glands))
 

@@ -111,6 +111,39 @@ def test_a_dicom_slide_gives_what_the_same_slide_gives_as_svs(predict, pixels, t
     assert [row["image"].rpartition("/")[2] for row in summary(tmp_path / "out")] == ["a.svs", "level_0.dcm"]
 
 
+def test_a_dicom_slide_is_known_by_all_its_levels(predict, pixels, tmp_path):
+    folder, words = tmp_path / "in", [tmp_path / "in", "--out", tmp_path / "out", "--formats", "csv", "--skip-existing"]
+    levels = write_dicom(folder, pixels, levels=2, series="1.2.3")
+    levels[0].rename(folder / "z.dcm")
+    assert predict(*words)[0] == 0
+    assert "nothing to do" in predict(*words)[1]
+    other = write_dicom(tmp_path / "other", pixels[:, ::-1], levels=2, series="1.2.3")
+    shutil.copy(other[0], folder / "z.dcm")
+    assert "segmented: 1, failed: 0" in predict(*words)[1]
+    write_slide(folder / "a.svs", pixels, levels=1, description=aperio(0.5))
+    assert "segmented: 1, skipped: 1" in predict(*words)[1]
+
+
+def test_results_stay_where_the_pixels_beside_the_named_file_are_no_longer_there(predict, slides, tmp_path):
+    from hf_gland.inference.slides.cohort import slide_sha256
+
+    out, slide, data = tmp_path / "out", slides / "a.mrxs", slides / "a" / "Data0000.dat"
+    assert predict(slides / "a.svs", "--out", out, "--formats", "csv")[0] == 0
+    (slides / "a.svs").rename(slide)
+    data.parent.mkdir()
+    data.write_bytes(b"pixels")
+    record = json.loads((out / "a.json").read_text())
+    (out / "a.json").write_text(json.dumps(record | {"sha256": slide_sha256(slide)}))
+    assert "nothing to do" in predict(slide, "--out", out, "--formats", "csv", "--skip-existing")[1]
+    shutil.rmtree(data.parent)
+    slide.write_bytes(b"no pixels")
+    before = files(out)
+    status, _, stderr = predict(slide, "--out", out, "--formats", "csv", "--skip-existing")
+    assert (status, "its results of before stay as they are" in stderr) == (1, True), stderr
+    assert {name: files(out)[name] for name in ("a.json", "a_glands.csv")} == {
+        name: before[name] for name in ("a.json", "a_glands.csv")}
+
+
 def test_a_picture_above_the_limit_goes_through_as_a_slide_does(predict, pixels, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     write_slide(tmp_path / "in" / "a.svs", pixels, levels=1, description=aperio(0.5))
@@ -346,6 +379,21 @@ def test_one_that_fails_is_told_and_the_rest_go_on(predict, slides, tmp_path, mo
     assert (status, "failed: 0" in stdout) == (0, True)
     assert sum(row["error"] == "" for row in summary(out)) == 3
     assert len(summary(out)) == 5
+
+
+@pytest.mark.parametrize("option", ["--skip-existing", "--overwrite"])
+@pytest.mark.parametrize("length", [246, 251])  # room for a record, and not even for that
+def test_a_slide_whose_name_is_too_long_is_told_and_the_rest_go_on(predict, slides, tmp_path, networks_runs, option, length):
+    long, out = slides / f"{'a' * length}.svs", tmp_path / "out"
+    (slides / "a.svs").rename(long)
+    status, stdout, stderr = predict(slides, "--out", out, "--formats", "csv", option)
+    assert (status, "segmented: 1, failed: 1" in stdout, len(networks_runs)) == (1, True, 1), stderr
+    message = f"{long}: its name is too long for the names of its results; give the file a shorter one"
+    assert f"error: {message}" in stderr
+    assert {row["image"]: row["error"] for row in summary(out)} == {str(long): message, str(slides / "b.svs"): ""}
+    assert (f"{'a' * length}.json" in files(out)) == (length == 246)
+    assert predict(slides, "--out", out, "--formats", "csv", option)[0] == 1
+    assert len(summary(out)) == 2
 
 
 @pytest.mark.parametrize("option", ["--skip-existing", "--overwrite"])

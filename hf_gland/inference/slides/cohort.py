@@ -2,8 +2,10 @@
 
 import csv
 import errno
+import hashlib
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from hf_gland.export.results_folder import changed_since, file_sha256, file_text
 from hf_gland.files import atomic_file, write_atomically
 from hf_gland.imaging.appearance import USUAL_LOOK
 from hf_gland.imaging.opening import displayable
+from hf_gland.imaging.slide_files import slide_files
 from hf_gland.imaging.slides import MOST_PICTURE_PX, open_slide, slide_mpp
 from hf_gland.inference.glands import GlandRules
 from hf_gland.inference.memory import out_of_memory
@@ -31,6 +34,7 @@ from hf_gland.options import ExportOptions, PostProcessing, Tiling
 
 SUMMARY = "slides.csv"
 THUMBNAIL_PX = 2048
+LONGEST_NAME_BYTES = 255  # on all common file systems
 STAIN_TILES = 24  # of a slide, by which its stain is compared with that of the training images
 COLUMNS = ("image", "error", "glands", "unsure_glands", "gland_area_share", "predicted_mm2", "mean_confidence", "width_px",
            "height_px", "mpp", "mpp_source", "tiles", "seconds", "warnings", "record")
@@ -74,8 +78,18 @@ def is_finished(request: Request, settings: SlideSettings, overwrite: bool = Fal
                            f"({', '.join(changed)}); give another --out, or --overwrite")
     files = {path.name for path in slide_paths(request.stem, settings.formats).values()}
     written = record["files"]
-    return (record["given"] == _given(request) and files <= written.keys() and record["sha256"] == file_sha256(request.path)
+    return (record["given"] == _given(request) and files <= written.keys() and record["sha256"] == slide_sha256(request.path)
             and all(file_sha256(request.stem.with_name(name)) == written[name]["sha256"] for name in files))
+
+
+def slide_sha256(path: Path) -> str | None:
+    """Checksum of a slide: of its file, or of the names and checksums of all, where these are several. None where one cannot
+    be read."""
+    first, *more = slide_files(path)
+    if not more:
+        return file_sha256(first)
+    checksums = {file_text(file, path.parent): file_sha256(file) for file in (first, *more)}
+    return None if None in checksums.values() else hashlib.sha256(_json(checksums)).hexdigest()
 
 
 def read_record(request: Request) -> dict[str, Any] | None:
@@ -107,6 +121,9 @@ def predict_one(segmenter: GlandSegmenter, request: Request, settings: SlideSett
     Only what would fail with every slide is raised: a full disk, and an interruption.
     """
     name = displayable(request.path)
+    if not all(map(_fits, (record_path(request), *slide_paths(request.stem, settings.formats).values()))):
+        message = f"{name}: its name is too long for the names of its results; give the file a shorter one"
+        return write_error(request, message, settings)
     if not settings.overwrite and (changed := changed_file(request, settings)):
         return {"image": name, "error": f"{name}: {changed_since(changed)}", **settings.recorded}
     try:
@@ -122,7 +139,7 @@ def predict_one(segmenter: GlandSegmenter, request: Request, settings: SlideSett
 
 
 def write_error(request: Request, message: str, settings: SlideSettings) -> dict[str, Any]:
-    """The record of a slide that failed, which is written and returned.
+    """The record of a slide that failed, which is written, unless its name is too long for that, and returned.
 
     Nothing is written, and finished results stay, where the slide or its outlines are not there to make others: it was
     archived, or a share is not mounted.
@@ -130,19 +147,20 @@ def write_error(request: Request, message: str, settings: SlideSettings) -> dict
     record = {"image": displayable(request.path), "error": message, **settings.recorded}
     before = read_record(request)
     if before is not None and "error" not in before and (
-            None in map(file_sha256, filter(None, (request.path, request.roi)))):
+            slide_sha256(request.path) is None or (request.roi is not None and file_sha256(request.roi) is None)):
         return record | {"error": f"{message}; its results of before stay as they are"}
     _tidy(request, ())  # files of an earlier run are not what the record tells of
-    for path in slide_paths(request.stem, settings.formats if settings.overwrite else ()).values():
-        path.unlink(missing_ok=True)
-    write_atomically(record_path(request), lambda file: file.write(_json(record)))
+    for path in filter(os.path.exists, slide_paths(request.stem, settings.formats if settings.overwrite else ()).values()):
+        path.unlink()
+    if _fits(record_path(request)):
+        write_atomically(record_path(request), lambda file: file.write(_json(record)))
     return record
 
 
 def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: SlideSettings,
              shown: Shown) -> dict[str, Any]:
     started = time.perf_counter()
-    sha256 = file_sha256(request.path)
+    sha256 = slide_sha256(request.path)
     with open_slide(request.path, name, MOST_PICTURE_PX) as slide:
         mpp_xy, source, notes = slide_mpp(slide, request.mpp)
         grid = slide_grid(slide.hw, mpp_xy, segmenter.mpp)
@@ -181,14 +199,19 @@ def _predict(segmenter: GlandSegmenter, request: Request, name: str, settings: S
     return json.loads(record_path(request).read_text("utf-8"))
 
 
-def write_summary(path: Path, requests: Iterable[Request]) -> None:
-    """One row for each slide that has a record, after those that the table has of others.
+def write_summary(path: Path, requests: Iterable[Request], failed: Iterable[Mapping[str, Any]] = ()) -> None:
+    """One row for each slide that has a record, or else is among those that `failed`, after those that the table has of
+    others.
 
     A row tells where the record is, by which a slide is known again whose path is given in another way.
     """
-    rows = [summary_row(record) | {"record": file_text(record_path(request), path.parent)} for request in requests
-            if (record := read_record(request)) is not None]
-    known = {row[column] for row in rows for column in ("image", "record")}
+    rows, errors = [], {record["image"]: record for record in failed}
+    for request in requests:
+        if (record := read_record(request)) is not None:
+            rows.append(summary_row(record) | {"record": file_text(record_path(request), path.parent)})
+        elif (image := displayable(request.path)) in errors:
+            rows.append(summary_row(errors[image]))
+    known = {row[column] for row in rows for column in ("image", "record") if column in row}
     rows = [row for row in read_summary(path) if not known & {row.get("image"), row.get("record")}] + rows
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
@@ -248,6 +271,11 @@ def _tidy(request: Request, rewritten: Iterable[str], record: Mapping[str, Any] 
         else:
             path.unlink()
     return same
+
+
+def _fits(path: Path) -> bool:
+    """Whether a file system takes a file's name."""
+    return len(os.fsencode(path.name)) <= LONGEST_NAME_BYTES
 
 
 def _given(request: Request) -> dict[str, Any]:
