@@ -554,7 +554,7 @@ def test_from_a_shell_a_mistake_gives_status_2_and_no_stack_trace(tmp_path):
     assert done.wait() == 2
     assert done.stderr.splitlines() == [
         f"error: {tmp_path}: holds no image (png, jpg, jpeg, tif, tiff, bmp, webp, svs, ndpi, mrxs, scn, vms, vmu, svslide, "
-        "bif, qptiff, isyntax, i2syntax, czi, vsi)"]
+        "bif, dcm, qptiff, isyntax, i2syntax, czi, vsi)"]
 
 
 def test_overwriting_with_other_settings_keeps_what_is_not_redone(predict, images, tmp_path):
