@@ -5,6 +5,7 @@ A new format is a function here (or beside) that writes it into an open file, an
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,18 +41,19 @@ class Format:
     slide: SlideFormat | None = None
 
 
-def by_gland(ending: str, about: str, writer: Callable[[BinaryIO, SlideInfo, ExportOptions], SlideWriter]) -> Format:
-    """A format that is written gland by gland: a picture's in one go, a slide's as they are found."""
+def by_gland(ending: str, about: str, writer: Callable[[BinaryIO, SlideInfo, ExportOptions], SlideWriter],
+             of_slides: Callable[[BinaryIO, SlideInfo, ExportOptions], SlideWriter] | None = None) -> Format:
+    """A format that is written gland by gland: a picture's in one go, a slide's as they are found (by `of_slides`)."""
     def write(file: BinaryIO, prediction: PredictedGlands, options: ExportOptions) -> None:
         one = writer(file, SlideInfo.of(prediction), options)
         one.add_glands(prediction)
         one.finish()
 
-    return Format(ending, about, write, SlideFormat(ending, about, writer))
+    return Format(ending, about, write, SlideFormat(ending, about, of_slides or writer))
 
 
 FORMATS = {
-    "geojson": by_gland(".geojson", "outlines for QuPath", GeojsonWriter),
+    "geojson": by_gland(".geojson", "outlines for QuPath", GeojsonWriter, partial(GeojsonWriter, of_slide=True)),
     "csv": by_gland("_glands.csv", "one row per gland", TableWriter),
     "overlay": Format("_overlay.png", "the image with the glands outlined", write_overlay,
                       SlideFormat("_overlay.png", "a thumbnail with the glands outlined", OverlayWriter)),
@@ -62,7 +64,8 @@ FORMATS = {
                          SlideFormat("_confidence.ome.tif", "probability of the predicted class in percent, a pyramid",
                                      ConfidenceWriter)),
     "heatmap": Format("_heatmap.png", "confidence as colours, with a colour bar", write_heatmap),
-    "geojson.gz": by_gland(".geojson.gz", "the GeoJSON, compressed", GzippedGeojsonWriter),
+    "geojson.gz": by_gland(".geojson.gz", "the GeoJSON, compressed", GzippedGeojsonWriter,
+                           partial(GzippedGeojsonWriter, of_slide=True)),
 }
 DEFAULT_FORMATS = ("geojson", "csv", "overlay", "mask", "confidence")
 

@@ -55,14 +55,15 @@ def _features(prediction: PredictedGlands, options: ExportOptions) -> Iterator[t
 
 class GeojsonWriter(SlideWriter):
     """A FeatureCollection, written feature by feature, a line each; in ASCII (µ escaped), so that no reader's encoding
-    matters."""
+    matters. `of_slide`: glands are measured in pixels of the prediction, and get areas and perimeters in those of the slide.
+    """
 
-    def __init__(self, file: BinaryIO, slide: SlideInfo, options: ExportOptions):
-        self._file, self._options = file, options
+    def __init__(self, file: BinaryIO, slide: SlideInfo, options: ExportOptions, of_slide: bool = False):
+        self._file, self._options, self._to_file_xy = file, options, options.scale_xy if of_slide else (1.0, 1.0)
         self._between = b'{"type":"FeatureCollection","features":['
 
     def add_glands(self, part: PredictedGlands) -> None:
-        part = replace(part, glands=tuple(in_pixels_of(gland, self._options.scale_xy) for gland in part.glands))
+        part = replace(part, glands=tuple(in_pixels_of(gland, self._to_file_xy) for gland in part.glands))
         for feature, coordinates in _features(part, self._options):
             feature["geometry"]["coordinates"] = 0
             text = json.dumps(feature, separators=(",", ":"), allow_nan=False)
@@ -77,9 +78,9 @@ class GeojsonWriter(SlideWriter):
 class GzippedGeojsonWriter(GeojsonWriter):
     """The same, compressed; the same bytes each time, as no name or time is stored."""
 
-    def __init__(self, file: BinaryIO, slide: SlideInfo, options: ExportOptions):
+    def __init__(self, file: BinaryIO, slide: SlideInfo, options: ExportOptions, of_slide: bool = False):
         self._gzip = gzip.GzipFile("", "wb", fileobj=file, mtime=0)
-        super().__init__(cast(BinaryIO, self._gzip), slide, options)
+        super().__init__(cast(BinaryIO, self._gzip), slide, options, of_slide)
 
     def finish(self) -> None:
         super().finish()

@@ -70,7 +70,7 @@ class TestFinishedRun:
         run, done, _ = finished
         first, trained, *lines = done.stdout.splitlines()
         assert re.fullmatch(r"training on .+, in float32 \(as asked\)", first)
-        assert re.fullmatch(r"trained 6 steps in 0 min \d+ s; the last one: loss \d\.\d{3}, \d+ % of the pixels with a "
+        assert re.fullmatch(r"trained 6 steps in 0 min \d+ s; the last one: loss \d\.\d{3}, \d+ % of the crops with a "
                             r"pseudo-label, \d+ % of them right", trained)
         notes = json.loads((run / "model" / "training_metrics.json").read_text())
         for line, what, of in zip(lines, ("the labelled", "all"), ("validation_", "validation_dense_"), strict=False):
