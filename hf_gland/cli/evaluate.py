@@ -126,12 +126,11 @@ def say_assumption(segmenter: GlandSegmenter, rows: datasets.Dataset, split: str
 
 def trained_on(notes: dict[str, Any], rows: datasets.Dataset, split: str) -> int:
     """How many patients of a split the model has been trained on, as far as its notes tell, with a note to stderr."""
-    from hf_gland.data.digest import patient_digests
+    from hf_gland.data.digest import patients_trained_on
 
-    seen = {patient for training in [notes, *notes.get("continued_from", [])] for patient in training.get("patients", ())}
-    patients = patient_digests(rows)
-    if known := len(patients & seen):
-        print(f"note: {known} of the {len(patients)} patients of '{split}' were trained on, so that its figures flatter",
+    known, patients = patients_trained_on(rows, [notes, *notes.get("continued_from", [])])
+    if known:
+        print(f"note: {known} of the {patients} patients of '{split}' were trained on, so that its figures flatter",
               file=sys.stderr)
     return known
 

@@ -33,6 +33,13 @@ def combined_digest(row_digests: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(row_digests)).encode()).hexdigest()
 
 
+def patients_trained_on(rows: Mapping[str, Any], trainings: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """How many patients of a split `trainings` had, by their notes ("patients", none in those of before), and how many it
+    has; see `patient_digests`."""
+    patients = patient_digests(rows)
+    return len(patients & {patient for training in trainings for patient in training.get("patients", ())}), len(patients)
+
+
 def patient_digests(rows: Mapping[str, Any]) -> set[str]:
     """What the patients of a split are known by where their ids are not to be read: SHA-256 of source and id, 16 hex digits.
 

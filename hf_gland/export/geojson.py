@@ -59,11 +59,12 @@ class GeojsonWriter(SlideWriter):
     """
 
     def __init__(self, file: BinaryIO, slide: SlideInfo, options: ExportOptions, of_slide: bool = False):
-        self._file, self._options, self._to_file_xy = file, options, options.scale_xy if of_slide else (1.0, 1.0)
+        self._file, self._options, self._of_slide = file, options, of_slide
         self._between = b'{"type":"FeatureCollection","features":['
 
     def add_glands(self, part: PredictedGlands) -> None:
-        part = replace(part, glands=tuple(in_pixels_of(gland, self._to_file_xy) for gland in part.glands))
+        if self._of_slide:
+            part = replace(part, glands=tuple(in_pixels_of(gland, self._options.scale_xy) for gland in part.glands))
         for feature, coordinates in _features(part, self._options):
             feature["geometry"]["coordinates"] = 0
             text = json.dumps(feature, separators=(",", ":"), allow_nan=False)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hf_gland.config import TrainConfig, read_saved_config
 from hf_gland.config.files import SAVED_CONFIG
-from hf_gland.data.digest import patient_digests
+from hf_gland.data.digest import patient_digests, patients_trained_on
 from hf_gland.data.store import TrainingStore, build_store, check_labels
 from hf_gland.data.training_data import TrainingData, open_training_data
 from hf_gland.environment import git_commit, hardware, versions
@@ -129,10 +129,9 @@ def earlier_trainings(backbone: str) -> list[dict[str, Any]]:
 
 def seen_before(trainings: Sequence[Mapping[str, Any]], validation: datasets.Dataset | None) -> str:
     """A sentence where patients of the validation split were trained on by those that a run goes on from; else ""."""
-    held_out = set() if validation is None else patient_digests(validation)
-    seen = held_out & {patient for training in trainings for patient in training.get("patients", ())}
+    seen, held_out = (0, 0) if validation is None else patients_trained_on(validation, trainings)
     return "" if not seen else (
-        f"{len(seen)} of the {len(held_out)} validation patients were trained on before, so that their figures flatter; "
+        f"{seen} of the {held_out} validation patients were trained on before, so that their figures flatter; "
         "build the dataset with --held-out-as and the one before")
 
 

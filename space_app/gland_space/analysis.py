@@ -21,6 +21,7 @@ from gland_space.model_source import LoadedModel
 from gland_space.pictures import MEGAPIXEL, Limits
 from hf_gland.export.formats import FORMATS, write_outputs
 from hf_gland.export.polygons import Polygon, region_polygons
+from hf_gland.glands import in_pixels_of
 from hf_gland.imaging.pictures import Picture
 from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.inference import Gland, GlandPrediction, PixelSizeError, PixelSizeWarning
@@ -106,7 +107,8 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
         prediction = model.predict(picture.rgb, here, progress=progress, name=picture.name,
                                    post=PostProcessing(min_gland_area_px=limits.smallest_gland_px))
     prediction, dropped = _largest_glands(prediction, limits.max_glands)
-    glands = tuple(_in_file_pixels(gland, picture.reduction) for gland in prediction.glands)
+    # Centroids stay in pixels of the prediction, as the table scales them.
+    glands = tuple(in_pixels_of(gland, (picture.reduction, picture.reduction)) for gland in prediction.glands)
     if dropped:
         notes.append(f"Only the {limits.max_glands:,} largest of {limits.max_glands + dropped:,} glands are kept.")
     if prediction.left_out:
@@ -117,15 +119,6 @@ def analyse(model: LoadedModel, picture: Picture, mpp: float | None, limits: Lim
     lean = dataclasses.replace(prediction, probabilities=empty, glands=glands, mpp=mpp)
     assumed = None if missing_mpp is None else missing_mpp / picture.reduction
     return Analysis(picture, lean, mpp, assumed, model.segmenter.mpp, tuple(notes))
-
-
-def _in_file_pixels(gland: Gland, reduction: float) -> Gland:
-    """The gland with its area and perimeter in pixels of the file; its centroid stays in those of the prediction, as the
-    table scales it, and what is in µm is the same at any size."""
-    if reduction == 1:
-        return gland
-    return dataclasses.replace(
-        gland, area_px=round(gland.area_px * reduction**2), perimeter_px=gland.perimeter_px * reduction)
 
 
 def _no_mpp_note(missing_mpp: float | None, reduction: float) -> str:
