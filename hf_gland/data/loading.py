@@ -1,5 +1,6 @@
 """From the store to batches: which crop of which image comes when is a function of (seed, epoch, index) alone."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -130,4 +131,11 @@ class CropDataset(Dataset):
 def crop_loader(dataset: CropDataset, draws: ShardedDraws, num_workers: int, pin_memory: bool) -> DataLoader:
     """A loader with a generator of its own, so that starting it does not disturb the training's random state."""
     return DataLoader(dataset, batch_sampler=draws, num_workers=num_workers, pin_memory=pin_memory,
-                      generator=torch.Generator().manual_seed(0))
+                      generator=torch.Generator().manual_seed(0), worker_init_fn=_leave_process_group)
+
+
+def _leave_process_group(_: int) -> None:
+    """Keep Ctrl-C and a launcher's SIGTERM, which go to all of a group, from the processes that load: the training, which
+    gets them too, is to finish its step and save, and ends these itself."""
+    if hasattr(os, "setsid"):  # not on Windows
+        os.setsid()

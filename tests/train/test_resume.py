@@ -5,13 +5,15 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from processes import run_script, settings_as_arguments, start, start_together
+from processes import SCRIPTS, run_script, settings_as_arguments, start, start_together
 from tiny import NO_DROPOUT, tiny_settings, tree
 from training import read_records
 from transformers import AutoModelForSemanticSegmentation
@@ -263,6 +265,23 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(tiny_dataset, unint
     assert [p.name for p in checkpoint_paths(run)] == ["step-000006", "step-000007"]
     train_once(run, settings, "--resume")
     assert_same(run, uninterrupted, number)
+
+
+def test_a_signal_to_all_of_a_runs_processes_leaves_the_loading_ones_to_the_run(tiny_dataset, tmp_path):
+    """As Ctrl-C in a terminal is, and what torchrun sends when it is to end."""
+    settings, run = tiny_settings(tiny_dataset, steps=3000, save_every=0, num_workers=2), tmp_path / "run"
+    command = [sys.executable, str(SCRIPTS / "train.py"), *arguments(run, settings)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while not (run / "metrics.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGTERM)
+        said = process.communicate(timeout=600)[1]
+    assert process.returncode == 130, said
+    assert said.count("finishing the step, then saving") == 1
+    assert "Traceback" not in said
+    (last,) = checkpoint_paths(run)
+    assert said.endswith(f"stopped at step {int(last.name[5:])}; continue with --resume\n")
 
 
 def test_asking_one_process_to_stop_stops_them_all(tiny_dataset, tmp_path):
