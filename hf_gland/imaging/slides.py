@@ -13,7 +13,8 @@ from hf_gland.errors import ImageError, PixelSizeError
 from hf_gland.imaging.opening import MAX_PIXELS, SUFFIXES, TIFF_STARTS, displayable, first_bytes, open_image
 from hf_gland.imaging.pictures import read_picture
 from hf_gland.imaging.pixel_size import PLAUSIBLE_MPP, stated_pixel_size
-from hf_gland.imaging.slide_readers import DICOM_SUFFIX, Levels, PictureLevels, UnreadableError, open_levels
+from hf_gland.imaging.slide_levels import Levels, PictureLevels, UnreadableError
+from hf_gland.imaging.slide_readers import DICOM_SUFFIX, open_levels
 from hf_gland.imaging.tiff_pages import inspect_tiff
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", DICOM_SUFFIX, ".qptiff", ".isyntax",

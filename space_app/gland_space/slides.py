@@ -15,7 +15,7 @@ from hf_gland.errors import HfGlandError, ImageError
 from hf_gland.imaging.opening import check_size
 from hf_gland.imaging.pictures import Picture, reduced
 from hf_gland.imaging.pixel_size import working_hw
-from hf_gland.imaging.slide_readers import PictureLevels
+from hf_gland.imaging.slide_levels import PictureLevels
 from hf_gland.imaging.slides import Box, Slide, is_slide, open_slide
 
 TILE_PX = 512

@@ -11,8 +11,10 @@ from PIL import Image
 from slide_files import aperio, damage_tile, drop_tile, texture, write_dicom, write_scn, write_slide
 
 from hf_gland.errors import ImageError, PixelSizeError
-from hf_gland.imaging.slide_readers import FastSlideLevels, OpenSlideLevels, PictureLevels, TiffLevels
+from hf_gland.imaging.slide_levels import PictureLevels
+from hf_gland.imaging.slide_readers import FastSlideLevels, OpenSlideLevels
 from hf_gland.imaging.slides import Box, Slide, is_slide, open_slide, slide_mpp
+from hf_gland.imaging.tiff_levels import TiffLevels
 from hf_gland.imaging.tiff_pages import inspect_tiff
 
 HW = (603, 1001)
@@ -252,7 +254,7 @@ def test_a_dicom_slide_is_opened_by_the_file_of_any_level(rgb, tmp_path):
     ({"compression": "jpeg", "compressionargs": {"level": 98, "outcolorspace": "rgb"}}, 64, 500_000)])
 def test_a_large_tiff_in_strips_is_read_region_by_region(rgb, tmp_path, monkeypatch, how, rows, kept_bytes):
     monkeypatch.setattr("hf_gland.imaging.slides.MAX_PIXELS", 1000)
-    monkeypatch.setattr("hf_gland.imaging.slide_readers.MOST_KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr("hf_gland.imaging.tiff_levels.MOST_KEPT_BYTES", kept_bytes)
     tifffile.imwrite(tmp_path / "a.tif", rgb, photometric="rgb", rowsperstrip=rows, resolution=(2, 2), metadata=None,
                      **how, description="ImageJ=1.54f\nunit=micron\n", resolutionunit="NONE")
     with open_slide(tmp_path / "a.tif") as slide:
@@ -275,18 +277,22 @@ def test_a_strip_that_is_damaged_is_a_hole_and_one_as_large_as_a_slide_is_refuse
         assert (region.rgb[201:299] == 255).all()
         assert min(hole.top for hole in region.unreadable) <= 200
         assert max(hole.top + hole.height for hole in region.unreadable) >= 300
-    monkeypatch.setattr("hf_gland.imaging.slide_readers.MOST_TILE_PX", 100_000)
+    monkeypatch.setattr("hf_gland.imaging.tiff_levels.MOST_TILE_PX", 100_000)
     with pytest.raises(ImageError, match=r"a\.tif: a part of the file: 1001×100 px, above the limit"):
         TiffLevels(path, "a.tif", inspect_tiff(path, "a.tif").levels_of(1))
 
 
 @pytest.mark.parametrize("name", ["a.svs", "a.tif"])
 def test_tiles_that_are_too_large_to_decode_are_refused_whichever_library_would_open_them(svs, tmp_path, monkeypatch, name):
+    def most_tile_px(limit):
+        for reader in ("slide_readers", "tiff_levels"):
+            monkeypatch.setattr(f"hf_gland.imaging.{reader}.MOST_TILE_PX", limit)
+
     path = shutil.copyfile(svs, tmp_path / name)
-    monkeypatch.setattr("hf_gland.imaging.slide_readers.MOST_TILE_PX", 128 * 128)
+    most_tile_px(128 * 128)
     with open_slide(path) as slide:
         assert slide.reader.startswith("OpenSlide")
-    monkeypatch.setattr("hf_gland.imaging.slide_readers.MOST_TILE_PX", 128 * 128 - 1)
+    most_tile_px(128 * 128 - 1)
     with pytest.raises(ImageError, match=rf"{name}: its tiles of 128×128 px are too large .*; convert it"), open_slide(path):
         pass
     monkeypatch.setattr("hf_gland.imaging.slides.MAX_PIXELS", 1000)

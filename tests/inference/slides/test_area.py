@@ -9,7 +9,7 @@ import shapely
 from slide_files import damage_tile, write_slide
 
 from hf_gland.errors import HfGlandError
-from hf_gland.imaging.slide_readers import PictureLevels
+from hf_gland.imaging.slide_levels import PictureLevels
 from hf_gland.imaging.slides import Slide, open_slide
 from hf_gland.imaging.tissue import tissue_mask
 from hf_gland.inference.slides.area import Outlined, Tissue, Whole, find_area, read_roi
