@@ -100,7 +100,7 @@ def _from_tiff(path: Path, name: str, max_pixels: int, side: int | None, page: i
     pages = inspect_tiff(path, name)
     if page is None and pages.count > 1:
         raise ImageError(f"{name}: holds {pages.count} pictures (a stack); save the one that is meant as a file of its own")
-    number = page or 1
+    number = 1 if page is None else page
     levels, level = pages.levels_of(number), pages.level_for(number, side, max_pixels)
     notes: tuple[str, ...] = ()
     if pages.count > 1:
