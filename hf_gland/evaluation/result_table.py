@@ -16,10 +16,10 @@ def markdown_table(records: Iterable[ResultRecord], columns: Sequence[str], grou
                    over: str = "seed") -> str:
     """A Markdown table: one row per group, mean ± sample standard deviation over its seeds; `over` "fold": over folds.
 
-    `columns`: keys of `metrics`; `group_by`: fields of the record (or keys of `extra`). Groups come in the
-    order of their first record. One decimal (Brier: three); a single seed has no ±, a figure that no seed
-    has is "–", one that only some have says how many. Raises ResultError if a group mixes settings or
-    repeats a seed: such a mean would mislead; also for a column or field that no record has.
+    `columns`: keys of `metrics`; `group_by`: fields of the record (or keys of `extra`). Groups come in the order of their
+    first record. One decimal (Brier: three); a single seed has no ±, a figure that no seed has is "–", one that only some
+    have says how many; a row that lacks folds names those it has. Raises ResultError if a group mixes settings or repeats a
+    seed: such a mean would mislead; also for a column or field that no record has.
     """
     groups: dict[tuple[Any, ...], list[ResultRecord]] = {}
     known: set[str] = set()
@@ -33,10 +33,19 @@ def markdown_table(records: Iterable[ResultRecord], columns: Sequence[str], grou
     rows = []
     for key, members in groups.items():
         _check_group(key, members, over)
-        rows.append([*("–" if part is None else part for part in key), len(members),
+        rows.append([*("–" if part is None else part for part in key), _count(members, over),
                      *(mean_sd(column, [m.metrics.get(column) for m in members]) for column in columns)])
     head = [*(key.replace("_", " ") for key in group_by), f"{over}s", *map(heading, columns)]
     return table(head, rows, len(group_by))
+
+
+def _count(members: Sequence[ResultRecord], over: str) -> str:
+    """How many runs a row is the mean of; of folds, which patients are of them where they are not all."""
+    if over == "fold":
+        folds = sorted(m.fold for m in members if m.fold is not None)
+        if len(folds) < folds[0][1]:
+            return f"{len(folds)} of {folds[0][1]} ({', '.join(str(fold) for fold, _ in folds)})"
+    return str(len(members))
 
 
 def _check_group(key: tuple[Any, ...], members: list[ResultRecord], over: str) -> None:
