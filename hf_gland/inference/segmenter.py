@@ -25,7 +25,6 @@ from hf_gland.imaging.pixel_size import check_mpp, working_hw
 from hf_gland.imaging.resample import resample_image
 from hf_gland.inference.exported import NETWORK, ExportedNetwork, choose_backend
 from hf_gland.inference.glands import GlandPrediction, glands_from_probabilities
-from hf_gland.inference.memory import out_of_memory
 from hf_gland.inference.read_ahead import ReadFile, batches, read_ahead
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.model.backbones import usual_preprocessing
@@ -33,6 +32,7 @@ from hf_gland.model.border import output_maps
 from hf_gland.model.cpu import side_by_side
 from hf_gland.model.identity import APPEARANCE_KEY, has_border, model_facts
 from hf_gland.model.loading import check_location, load_config, load_network_weights
+from hf_gland.model.memory import out_of_memory
 from hf_gland.model.precision import autocast, resolve_precision
 from hf_gland.model.preprocessing import Preprocessing, read_preprocessing
 from hf_gland.model.segformer_head import keep_channels_last, use_cheaper_head

@@ -23,6 +23,7 @@ from hf_gland.model.student import full_size_logits, predicted_maps
 from hf_gland.model.teacher import update_teacher
 from hf_gland.train.accelerator import on_main_process
 from hf_gland.train.callbacks import Log, Panels, ProgressBar, Trackers
+from hf_gland.train.failures import of_the_machine
 from hf_gland.train.model_folder import write_model
 from hf_gland.train.optim import set_learning_rates
 from hf_gland.train.run import Callback, Step, TrainingRun
@@ -60,6 +61,8 @@ def train(config: TrainConfig, folder: Path, accelerator: Accelerator, *, resume
                     if run.state.step == end < config.optim.steps:
                         run.refresh()
             return finish(run)
+        except (RuntimeError, MemoryError) as error:
+            raise of_the_machine(error, config, accelerator.num_processes) or error from error
         finally:
             run.tell("on_exit")
 

@@ -22,7 +22,6 @@ from hf_gland.imaging.opening import displayable
 from hf_gland.imaging.slide_files import slide_files
 from hf_gland.imaging.slides import MOST_PICTURE_PX, open_slide, slide_mpp
 from hf_gland.inference.glands import GlandRules
-from hf_gland.inference.memory import out_of_memory
 from hf_gland.inference.requests import Request
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.inference.slides.area import find_area
@@ -30,6 +29,7 @@ from hf_gland.inference.slides.outputs import RECORD_ENDING, SlideOutputs, part_
 from hf_gland.inference.slides.plan import slide_grid
 from hf_gland.inference.slides.predict import Progress, predict_slide
 from hf_gland.inference.slides.tiles import TilePlan, plan_tiles, sample_tiles
+from hf_gland.model.memory import out_of_memory
 from hf_gland.options import ExportOptions, PostProcessing, Tiling
 
 SUMMARY = "slides.csv"
