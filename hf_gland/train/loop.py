@@ -62,7 +62,9 @@ def train(config: TrainConfig, folder: Path, accelerator: Accelerator, *, resume
                         run.refresh()
             return finish(run)
         except (RuntimeError, MemoryError) as error:
-            raise of_the_machine(error, config, accelerator.num_processes) or error from error
+            if too_small := of_the_machine(error, config, accelerator.num_processes):
+                raise too_small from error
+            raise
         finally:
             run.tell("on_exit")
 
