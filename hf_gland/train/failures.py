@@ -12,11 +12,10 @@ def of_the_machine(error: Exception, config: TrainConfig, processes: int) -> HfG
         optim, crop_px = config.optim, config.augment.crop_px
         crops = optim.batch_size // (processes * optim.gradient_accumulation)
         parts = next((optim.gradient_accumulation * n for n in range(2, crops + 1) if crops % n == 0), None)
-        remedies = ([f"--gradient_accumulation {parts} (the same batch in smaller parts)"] if parts else []) + [
-            "a smaller --crop_px", "another --backbone"]
+        smaller = f"--gradient_accumulation {parts} (the same batch in smaller parts), " if parts else ""
         return HfGlandError(f"not enough memory for {count(crops, 'crop')} of {crop_px} px at a time through "
-                            f"{config.model.backbone} ({_first_line(error)}). Give {', '.join(remedies[:-1])} or "
-                            f"{remedies[-1]}")
+                            f"{config.model.backbone} ({_first_line(error)}). Give {smaller}a smaller --crop_px or another "
+                            "--backbone")
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return HfGlandError(f"a process that loads crops was ended ({_first_line(error)}), as where memory is short, in a "
                             "container the memory that processes share (/dev/shm; docker run --shm-size). Give it more, or "

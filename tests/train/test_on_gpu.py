@@ -6,12 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from datasets import load_dataset
 from tiny import NO_DROPOUT, tiny_settings
 from training import read_records, run_training, weights
 
 from hf_gland.inference.segmenter import GlandSegmenter
 from hf_gland.options import Tiling
 from hf_gland.train.checkpoint import checkpoint_paths
+from hf_gland.train.loop import Interrupted
 from hf_gland.train.stop import StopRequests
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -53,8 +55,6 @@ def test_a_run_learns_in_every_precision_and_says_which_and_where(gpu_run, preci
 
 
 def test_what_was_learned_on_the_gpu_is_what_the_processor_sees(gpu_run, tiny_dataset):
-    from datasets import load_dataset
-
     model = gpu_run("no") / "model"
     picture = np.asarray(load_dataset(str(tiny_dataset), split="validation")[0]["image"])
     there, here = (GlandSegmenter.from_pretrained(model, device=device).predict(
@@ -68,12 +68,10 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(tiny_dataset, tmp_path,
     """Kernels of the GPU add up in any order, so the same steps give nearly the same losses, not the same bits."""
     settings = tiny_settings(tiny_dataset, NO_DROPOUT, steps=20, save_every=5, mixed_precision=precision, cutmix=0.0)
     whole = losses(run_training(tmp_path / "whole", settings))
-    from hf_gland.train import loop
-
     due = iter([False] * 11 + [True])
     with monkeypatch.context() as patch:
         patch.setattr(StopRequests, "due", property(lambda self: next(due)))
-        with pytest.raises(loop.Interrupted):
+        with pytest.raises(Interrupted):
             run_training(tmp_path / "cut", settings)
     assert checkpoint_paths(tmp_path / "cut")[-1].name.endswith("12")
     run_training(tmp_path / "cut", settings, resume=True)
