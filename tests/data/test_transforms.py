@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +65,18 @@ def test_at_its_own_size_a_view_moves_pixels_and_changes_none(drawn, fill, label
     found = apply_view(plane, view, view.side, labels=labels, fill=fill)
     assert found.dtype == torch.uint8
     assert np.array_equal(found.numpy(), by_hand(plane, view, fill))
+
+
+@settings(deadline=None, max_examples=40)
+@given(drawn=views(), level=st.integers(0, 255))
+def test_images_are_blended_as_in_real_numbers_and_a_plane_of_one_level_stays_so(drawn, level):
+    size, crop, view = drawn
+    planes = np.random.default_rng(2).integers(0, 256, (3, *size), dtype=np.uint8)
+    planes[2] = level
+    whole = torch.stack([torch.from_numpy(by_hand(plane, view, None).copy()) for plane in planes])
+    exact = F.interpolate(whole[None].double(), (crop, crop), mode="bilinear", antialias=True)[0]
+    assert (apply_view(planes, view, crop, labels=False) - exact).abs().max() <= 1.5
+    assert (apply_view(planes, view, crop, labels=False)[2] == level).all()
 
 
 @settings(deadline=None, max_examples=40)
