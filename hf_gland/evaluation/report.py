@@ -155,7 +155,7 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
             if table.recovered:
                 parts.append(_recovered(members, [
                     r for r in records if r.variant == "full" and r.backbone == "mit-b0" and _group(table, r) == group]))
-    return "\n".join(parts)
+    return "\n".join(filter(None, parts))
 
 
 def _legend(variants: Collection[str]) -> str:
@@ -314,18 +314,19 @@ def _heading(group: tuple[str, float, int, str, str], members: list[ResultRecord
 
 
 def _recovered(members: list[ResultRecord], full: list[ResultRecord]) -> str:
-    """How far ours comes from sparse-only towards full, for each annotation that has both."""
-    if not full:
-        return ""
-    top = statistics.fmean(r.metrics["mIoU"] for r in full)
-    found: dict[str, dict[str, list[float]]] = {}
+    """How far ours comes from sparse-only towards full, for each annotation that has both, over the seeds that all three
+    have."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
     for r in members:
-        found.setdefault(f"{r.style}, {r.background}, {r.asked_for}", {}).setdefault(r.variant, []).append(r.metrics["mIoU"])
-    lines = []
-    for annotation, means in found.items():
-        if {"ours", "sparse-only"} <= means.keys():
-            ours, sparse = statistics.fmean(means["ours"]), statistics.fmean(means["sparse-only"])
-            if top > sparse:
-                share = 100 * (ours - sparse) / (top - sparse)
-                lines.append(f"- {annotation}: {share:.0f} % of {top - sparse:.1f} points\n")
+        annotation = f"{r.style}, {r.background}, {r.asked_for}"
+        found.setdefault(annotation, {}).setdefault(r.variant, {})[r.seed] = r.metrics["mIoU"]
+    all_labels, lines = {r.seed: r.metrics["mIoU"] for r in full}, []
+    for annotation, variants in found.items():
+        compared = [all_labels, *(variants.get(name, {}) for name in ("ours", "sparse-only"))]
+        seeds = set.intersection(*map(set, compared))
+        top, ours, sparse = (statistics.fmean([by_seed[seed] for seed in seeds] or [0.0]) for by_seed in compared)
+        if top > sparse:
+            share = f"{100 * (ours - sparse) / (top - sparse):.0f} % of {top - sparse:.1f} points"
+            some = any(len(by_seed) > len(seeds) for by_seed in compared)
+            lines.append(f"- {annotation}: {share}" + (f" ({markdown.count(len(seeds), 'seed')})\n" if some else "\n"))
     return "Of the distance in mIoU from sparse-only to full, ours recovers:\n\n" + "".join(lines) if lines else ""
