@@ -23,17 +23,21 @@ def contradicted(probabilities: np.ndarray, sparse: np.ndarray, class_weights: n
     more than REGION_CONFIDENCE. It is contradicted where the labelled pixels in it that say another class weigh more
     than those that agree, and are at least LEAST_EVIDENCE_PX.
     """
-    confidence, answer = probabilities.max(axis=0), probabilities.argmax(axis=0)
-    labelled = sparse != IGNORE_INDEX
-    weight = np.where(labelled, class_weights[np.where(labelled, sparse, 0)], 0.0)
     result = np.zeros(sparse.shape, bool)
+    labelled = sparse != IGNORE_INDEX
+    said = sparse[labelled]
+    if not said.size:
+        return result
+    weight = class_weights[said]
+    confidence, answer = probabilities.max(axis=0), probabilities.argmax(axis=0)
     for c in range(len(probabilities)):
         regions, count = ndimage.label((answer == c) & (confidence > REGION_CONFIDENCE))
-        against = labelled & (sparse != c)
-        pixels_against = np.bincount(regions[against], minlength=count + 1)
-        for_it = np.bincount(regions.ravel(), np.where(sparse == c, weight, 0.0).ravel(), minlength=count + 1)
-        against_it = np.bincount(regions.ravel(), np.where(against, weight, 0.0).ravel(), minlength=count + 1)
+        region, against = regions[labelled], said != c
+        pixels_against = np.bincount(region[against], minlength=count + 1)
+        against_it = np.bincount(region[against], weight[against], count + 1)
+        for_it = np.bincount(region[~against], weight[~against], count + 1)
         refuted = (pixels_against >= LEAST_EVIDENCE_PX) & (against_it > for_it)
         refuted[0] = False
-        result |= refuted[regions]
+        if refuted.any():
+            result |= refuted[regions]
     return result
