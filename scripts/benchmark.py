@@ -138,7 +138,7 @@ def training_ratio(config: TrainConfig) -> dict:
         accelerator = make_accelerator(settings, Path(folder) / "ours")
         ours = set_up(settings, Path(folder) / "ours", accelerator, {"recipe": "benchmark"})
         batches = ours.batches(settings.optim.steps)
-        example = example_loop(settings, accelerator)
+        example = example_loop(settings, accelerator, ours.loaders)
         blocks = alternate({"ours": lambda: take_step(ours, batches), "example": lambda: next(example)},
                            BLOCK_STEPS)
     rates = {name: [config.optim.batch_size / s for s in took] for name, took in blocks.items()}
@@ -149,7 +149,7 @@ def training_ratio(config: TrainConfig) -> dict:
                 [a / b for a, b in zip(rates["ours"], rates["example"], strict=True)])}}
 
 
-def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None]:
+def example_loop(config: TrainConfig, accelerator: Accelerator, loaders: int) -> Iterator[None]:
     """One optimiser step per `next`, as transformers' run_semantic_segmentation_no_trainer.py takes it."""
     data = open_training_data(config)
     model = load_network(config.model.backbone, data.class_names, data.mpp, config.model_overrides())
@@ -175,7 +175,7 @@ def example_loop(config: TrainConfig, accelerator: Accelerator) -> Iterator[None
         return {"pixel_values": pixels, "labels": labels}
 
     loader = DataLoader(data.train.with_transform(transformed), batch_size=config.optim.batch_size, shuffle=True,
-                        num_workers=config.run.num_workers, drop_last=True)
+                        num_workers=loaders, drop_last=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.optim.learning_rate)
     scheduler = get_scheduler("polynomial", optimizer, num_warmup_steps=0, num_training_steps=config.optim.steps)
     model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)

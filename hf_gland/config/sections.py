@@ -202,7 +202,8 @@ class Augment:
 class Run:
     """How the run is carried out and recorded; these may change on --resume."""
 
-    num_workers: int = setting(0, "data loading processes per training process", low=0)
+    num_workers: int = setting(-1, "processes that make crops for each training process (-1: with a GPU one per core up to "
+                               "8, as far as shared memory has room for what they make; on a CPU none)", low=-1)
     validate_every: int = setting(0, "steps between validations (0: only at the end)", low=0,
                                   only={"validation_split": SET})
     panels_every: int = setting(0, "steps between pictures of image, labels, fusion and prediction (0: at refreshes)", low=0)

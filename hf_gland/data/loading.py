@@ -1,6 +1,7 @@
 """From the store to batches: which crop of which image comes when is a function of (seed, epoch, index) alone."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ from hf_gland.flat_arrays import FlatArrays
 from hf_gland.labels import IGNORE_INDEX
 
 Key = tuple[int, int]  # (epoch, index)
+MOST_LOADERS = 8  # for one training process: so many keep a data-centre GPU busy
+BATCHES_READY = 3  # of each: two that wait (the prefetch_factor of a DataLoader), one in the making
+SHARED_MEMORY = "/dev/shm"  # through which they hand over what they make; a container's has 64 MB, unless told otherwise
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
@@ -126,6 +130,36 @@ class CropDataset(Dataset):
             # Outside the image the teacher has no opinion: 0 for every class passes no threshold.
             crop["bank"] = apply_view(self.bank[index], view, crop_px, labels=False, fill=0)
         return crop
+
+
+def crop_bytes(crop_px: int, outputs: int) -> int:
+    """The most that an item of a CropDataset takes; `outputs`: planes of the bank."""
+    return (3 + 3 + 1 + 1 + 1 + outputs) * crop_px**2  # strong, weak, sparse, truth, border, bank
+
+
+def free_shared_memory() -> int | None:
+    """Bytes; None where the system sets no limit of its own."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return None
+
+
+def loading_processes(asked: int, on_gpu: bool, cores: int, batch_bytes: int, room_bytes: int | None) -> tuple[int, str]:
+    """How many processes make the crops of a training process (0: it makes them itself, between its steps), and a
+    sentence where there is no room for as many as there should be, else "".
+
+    `asked`: the setting. -1: with a GPU, which else waits for crops, one per core but one, MOST_LOADERS at most, as far as
+    BATCHES_READY of `batch_bytes` each fit into the memory that processes share (`room_bytes`; None: no limit). On a CPU
+    none, as they would only take its cores away.
+    """
+    if asked >= 0 or not on_gpu:
+        return max(asked, 0), ""
+    wanted = min(cores - 1, MOST_LOADERS)
+    fit = wanted if room_bytes is None else min(room_bytes // (BATCHES_READY * batch_bytes), wanted)
+    return fit, "" if fit == wanted else (
+        f"{fit} of {wanted} processes make crops: {SHARED_MEMORY}, through which they hand them over, has room for no more. "
+        "A container gets more by docker run --shm-size 8g")
 
 
 def crop_loader(dataset: CropDataset, draws: ShardedDraws, num_workers: int, pin_memory: bool) -> DataLoader:

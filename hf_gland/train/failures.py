@@ -6,8 +6,11 @@ from hf_gland.markdown import count
 from hf_gland.model.memory import out_of_memory
 
 
-def of_the_machine(error: Exception, config: TrainConfig, processes: int) -> HfGlandError | None:
-    """The error with its remedy, for one of memory or of the processes that load data; None for any other."""
+def of_the_machine(error: Exception, config: TrainConfig, processes: int, loaders: int) -> HfGlandError | None:
+    """The error with its remedy, for one of memory or of the processes that load data; None for any other.
+
+    `processes`: that train; `loaders`: that make crops for each of them.
+    """
     if out_of_memory(error):
         optim, crop_px = config.optim, config.augment.crop_px
         crops = optim.batch_size // (processes * optim.gradient_accumulation)
@@ -19,7 +22,7 @@ def of_the_machine(error: Exception, config: TrainConfig, processes: int) -> HfG
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return HfGlandError(f"a process that loads crops was ended ({_first_line(error)}), as where memory is short, in a "
                             "container the memory that processes share (/dev/shm; docker run --shm-size). Give it more, or "
-                            f"fewer --num_workers than {config.run.num_workers}; --resume goes on from the last checkpoint")
+                            f"fewer --num_workers than {loaders}; --resume goes on from the last checkpoint")
     return None
 
 

@@ -62,7 +62,7 @@ def train(config: TrainConfig, folder: Path, accelerator: Accelerator, *, resume
                         run.refresh()
             return finish(run)
         except (RuntimeError, MemoryError) as error:
-            if too_small := of_the_machine(error, config, accelerator.num_processes):
+            if too_small := of_the_machine(error, config, accelerator.num_processes, run.loaders):
                 raise too_small from error
             raise
         finally:

@@ -76,6 +76,7 @@ class TrainingRun:
     student: nn.Module
     optimizer: Optimizer
     state: TrainingState
+    loaders: int  # processes that make its crops
     note: Mapping[str, Any]  # how it came about, for the model's training_metrics.json
     callbacks: Sequence[Callback] = ()
 
@@ -104,7 +105,7 @@ class TrainingRun:
         draws = ShardedDraws(config.optim.seed, len(crops), config.optim.batch_size, end, state.step,
                              self.accelerator.process_index, self.accelerator.num_processes,
                              config.optim.gradient_accumulation)
-        return iter(crop_loader(crops, draws, config.run.num_workers, self.accelerator.device.type == "cuda"))
+        return iter(crop_loader(crops, draws, self.loaders, self.accelerator.device.type == "cuda"))
 
     def teacher_for_pictures(self) -> PreTrainedModel:
         """A copy of the teacher as it is now, laid out for pictures one at a time."""

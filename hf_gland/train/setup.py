@@ -15,6 +15,7 @@ from tqdm import tqdm
 from hf_gland.config import TrainConfig, read_saved_config
 from hf_gland.config.files import SAVED_CONFIG
 from hf_gland.data.digest import patient_digests, patients_trained_on
+from hf_gland.data.loading import crop_bytes, free_shared_memory, loading_processes
 from hf_gland.data.store import TrainingStore, build_store, check_labels
 from hf_gland.data.training_data import TrainingData, open_training_data
 from hf_gland.environment import git_commit, hardware, versions
@@ -38,9 +39,10 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
            callbacks: Sequence[Callback] = ()) -> TrainingRun:
     """Data, networks and optimiser of a run that has not taken a step; `note` as in `train`. Raises HfGlandError."""
     data, method = open_training_data(config), config.method
-    for told in (*data.notes, *other_pixel_size(config, data.mpp)) if accelerator.is_main_process else ():
-        print(f"note: {told}", file=sys.stderr)
     classes, decoded = len(data.class_names), folder / "store" / "train"
+    loaders, few = choose_loaders(config, classes, accelerator)
+    for told in (*data.notes, *other_pixel_size(config, data.mpp), *few) if accelerator.is_main_process else ():
+        print(f"note: {told}", file=sys.stderr)
 
     def decode() -> None:  # once for all processes of a machine
         check_rows(data.validation or (), classes, data.mpp, config.data.missing_mpp or None)
@@ -69,7 +71,19 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
     return TrainingRun(
         config, folder, accelerator, data, store,
         PseudoLabels(method, folder / "bank", store.sizes, weights.numpy(), store.sparse), weights.to(accelerator.device),
-        backbone_preprocessing(config.model.backbone), wrapped, prepared_optimizer, state, note, callbacks)
+        backbone_preprocessing(config.model.backbone), wrapped, prepared_optimizer, state, loaders, note,
+        callbacks)
+
+
+def choose_loaders(config: TrainConfig, classes: int, accelerator: Accelerator) -> tuple[int, list[str]]:
+    """See `loading_processes`: their number for each process that trains, and what there is to say of it."""
+    processes, room = accelerator.num_processes, free_shared_memory()
+    crops = config.optim.batch_size // (processes * config.optim.gradient_accumulation)
+    loaders, few = loading_processes(
+        config.run.num_workers, accelerator.device.type != "cpu", torch.get_num_threads(),
+        crops * crop_bytes(config.augment.crop_px, classes + config.method.has_border),
+        None if room is None else room // processes)
+    return loaders, [few] if few else []
 
 
 @contextmanager

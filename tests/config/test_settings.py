@@ -205,7 +205,7 @@ def test_a_value_of_the_wrong_type_is_an_error_that_names_setting_and_value(key,
     ("threshold_start", 1.1), ("threshold_start", 0.55), ("ema_start", 1.5), ("adaptive_share_end", 2.0),
     ("refresh_growth", 0.9), ("scale_min", 0.0), ("scale_min", 2.0), ("learning_rate", 0.0), ("head_lr_factor", 0.0),
     ("mode", "half"), ("threshold", "cosin"), ("refresh", "never"), ("loss", "both"), ("warmup_background", "some"),
-    ("mixed_precision", "fp8"), ("stain_jitter", -0.1), ("num_workers", -1), ("model_kwargs", "{"),
+    ("mixed_precision", "fp8"), ("stain_jitter", -0.1), ("num_workers", -2), ("model_kwargs", "{"),
     ("model_kwargs", "[1]"), ("learning_rate", float("nan")), ("pseudo_weight", float("nan")),
     ("max_grad_norm", float("inf")), ("scale_max", float("inf")), ("threshold_end", float("nan")),
 ])

@@ -10,7 +10,16 @@ from PIL import Image
 from hf_gland.config.sections import Augment
 from hf_gland.data import transforms
 from hf_gland.data.build import load_local
-from hf_gland.data.loading import CropDataset, ShardedDraws, crop_loader, draw_keys, epoch_order
+from hf_gland.data.loading import (
+    CropDataset,
+    ShardedDraws,
+    crop_bytes,
+    crop_loader,
+    draw_keys,
+    epoch_order,
+    free_shared_memory,
+    loading_processes,
+)
 from hf_gland.data.store import build_store
 from hf_gland.flat_arrays import FlatArrays
 
@@ -252,3 +261,33 @@ class TestCutMix:
         for position in range(len(mixed)):
             item = mixed[0, position]
             assert item["annotated"] or (item["sparse"] == 255).all()
+
+
+@pytest.mark.parametrize(("asked", "on_gpu", "cores", "room", "processes"), [
+    (-1, False, 16, None, 0), (0, True, 16, None, 0), (3, False, 1, 0, 3),  # on a CPU, or as asked
+    (-1, True, 1, None, 0), (-1, True, 4, None, 3), (-1, True, 64, None, 8), (-1, True, 16, 2400, 8), (-1, True, 4, 900, 3)])
+def test_a_gpu_gets_processes_that_make_crops_one_per_core_but_one(asked, on_gpu, cores, room, processes):
+    assert loading_processes(asked, on_gpu, cores, 100, room) == (processes, "")
+
+
+@pytest.mark.parametrize(("room", "processes"), [(2399, 7), (300, 1), (299, 0)])  # three batches of 100 bytes each
+def test_where_shared_memory_is_short_fewer_processes_make_crops_and_it_is_said(room, processes):
+    found, said = loading_processes(-1, True, 16, 100, room)
+    assert found == processes
+    assert said.startswith(f"{processes} of 8 processes make crops")
+    assert "--shm-size" in said
+
+
+def test_a_crop_takes_at_most_what_is_counted_on(tiny_dataset, bank, tmp_path):
+    with_border = build_store(load_local(tiny_dataset)["train"], tmp_path / "store", 2, None, None, border_px=2)
+    for weak, share in ((True, 1), (False, 8 / 11)):
+        item = crops(with_border, bank=bank, weak=weak)[0, 0]
+        taken = sum(v.nbytes for v in item.values() if isinstance(v, torch.Tensor))
+        assert taken == crop_bytes(32, 2) * share
+
+
+def test_shared_memory_is_what_the_system_says_or_has_no_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr("hf_gland.data.loading.SHARED_MEMORY", str(tmp_path))
+    assert free_shared_memory() > 0
+    monkeypatch.setattr("hf_gland.data.loading.SHARED_MEMORY", str(tmp_path / "absent"))
+    assert free_shared_memory() is None
