@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from hf_gland.config import all_variants, listed
 from hf_gland.data.split import fold_split
-from hf_gland.evaluation.records import read_results
+from hf_gland.evaluation.records import ResultError, read_results
 from hf_gland.files import write_text_atomically
 
 SETTINGS = "ablation.json"  # in OUT: what all its cells have in common
@@ -157,10 +157,11 @@ def run_cell(arguments: argparse.Namespace, cell: Cell) -> str:
             message = execute(command, log, {"HF_GLAND_THREADS": threads})
             if message:
                 return message
-    kept = results_folder(arguments)
-    for record in read_results(measured):  # of an evaluation that was for another --results
-        if not (kept / record.name).exists():
-            record.write(kept)
+    try:
+        for record in read_results(measured):  # the evaluation may have been for another --results
+            record.write(results_folder(arguments), arguments.overwrite)
+    except ResultError as error:
+        return str(error)
     return ""
 
 

@@ -8,11 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hf_gland.config import read_config_file
+from hf_gland.evaluation.records import read_result
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "ablate.py"
 
@@ -159,6 +161,28 @@ def test_other_splits_are_measured_and_other_results_are_filled(tmp_path, monkey
     monkeypatch.setattr(sys, "argv", [*grid, "--splits", "testB"])
     assert ablate.main() == 0
     assert [(script(command), command[command.index("--split") + 1]) for command in seen] == [("evaluate.py", "testB")]
+
+
+def test_the_record_of_another_run_fails_a_measured_cell_unless_it_may_be_replaced(tmp_path, monkeypatch, capsys):
+    (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)
+    run = tmp_path / "runs" / "ours_glands-rim+scribble-0.2_seed0"
+    (run / "model").mkdir(parents=True)
+    shipped = next((Path(__file__).parents[1] / "hub_cards" / "results").glob("glas_train_testA_ours_bench_*_seed0.json"))
+    there = read_result(shipped)
+    own = replace(there, commit="of this grid")
+    own.write(run / "evaluation")
+    there.write(tmp_path / "results")
+    grid = ["ablate.py", "--archive", "missing.zip", "--out", str(tmp_path), "--variants", "ours"]
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: pytest.fail(f"runs {command}"))
+    monkeypatch.setattr(sys, "argv", grid)
+    assert ablate.main() == 2
+    assert "is the record of another run (commit" in capsys.readouterr().err
+    assert read_result(tmp_path / "results" / there.name) == there
+    monkeypatch.setattr(sys, "argv", [*grid, "--overwrite"])
+    assert ablate.main() == 0
+    assert read_result(tmp_path / "results" / there.name) == own
+    monkeypatch.setattr(sys, "argv", grid)
+    assert ablate.main() == 0  # its own by now
 
 
 @pytest.mark.parametrize("other", [("--config", "full"), ("--backbone", "encoder"), ("--val-fraction", "0.2")])
