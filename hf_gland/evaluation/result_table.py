@@ -18,8 +18,9 @@ def markdown_table(records: Iterable[ResultRecord], columns: Sequence[str], grou
 
     `columns`: keys of `metrics`; `group_by`: fields of the record (or keys of `extra`). Groups come in the order of their
     first record. One decimal (Brier: three); a single seed has no ±, a figure that no seed has is "–", one that only some
-    have says how many; a row that lacks folds names those it has. Raises ResultError if a group mixes settings or repeats a
-    seed: such a mean would mislead; also for a column or field that no record has.
+    have says how many; a row that lacks folds names those it has. Raises ResultError if a group mixes settings, numbers of
+    training images (but over folds) or repeats a seed: such a mean would mislead; also for a column or field that no record
+    has.
     """
     groups: dict[tuple[Any, ...], list[ResultRecord]] = {}
     known: set[str] = set()
@@ -51,6 +52,9 @@ def _count(members: Sequence[ResultRecord], over: str) -> str:
 def _check_group(key: tuple[Any, ...], members: list[ResultRecord], over: str) -> None:
     fixed = [name for name in (*SETTINGS, "seed") if name != ("test_split" if over == "fold" else over)]
     mixed = [name for name in fixed if len({getattr(m, name) for m in members}) > 1]
+    images = {m.extra["train_images"] for m in members if "train_images" in m.extra}
+    if over != "fold" and len(images) > 1:
+        mixed.append("train_images")
     if mixed:
         raise ResultError(f"row {key} mixes different {', '.join(mixed)}: group by them, or filter")
     runs = [getattr(m, over) for m in members]

@@ -1,5 +1,7 @@
 """Tables: every cell can be computed by hand from the records, and misleading rows are refused."""
 
+from dataclasses import replace
+
 import pytest
 
 from hf_gland.evaluation.records import ResultError, ResultRecord, read_results
@@ -47,6 +49,15 @@ def test_rows_by_an_extra_key():
 def test_rows_that_mix_settings_are_refused():
     with pytest.raises(ResultError, match="mixes different variant"):
         markdown_table(RECORDS, ["mIoU"], ["dataset"])
+
+
+def test_rows_that_mix_training_images_are_refused_but_over_folds():
+    records = [record("ours", seed, {"train_images": images}) for seed, images in enumerate((85, 85, 68))]
+    with pytest.raises(ResultError, match="mixes different train_images"):
+        markdown_table(records, ["mIoU"], ["variant"])
+    assert markdown_table([*records[:2], record("ours", 2)], ["mIoU"], ["variant"])  # one from before it was noted
+    folds = [replace(r, seed=0, test_split=f"test_fold{r.seed + 1}of3") for r in records]
+    assert markdown_table(folds, ["mIoU"], ["variant"], over="fold")
 
 
 def test_repeated_seeds_are_refused():
