@@ -7,8 +7,8 @@
 
 Each cell is the build_dataset, train and evaluate command that a user would type, run one after the other; cells whose
 result record is there already are skipped, so an interrupted grid goes on where it stopped. Records are kept in
-OUT/results, or in --results; `python scripts/report.py --results OUT/results` makes tables and pictures from them. A record
-of another run is never replaced, unless --overwrite says so: those in hub_cards/results are what the README shows. One OUT
+OUT/results, or in --results; `python scripts/report.py --results OUT/results` makes OUT/report.md from them. A record of
+another run is never replaced, unless --overwrite says so: those in hub_cards/results are what the README shows. One OUT
 is for one --config, --backbone and --val-fraction.
 """
 

@@ -86,6 +86,31 @@ def test_a_broken_record_is_named_and_nothing_is_written(project, capsys):
     assert (project / "README.md").read_text() == before
 
 
+def test_records_of_your_own_get_a_page_beside_them_and_the_projects_pages_stay(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    before = (project / "README.md").read_text()
+    words = ("--results", "results", "--references", "references.json")
+    assert run_script(*words, "--check") == 1
+    assert not (project / "report.md").exists()
+    assert run_script(*words) == 0
+    assert str(project / "report.md") in capsys.readouterr().out
+    text = (project / "report.md").read_text()
+    assert [figure in text for figure in ("76.5", "61.2", "55.5", "A paper")] == [True] * 4
+    assert (project / "figures" / "self_training.png").exists()
+    assert (project / "README.md").read_text() == before
+    assert run_script(*words, "--check") == 0
+    assert run_script(*words, "--readme", "README.md") == 2
+
+
+@pytest.mark.parametrize("folder", ["missing", "empty"])
+def test_a_folder_without_records_is_named_and_nothing_is_written(project, capsys, folder):
+    (project / "empty").mkdir()
+    before = (project / "README.md").read_text()
+    assert report(project, "--results", str(project / folder)) == 2
+    assert f"error: {project / folder}: " in capsys.readouterr().err
+    assert (project / "README.md").read_text() == before
+
+
 def test_the_committed_pages_are_up_to_date(monkeypatch):
     monkeypatch.chdir(SCRIPT.parents[1])
     assert run_script("--check") == 0, "run python scripts/report.py and commit README.md and hub_cards/RESULTS.md"
