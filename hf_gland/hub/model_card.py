@@ -120,8 +120,7 @@ def annotation_budget(record: ResultRecord) -> str:
     if record.style == "full":
         return f"All pixels of {count(extra['train_images'], 'image')} of `{record.train_split}`."
     total = f" of {extra['total_glands']}" if extra.get("total_glands") else ""
-    of = {"images": "of the images", "roi": "of the area"}.get(record.style, "per image")
-    budget = "" if record.budget is None else f", budget {record.budget:g} {of}"
+    budget = f", budget {record.asked_for}" if record.asked_for else ""
     background = "" if record.style == "roi" else f", background `{record.background}`"
     return (f"Style `{record.style}`{background}{budget}: {extra['annotated_glands']}{total} glands "
             f"in {count(extra['train_images'], 'image')} of `{record.train_split}`, "

@@ -24,7 +24,7 @@ from hf_gland.hub.dataset_source import read_configurations
 from hf_gland.hub.errors import HubError
 from hf_gland.hub.licences import Licence, model_licence
 from hf_gland.hub.metric_repo import stage_metric
-from hf_gland.hub.model_card import comparison_table, model_card
+from hf_gland.hub.model_card import annotation_budget, comparison_table, model_card
 from hf_gland.hub.model_repo import stage_model
 from hf_gland.hub.model_source import ModelSource, read_model
 from hf_gland.hub.space_repo import stage_space
@@ -403,6 +403,14 @@ def test_a_model_that_went_on_from_another_tells_of_all_its_trainings(source, tm
                      words)
     assert "Training took 67.2 min" in words
     assert re.search(r"Trained on \d+ images of \d+ patients, from \S+, and on images of Elsewhere, Third: other", words)
+
+
+def test_all_glands_are_not_one_gland_per_image():
+    shipped = next(iter(read_results(TEMPLATES / "results")))
+    drawn = dataclasses.replace(shipped, style="glands", background="rim", extra={
+        "train_images": 85, "annotated_glands": 70, "total_glands": 774, "labelled_fraction": 0.1, "annotation_seed": 0})
+    said = [annotation_budget(dataclasses.replace(drawn, budget=budget)) for budget in (1.0, 0.2, 1)]
+    assert [text.split(":")[0].split("budget ")[1] for text in said] == ["100 %", "20 %", "1 per image"]
 
 
 def test_local_backbones_need_a_name(source, tiny_dataset, tmp_path):
