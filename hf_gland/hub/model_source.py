@@ -1,7 +1,7 @@
 """What a model repository is made of: the folder that training wrote, its notes, and the records measured on it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,15 +82,7 @@ def read_model(path: Path, results: Sequence[Path] = (), shared_results: Path | 
                 raise HubError(f"{file}: was measured on another model than {folder} ({'; '.join(differing)}); measure this "
                                "one with scripts/evaluate.py")
     else:
-        beside = [p for p in sorted(folder.parent.iterdir()) if p.is_dir()]
-        found = [_read(file) for where in [*beside, *([shared_results] if shared_results else [])]
-                 for file in _records_in(where)]
-        distinct = {record_file_name(record): record for record in found}.values()
-        records = [record for record in distinct if not _differences(record, temperatures, settings, notes)]
-    if not records:
-        raise HubError(f"{folder}: has no results, and a card without figures is not published. Measure it with "
-                       f"`python scripts/evaluate.py {folder} DATASET --split test --out {folder.parent}/evaluation`, or "
-                       "name its result records with --results")
+        records = _found(folder, shared_results, lambda record: _differences(record, temperatures, settings, notes))
     if twice := sorted(name for name, n in Counter(map(record_file_name, records)).items() if n > 1):
         raise HubError(f"{folder}: two of the results given are of the same measurement ({twice[0]}); name one of them")
     records.sort(key=lambda r: (r.is_of_student, r.elsewhere, len(r.unusual), r.test_split))
@@ -98,6 +90,24 @@ def read_model(path: Path, results: Sequence[Path] = (), shared_results: Path | 
         raise HubError(f"{folder}: its results are those of the student alone, but the repository's model is the teacher; "
                        "run scripts/evaluate.py without --student as well")
     return ModelSource(folder, settings, notes, tuple(records))
+
+
+def _found(folder: Path, shared_results: Path | None,
+           differences: Callable[[ResultRecord], list[str]]) -> list[ResultRecord]:
+    """The records of this model, one of each measurement, in the folders beside it and in `shared_results`; HubError where
+    there is none. `differences`: between a record's model and this one."""
+    beside = [file for where in sorted(folder.parent.iterdir()) if where.is_dir() for file in _records_in(where)]
+    read = {file: _read(file) for file in [*beside, *(_records_in(shared_results) if shared_results else [])]}
+    records = {record_file_name(record): record for record in read.values() if not differences(record)}
+    if records:
+        return list(records.values())
+    measure = f"python scripts/evaluate.py {folder} DATASET --out"
+    if not beside:
+        raise HubError(f"{folder}: has no results, and a card without figures is not published. Measure it with `{measure} "
+                       f"{folder.parent}/evaluation`, or name its result records with --results")
+    others = "; ".join(f"{file}: {', '.join(differences(read[file]))}" for file in beside)
+    raise HubError(f"{folder}: has no results of its own: those beside it are of another model, or of this one before "
+                   f"calibration ({others}). Measure it again with `{measure} {beside[0].parent} --overwrite`")
 
 
 def record_file_name(record: ResultRecord) -> str:

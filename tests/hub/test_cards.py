@@ -436,8 +436,13 @@ class TestResultsOfAModel:
         write_temperature(copy / "model", 2.5)
         with pytest.raises(HubError, match=r"temperature 1\.0 there, 2\.5 here.*scripts/evaluate\.py"):
             read_model(copy, [record])
-        with pytest.raises(HubError, match="has no results"):
+        with pytest.raises(HubError, match=r"temperature 1\.0 there, 2\.5 here.*evaluation --overwrite") as raised:
             read_model(copy)
+        assert "--split" not in str(raised.value)
+        stale = Path(shutil.copytree(copy / "evaluation", tmp_path / "kept"))
+        measured = read_result(record)
+        dataclasses.replace(measured, extra=measured.extra | {"temperature": 2.5}).write(record.parent, overwrite=True)
+        assert len(read_model(copy, shared_results=stale).records) == 1
 
     def test_of_another_model(self, run, tiny_dataset, tmp_path):
         other = write_run(tmp_path / "other", tiny_dataset, seed=1)
