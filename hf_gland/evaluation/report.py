@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hf_gland import markdown
@@ -28,12 +29,20 @@ class Table:
     over: str = "seed"  # what a row is the mean of: seeds, or folds
 
 
+Group = tuple[str, str, float, int, str, str]  # recipe, backbone, µm per pixel, steps, dataset, what it was measured on
 PUBLISHED = ("mIoU", "mDice", "object_f1", "object_dice", "object_hausdorff")
 
 
+def _usual_backbone(record: ResultRecord) -> bool:
+    """Whether it started from the default encoder, or from the pretrained one that its recipe names."""
+    if record.backbone == "mit-b0" or record.recipe not in recipe_names():
+        return record.backbone == "mit-b0"
+    return record.backbone == Path(read_config_file(record.recipe).get("backbone", "")).name  # "random:…" is "random-…" here
+
+
 def _usual(record: ResultRecord) -> bool:
-    """20 % of the glands outlined, stroma by ring and strokes (or all of it), from the default encoder, as it came."""
-    return (record.backbone == "mit-b0" and record.on_usual_images and HELD_OUT not in record.variant
+    """20 % of the glands outlined, stroma by ring and strokes (or all of it), from the usual encoder, as it came."""
+    return (_usual_backbone(record) and record.on_usual_images and HELD_OUT not in record.variant
             and ((record.on_usual_budget and record.background == "rim+scribble") or record.style in ("full", "cam")))
 
 
@@ -44,11 +53,11 @@ def _in(group: str, record: ResultRecord) -> bool:
 
 
 def _annotation(record: ResultRecord) -> bool:
-    return (_in("annotation", record) and record.backbone == "mit-b0" and record.on_usual_images and record.style != "images"
+    return (_in("annotation", record) and _usual_backbone(record) and record.on_usual_images and record.style != "images"
             and (not _usual(record) or _in("main", record)))
 
 
-TABLES = (
+TABLES: tuple[Table, ...] = (
     Table("The method beside its baselines", "20 % of the glands outlined, stroma labelled by a ring around them and a few "
           "strokes.", lambda r: _usual(r) and _in("main", r),
           ("variant", "paper"), keys.MAIN, recovered=True),
@@ -65,13 +74,13 @@ TABLES = (
           "(`build_dataset --style images`), as semi-supervised learning is measured. CoDiR with a UNI encoder reports "
           "gland IoU 79.4 and Dice 88.1 at 10 % of GlaS, 81.1 and 89.2 at 20 %: on a random test split of its own at "
           "256×256 px, so the protocols differ.",
-          lambda r: r.style == "images" and r.on_usual_images and r.backbone == "mit-b0",
+          lambda r: r.style == "images" and r.on_usual_images and _usual_backbone(r),
           ("asked for", "glands outlined", "variant"),
           ("mIoU", "gland_iou", "gland_dice", "object_f1", "object_dice", "object_hausdorff", "ece"), recovered=True),
     Table("Schedules", "Threshold, refreshes and warm-up.", lambda r: _usual(r) and _in("schedules", r),
           ("variant",)),
-    Table("Other networks", "The same code, with the settings of the recipe; all from random weights.",
-          lambda r: r.backbone != "mit-b0" and r.fold is None, ("backbone", "variant")),
+    Table("Other networks", "The same code, with the settings of the recipe; those named random-… from random weights.",
+          lambda r: not _usual_backbone(r) and r.fold is None, ("backbone", "variant")),
     Table("A foreign stain", "The test images as another laboratory might stain them (`build_dataset --stain-shift`). "
           "All were trained without three patients. `adapted` is `ours-held-out`, taught their 14 images, restained with "
           "strength 3, without a label (`train --config adapt`); `continued` went on for as many steps without them.",
@@ -81,6 +90,8 @@ TABLES = (
           "dense masks).",
           lambda r: HELD_OUT in r.variant and r.on_usual_images, ("variant", "temperature"),
           keys.CALIBRATION),
+    Table("Other runs", "What no table above shows.", lambda r: not any(table.wants(r) for table in TABLES[:-1]),
+          ("variant", "annotation", "backbone", "test_split")),
 )
 
 
@@ -122,16 +133,13 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
     whose figures all stand in tables above is left out.
 
     `references`: published figures, {name, supervision, source} and some of PUBLISHED; a variant's file names the one to
-    compare it with. Raises ResultError as `markdown_table` does, and ValueError for a record that no table wants.
+    compare it with. Raises ResultError as `markdown_table` does.
     """
-    lost = [r.name for r in records if not any(table.wants(r) for table in TABLES)]
-    if lost:
-        raise ValueError(f"no table shows {', '.join(lost)}: give it one in TABLES, or remove the record")
     parts: list[str] = []
     shown: dict[str, set[str]] = {}  # the figures of each record
     explained: set[str] = set()
     for table in TABLES:
-        groups: dict[tuple[str, float, int, str, str], list[ResultRecord]] = {}
+        groups: dict[Group, list[ResultRecord]] = {}
         for record in filter(table.wants, records):
             groups.setdefault(_group(table, record), []).append(_with_row_headings(record, references))
         groups = {key: members for key, members in groups.items()
@@ -154,7 +162,7 @@ def results_section(records: Sequence[ResultRecord], references: Sequence[Mappin
                 parts.append(_gained(members))
             if table.recovered:
                 parts.append(_recovered(members, [
-                    r for r in records if r.variant == "full" and r.backbone == "mit-b0" and _group(table, r) == group]))
+                    r for r in records if r.variant == "full" and _group(table, r) == group]))
     return "\n".join(filter(None, parts))
 
 
@@ -254,12 +262,13 @@ def _place(table: Table, record: ResultRecord) -> tuple:
     return (record.test_split, variant, record.backbone) if "test split" in table.rows else (record.backbone, variant)
 
 
-def _group(table: Table, record: ResultRecord) -> tuple[str, float, int, str, str]:
-    """Recipe, µm per pixel, steps, dataset and what it was measured on: which part of the table a record belongs to. Where
-    rows are test splits, recipes with their steps stand side by side ("", 0)."""
+def _group(table: Table, record: ResultRecord) -> Group:
+    """Which part of the table a record belongs to. Where rows are test splits, recipes with their steps stand side by side
+    ("", 0); where they are backbones, these do (""), and the default one is not named."""
     alike = "test split" not in table.rows
-    return (record.recipe if alike else "", record.mpp or 0.0, record.extra.get("steps", 0) if alike else 0, record.dataset,
-            _measured_on(record))
+    backbone = "" if "backbone" in table.rows or record.backbone == "mit-b0" else record.backbone
+    recipe, steps = (record.recipe, record.extra.get("steps", 0)) if alike else ("", 0)
+    return recipe, backbone, record.mpp or 0.0, steps, record.dataset, _measured_on(record)
 
 
 def _measured_on(record: ResultRecord) -> str:
@@ -303,11 +312,12 @@ def _gained(members: Sequence[ResultRecord]) -> str:
     return "Ours above sparse-only on the same patients, in points:\n\n" + "".join(lines) if lines else ""
 
 
-def _heading(group: tuple[str, float, int, str, str], members: list[ResultRecord], over: str) -> str:
-    recipe, mpp, steps, dataset, where = group
+def _heading(group: Group, members: list[ResultRecord], over: str) -> str:
+    recipe, backbone, mpp, steps, dataset, where = group
     seconds = sorted(r.train_seconds for r in members)
     took = " to ".join(dict.fromkeys(f"{one:.0f}" for one in (seconds[0], seconds[-1])))
     names = f"recipe `{recipe}`" if recipe else "recipes " + ", ".join(f"`{r}`" for r in sorted({r.recipe for r in members}))
+    names += f", encoder {backbone}" if backbone else ""
     names += (f", {steps} steps" if steps else "") + (f" at {mpp:g} µm per pixel" if mpp else "")
     return (f"{dataset}, {names}, measured on {where} ({', '.join(sorted({r.machine for r in members}))}; training took "
             f"{took} s; mean ± standard deviation over {over}s):\n\n")

@@ -1,5 +1,3 @@
-import pytest
-
 from hf_gland.config import all_variants
 from hf_gland.evaluation.records import ResultRecord
 from hf_gland.evaluation.report import (
@@ -181,9 +179,30 @@ def test_every_kind_of_record_finds_its_table():
     assert len(found["What the annotator draws"]) == 4
 
 
-def test_a_record_that_no_table_shows_is_an_error():
-    with pytest.raises(ValueError, match=r"no table shows .*something-new"):
-        results_section([record("something-new")], REFERENCES)
+def test_what_no_other_table_shows_stands_in_the_last_one():
+    found = tables(results_section([record(), record("something-new", seed=2), record("mean-teacher", background="rim"),
+                                    record(test_split="test@crag")], REFERENCES))
+    assert list(found) == ["The method beside its baselines", "Other runs"]
+    assert {tuple(row[:5]) for row in found["Other runs"]} == {
+        ("ours", "glands, rim+scribble, 20 %", "mit-b0", "test@crag", "1"),
+        ("mean-teacher", "glands, rim, 20 %", "mit-b0", "testA", "1"),
+        ("something-new", "glands, rim+scribble, 20 %", "mit-b0", "testA", "1")}
+
+
+def test_a_recipes_own_encoder_is_a_usual_one_with_a_part_of_its_own():
+    levels = {"mit-b0": (60.0, 66.0, 70.0), "mit-b5": (70.0, 78.0, 80.0)}
+    text = results_section([record(variant, level, recipe="gpu", backbone=backbone) for backbone, found in levels.items()
+                            for variant, level in zip(("sparse-only", "ours", "full"), found, strict=True)], REFERENCES)
+    assert list(tables(text)) == ["The method beside its baselines"]
+    parts = text.split("glas, recipe `gpu`, ")
+    assert [part.split(" (")[0] for part in parts[1:]] == ["measured on `testA`", "encoder mit-b5, measured on `testA`"]
+    assert ["60 % of 10.0 points" in parts[1], "80 % of 10.0 points" in parts[2]] == [True, True]
+
+
+def test_only_networks_that_are_named_random_are_said_to_be_from_random_weights():
+    text = results_section([record(backbone="mit-b5"), record(backbone="random-segformer")], REFERENCES)
+    assert "those named random-… from random weights" in text
+    assert [row[0] for row in tables(text)["Other networks"]] == ["mit-b5", "random-segformer"]
 
 
 def test_timings_are_ratios_with_their_range():
