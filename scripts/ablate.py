@@ -14,7 +14,6 @@ is for one --config, --backbone and --val-fraction.
 
 import argparse
 import itertools
-import json
 import os
 import shlex
 import subprocess
@@ -28,8 +27,8 @@ from tqdm import tqdm
 
 from hf_gland.config import all_variants, listed
 from hf_gland.data.split import fold_split
+from hf_gland.evaluation.grids import other_settings
 from hf_gland.evaluation.records import ResultError, read_results
-from hf_gland.files import write_text_atomically
 
 SETTINGS = "ablation.json"  # in OUT: what all its cells have in common
 USUAL_SPLITS = ["testA"]
@@ -98,7 +97,8 @@ def main() -> int:
     cells = distinct(Cell(*values, arguments.folds) for values in itertools.product(
         arguments.variants, arguments.styles, arguments.backgrounds, arguments.budgets, arguments.seeds,
         range(1, arguments.folds + 1) if arguments.folds else [0]))
-    if not arguments.dry_run and (problem := other_settings(arguments)):
+    common = {name: getattr(arguments, name) for name in ("config", "backbone", "val_fraction")}
+    if not arguments.dry_run and (problem := other_settings(arguments.out / SETTINGS, common)):
         print(f"error: {problem}", file=sys.stderr)
         return 2
     for cell in cells if not arguments.dry_run else []:  # datasets first, so that parallel cells share them
@@ -117,17 +117,6 @@ def main() -> int:
     if failed:
         print(f"error: {len(failed)} of {len(cells)} cells failed: {', '.join(failed)}", file=sys.stderr)
     return 2 if failed else 0
-
-
-def other_settings(arguments: argparse.Namespace) -> str:
-    """What sets this grid apart from the one whose cells lie in OUT, whose names would be the same; "" if nothing does."""
-    path, own = arguments.out / SETTINGS, {name: getattr(arguments, name) for name in ("config", "backbone", "val_fraction")}
-    if not path.exists():
-        write_text_atomically(path, json.dumps(own, indent=2) + "\n")
-    there = json.loads(path.read_text("utf-8"))
-    differing = [f"--{name.replace('_', '-')} {there.get(name)} there, {value} here" for name, value in own.items()
-                 if there.get(name) != value]
-    return f"{arguments.out}: holds another grid ({'; '.join(differing)}); give another --out" if differing else ""
 
 
 def distinct(cells: Iterable[Cell]) -> list[Cell]:

@@ -64,3 +64,16 @@ def test_each_point_is_a_training_on_more_outlines_and_nothing_is_done_twice(scr
     (tmp_path / "out" / "suggested_0.5_seed5" / "evaluation").rename(tmp_path / "gone")
     assert script.main() == 0
     assert [name for name, _ in script.ran] == ["evaluate"]
+
+
+@pytest.mark.parametrize("other", [("--config", "full"), ("--backbone", "encoder"), ("--split", "testB"),
+                                   ("--train-options", "--steps 200")])
+def test_one_folder_is_for_one_curve(script, tmp_path, monkeypatch, capsys, other):
+    monkeypatch.setattr(script, "run_choice", lambda *_: None)
+    monkeypatch.setattr(script, "write_record", lambda _: tmp_path)
+    words = ["scripts/annotation_curve.py", "--dataset", "data", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    assert (script.main(), script.main()) == (0, 0)
+    monkeypatch.setattr(sys, "argv", [*words, *other])
+    assert script.main() == 2
+    assert f"holds another grid ({other[0]} " in capsys.readouterr().err
