@@ -75,7 +75,8 @@ def check_instances(instances: np.ndarray, class_map: np.ndarray, name: str) -> 
     """Raise MaskError unless the gland ids `instances` (integers [H, W], 0 = none) are those of `class_map` ([H, W]).
 
     Most of every gland region has an id, most of every id lies on glands, and several regions do not all carry the number
-    of their class. Outlines that differ by a pixel or two pass; what lies under 255 does not count. `name` is quoted.
+    of their class, or 255. Outlines that differ by a pixel or two pass; what lies under 255 does not count. `name` is
+    quoted.
     """
     if instances.shape != class_map.shape:
         raise MaskError(f"{name}: the map of gland ids is {instances.shape} but the mask is {class_map.shape}, in rows and "
@@ -93,9 +94,11 @@ def check_instances(instances: np.ndarray, class_map: np.ndarray, name: str) -> 
     if bare[bare != 0].size:
         y, x = np.argwhere(regions == bare[bare != 0][0])[0]
         raise MaskError(f"{name}: the gland at row {y}, column {x} of the mask has no id; {remedy}")
-    if np.array_equal(ids, np.where(glands, class_map, 0)):
+    one_number = set(numbers.tolist()) - {0} == {IGNORE_INDEX}  # of a mask of 0 and 255
+    if one_number or np.array_equal(ids, np.where(glands, class_map, 0)):
         pieces, _ = ndimage.label(class_map != 0, structure=EIGHT_NEIGHBOURS)  # joined where 255 hides what is between
         sizes = np.bincount(pieces[glands])
         found, count = int((sizes * 10 >= sizes.max(initial=1)).sum()), np.count_nonzero(numbers)  # a crumb is no gland
         if found > count:
-            raise MaskError(f"{name}: the gland ids are the classes of the mask, {count} for {found} glands; {remedy}")
+            of = "all 255" if one_number else "the classes of the mask"
+            raise MaskError(f"{name}: the gland ids are {of}, {count} for {found} glands; {remedy}")

@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     from hf_gland.data.metadata import read_metadata
-    from hf_gland.data.sources.qupath import annotation_file, images_in
+    from hf_gland.data.sources.qupath import annotation_file, images_in, known_of
     from hf_gland.errors import HfGlandError
     from hf_gland.export.geojson_read import read_annotations
     from hf_gland.imaging.opening import displayable
@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise HfGlandError("--metadata spreads suggestions over grades, which random ones are not; give --by uncertainty")
     images = {displayable(path): path for path in images_in(arguments.images, arguments.annotated)}
     check_target(arguments, images)
-    grades = {key: known.grade for key, known in (read_metadata(arguments.metadata) if arguments.metadata else {}).items()}
+    table = read_metadata(arguments.metadata) if arguments.metadata else {}
+    grades = {name: known_of(path, table).grade for name, path in images.items()}
     segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, arguments.device)
     warnings.simplefilter("ignore", PixelSizeWarning)  # said below
     silent: list[str] = []  # images that do not say how large a pixel is
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             with open_slide(path, name, MOST_PICTURE_PX) as slide:
                 silent += [name] if slide.mpp_xy is None and arguments.mpp is None else []
                 scales[name], found = image_places(segmenter, slide, arguments.mpp, read_annotations(outlines)[0]
-                                                   if outlines else (), grades.get(path.stem, ""))
+                                                   if outlines else (), grades[name])
             places += found
         except HfGlandError as error:
             tqdm.write(f"error: {error}", file=sys.stderr)

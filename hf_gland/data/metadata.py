@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,8 @@ class ImageMetadata:
 def read_metadata(path: Path) -> dict[str, ImageMetadata]:
     """`{image_id: ImageMetadata}` from a CSV file with a header line, separated by commas or semicolons.
 
-    `image_id` is required, the other `COLUMNS` are optional and further ones ignored; an image file's suffix in
-    image_id is dropped by the caller. Raises DatasetError naming the file and line.
+    `image_id` is required, the other `COLUMNS` are optional, in any case; further ones are left out, with a warning. An
+    image file's suffix in image_id is dropped by the caller. Raises DatasetError naming the file and line.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -36,12 +37,14 @@ def read_metadata(path: Path) -> dict[str, ImageMetadata]:
         lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except csv.Error as error:
         raise DatasetError(f"{path}: not a CSV table ({error})") from error
-    names = lines[0][1] if lines else []
+    names = [name.casefold().replace(" ", "_") for name in lines[0][1]] if lines else []
     if "image_id" not in names:
         raise DatasetError(f"{path}: the first line must name the columns, image_id among them (optional: "
                            f"{', '.join(COLUMNS[1:])}); it reads: {header.strip()[:80]}")
     if doubled := [name for name in names if name and names.count(name) > 1]:
         raise DatasetError(f"{path}: the column '{doubled[0]}' comes twice; keep one")
+    if more := [name for name in names if name and name not in COLUMNS]:
+        warnings.warn(f"{path}: columns left out: {', '.join(more)} (used are {', '.join(COLUMNS)})", stacklevel=2)
     found: dict[str, ImageMetadata] = {}
     for number, cells in lines[1:]:
         if not any(cells):

@@ -1,14 +1,19 @@
 """Hold patients out, once or in folds: a patient's images are alike, so a split by image would measure memory, not skill."""
 
 import math
+import warnings
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from hf_gland.data.source import Item
 from hf_gland.errors import DatasetError
 
+T = TypeVar("T")
 TRIALS = 2000
+# What else the splits are called, as `datasets` takes the names of folders.
+ALIASES = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
 LEAST_PATIENTS = 5  # of fewer, none is held out unless the user asks: too much would be missing from training
 
 
@@ -50,6 +55,17 @@ def hold_out(splits: Mapping[str, Sequence[Item]], share: float | None, usual: f
     return ({**parts, **{split: items for split, items in splits.items() if split != "train"}},
             f"{len(held)} of {count_of(train)} patients ({len(parts['validation'])} of "
             f"{len(train)} train images) are held out as 'validation'; --val-fraction 0 keeps them in train")
+
+
+def with_usual_names(splits: Mapping[str, Sequence[T]]) -> dict[str, list[T]]:
+    """The splits under the names that the rest asks for, `val` as `validation` and so on, which a warning says."""
+    found: dict[str, list[T]] = {}
+    for split, items in splits.items():
+        name = ALIASES.get(split.casefold(), split)
+        if name != split:
+            warnings.warn(f"the split '{split}' is called '{name}' here", stacklevel=2)
+        found.setdefault(name, []).extend(items)
+    return found
 
 
 def count_of(items: Sequence[Item]) -> int:

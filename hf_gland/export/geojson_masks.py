@@ -117,14 +117,15 @@ def paint(regions: Iterable[Region], hw: tuple[int, int], name: str,
     """Instances int32 [H, W] (0 = none, ids 1..n in file order), class map uint8 [H, W] where nothing is drawn `outside`,
     and the numbers of the features that cover a pixel, in order.
 
-    A pixel belongs to a region if its centre does; of several the smallest region wins. `name` is quoted in errors.
-    Raises GeoJsonError.
+    A pixel belongs to a region if its centre does; of several the smallest region wins, by all of its area, that outside
+    the image too. `name` is quoted in errors. Raises GeoJsonError.
     """
-    patches: list[tuple[tuple[bool, int], Region, Box, np.ndarray]] = []
+    patches: list[tuple[tuple[bool, float], Region, Box, np.ndarray]] = []
     in_all = 0
     for region in regions:
         box, inside, in_all = _patch(region, hw, f"{name}: feature {region.number}", in_all)
-        if area := int(inside.sum()):
+        if seen_px := int(inside.sum()):
+            area = seen_px if region.stroke else max(seen_px, _area_beyond(region.polygons, hw))
             patches.append(((not region.below, -area), region, box, np.packbits(inside)))
 
     instances, class_map = np.zeros(hw, np.int32), np.full(hw, outside, np.uint8)
@@ -139,6 +140,20 @@ def paint(regions: Iterable[Region], hw: tuple[int, int], name: str,
     seen[0] = False
     ids = np.where(seen, np.cumsum(seen), 0).astype(np.int32)[instances]
     return ids, class_map, np.unique([region.number for _, region, _, _ in patches])
+
+
+def _area_beyond(polygons: Polygons, hw: tuple[int, int]) -> float:
+    """The area of polygons that reach beyond the image, px²; 0 of those that lie in it, whose pixels tell."""
+    points = np.concatenate([ring for rings in polygons for ring in rings])
+    if (points >= 0).all() and (points <= hw[::-1]).all():
+        return 0.0
+    return sum(abs(_ring_area(rings[0])) - sum(abs(_ring_area(hole)) for hole in rings[1:]) for rings in polygons)
+
+
+def _ring_area(ring: np.ndarray) -> float:
+    """Signed area inside a ring of points [n, 2], px² (shoelace formula)."""
+    x, y = (ring - ring[0]).T
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
 def _patch(region: Region, hw: tuple[int, int], where: str, in_all: int) -> tuple[Box, np.ndarray, int]:

@@ -26,7 +26,7 @@ from hf_gland.train.callbacks import Log, Panels, ProgressBar, Trackers
 from hf_gland.train.failures import of_the_machine
 from hf_gland.train.model_folder import write_model
 from hf_gland.train.optim import set_learning_rates
-from hf_gland.train.run import Callback, Step, TrainingRun
+from hf_gland.train.run import MODEL, Callback, Step, TrainingRun
 from hf_gland.train.setup import held_folder, is_trained_here, set_up
 from hf_gland.train.stop import StopRequests
 
@@ -87,7 +87,7 @@ def take_steps(run: TrainingRun, end: int, stop: StopRequests) -> None:
 
 def finish(run: TrainingRun) -> Path:
     """The last validation, the last checkpoint and the model folder."""
-    model, seconds = run.folder / "model", run.seconds
+    model, seconds = run.folder / MODEL, run.seconds
     if run.state.latest.get("validation_step") != run.state.step:  # else resumed after the last validation
         run.validate()
     run.save()

@@ -10,7 +10,7 @@ from hf_gland.config.files import SAVED_CONFIG
 from hf_gland.imaging.appearance import learn_appearance
 from hf_gland.model.identity import APPEARANCE_KEY
 from hf_gland.model.student import save_model_folder
-from hf_gland.train.run import TrainingRun
+from hf_gland.train.run import WORKING, TrainingRun
 
 
 def write_model(run: TrainingRun, folder: Path, seconds: float) -> None:
@@ -24,5 +24,4 @@ def write_model(run: TrainingRun, folder: Path, seconds: float) -> None:
     shutil.copy(run.log, folder / "training_log.jsonl")
     notes = {**run.state.latest, "train_seconds": round(seconds, 1), **run.note}
     (folder / "training_metrics.json").write_text(json.dumps(notes, indent=2) + "\n")
-    for name in ("store", "bank"):
-        shutil.rmtree(run.folder / name, ignore_errors=True)
+    shutil.rmtree(run.folder / WORKING, ignore_errors=True)

@@ -25,6 +25,9 @@ from hf_gland.options import Tiling
 from hf_gland.train.checkpoint import CheckpointError, TrainingState, link_or_copy, load_checkpoint, save_checkpoint
 from hf_gland.train.refresh import image_predictor, validate
 
+MODEL = "model"  # in the folder of a run: what it ends with
+WORKING = ".working"  # and what goes when it is done: decoded images and pseudo-labels
+
 
 @dataclass(frozen=True)
 class Step:

@@ -32,14 +32,14 @@ from hf_gland.train.accelerator import on_main_process
 from hf_gland.train.checkpoint import CheckpointError, TrainingState, checkpoint_paths, choose_checkpoint
 from hf_gland.train.optim import make_optimizer
 from hf_gland.train.refresh import check_rows
-from hf_gland.train.run import Callback, TrainingRun
+from hf_gland.train.run import MODEL, WORKING, Callback, TrainingRun
 
 
 def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Mapping[str, Any],
            callbacks: Sequence[Callback] = ()) -> TrainingRun:
     """Data, networks and optimiser of a run that has not taken a step; `note` as in `train`. Raises HfGlandError."""
     data, method = open_training_data(config), config.method
-    classes, decoded = len(data.class_names), folder / "store" / "train"
+    classes, decoded = len(data.class_names), folder / WORKING / "store"
     loaders, few = choose_loaders(config, classes, accelerator)
     for told in (*data.notes, *other_pixel_size(config, data.mpp), *few) if accelerator.is_main_process else ():
         print(f"note: {told}", file=sys.stderr)
@@ -70,9 +70,9 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
                           origin={"data_sha256": used, "precision": note["precision"]})
     return TrainingRun(
         config, folder, accelerator, data, store,
-        PseudoLabels(method, folder / "bank", store.sizes, weights.numpy(), store.sparse), weights.to(accelerator.device),
-        backbone_preprocessing(config.model.backbone), wrapped, prepared_optimizer, state, loaders, note,
-        callbacks)
+        PseudoLabels(method, folder / WORKING / "bank", store.sizes, weights.numpy(), store.sparse),
+        weights.to(accelerator.device), backbone_preprocessing(config.model.backbone), wrapped, prepared_optimizer, state,
+        loaders, note, callbacks)
 
 
 def choose_loaders(config: TrainConfig, classes: int, accelerator: Accelerator) -> tuple[int, list[str]]:
@@ -103,6 +103,8 @@ def held_folder(folder: Path, config: TrainConfig, accelerator: Accelerator, res
                 return last_whole_checkpoint(folder, config)
             if checkpoint_paths(folder):
                 raise CheckpointError(f"{folder}: already holds a run; continue it with --resume or give another --out")
+            if (folder / MODEL).exists():
+                raise CheckpointError(f"{folder / MODEL}: is there already, and would be replaced; give another --out")
             return None
 
         yield on_main_process(accelerator, take)

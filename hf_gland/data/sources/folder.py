@@ -2,11 +2,11 @@
 
     root/images/a.png    root/masks/a.png (or a_mask.png)    [root/instances/a.png]    [root/metadata.csv]
     root/a.png           root/a_mask.png                     [root/a_instances.png]    [root/metadata.csv]
-    root/train/images/…  root/test/images/…                  one folder per split, each like the first
+    root/train/images/…  root/val/images/…                   one folder per split, each like the first
 
 PNG, JPEG, TIFF, BMP or WebP (masks: not JPEG or WebP, which alter numbers), paired by stem. The split of an image is
-metadata.csv's, else its folder's, else `train`. What is left out of the folder, and how masks were understood, is said in
-warnings.
+metadata.csv's, else its folder's, else `train`; `val` is called `validation`. What is left out of the folder, and how
+masks were understood, is said in warnings.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from hf_gland.data.metadata import ImageMetadata, read_metadata
 from hf_gland.data.sample import Sample
 from hf_gland.data.source import Item, Offer, Source
 from hf_gland.data.sparsify import SparseAnnotation, as_drawn
+from hf_gland.data.split import with_usual_names
 from hf_gland.errors import DatasetError, HfGlandError, ImageError
 from hf_gland.imaging.find import Found, pictures_in
 from hf_gland.imaging.label_maps import map_mask, read_labels
@@ -106,19 +107,33 @@ def scan_folder(root: str | Path, options: FolderOptions = FolderOptions()) -> d
         raise DatasetError(f"{root}: holds no images ({', '.join(SUFFIXES)}); expected images/ and masks/, or name.png "
                            "beside name_mask.png")
     _check_shared([item for _, item in items])
-    table = read_metadata(root / METADATA_FILE) if (root / METADATA_FILE).is_file() else None
+    tables = _read_tables(root, sorted({split for split, _ in items}))
     splits: dict[str, list[FolderItem]] = {}
     for folder_split, item in items:
-        known = _lookup(root, table, item, options)
+        known = _lookup(tables.get(folder_split), item, options)
         split = known.split or folder_split or "train"
         splits.setdefault(split, []).append(
             FolderItem(item.image_id, item.image, item.mask, item.instances, item.sparse, known))
-    if table is not None:
-        named = {key for _, item in items for key in (item.image_id, f"{item.image_id}{item.image.suffix}")}
+    named = {key for _, item in items for key in (item.image_id, f"{item.image_id}{item.image.suffix}")}
+    for path, table in tables.values():
         if strays := [name for name in table if name not in named]:
-            raise DatasetError(f"{root / METADATA_FILE}: image_id '{strays[0]}' (and {len(strays) - 1} more) is no image "
-                               "of the folder; correct or remove the line")
+            raise DatasetError(f"{path}: image_id '{strays[0]}' (and {len(strays) - 1} more) is no image of the folder; "
+                               "correct or remove the line")
     return splits
+
+
+def _read_tables(root: Path, folder_splits: Sequence[str]) -> dict[str, tuple[Path, dict[str, ImageMetadata]]]:
+    """The metadata.csv of each folder of a split, and its lines by the image's whole id: the folder's own, or that of
+    `root`, which is for all of them. Raises DatasetError where there are both."""
+    whole = root / METADATA_FILE
+    own = {split: path for split in folder_splits if split and (path := root / split / METADATA_FILE).is_file()}
+    if whole.is_file():
+        if own:
+            raise DatasetError(f"{next(iter(own.values()))}: {whole} is there too; keep one of them")
+        table = read_metadata(whole)
+        return dict.fromkeys(folder_splits, (whole, table))
+    return {split: (path, {f"{split}_{name}": known for name, known in read_metadata(path).items()})
+            for split, path in own.items()}
 
 
 def _check_shared(items: Sequence[FolderItem]) -> None:
@@ -300,14 +315,15 @@ def _scan_one(root: Path, prefix: str, options: FolderOptions) -> list[FolderIte
     return items
 
 
-def _lookup(root: Path, table: Mapping[str, ImageMetadata] | None, item: FolderItem,
+def _lookup(metadata: tuple[Path, Mapping[str, ImageMetadata]] | None, item: FolderItem,
             options: FolderOptions) -> ImageMetadata:
     known = ImageMetadata()
-    if table is not None:
+    if metadata is not None:
+        path, table = metadata
         lines = [table[key] for key in (item.image_id, f"{item.image_id}{item.image.suffix}") if key in table]
         if len(lines) != 1:
-            raise DatasetError(f"{root / METADATA_FILE}: has {'no line' if not lines else 'two lines'} for {item.image_id} "
-                               f"({item.image}); {'add' if not lines else 'keep'} one")
+            raise DatasetError(f"{path}: has {'no line' if not lines else 'two lines'} for {item.image_id} ({item.image}); "
+                               f"{'add' if not lines else 'keep'} one")
         known = lines[0]
     patient = known.patient_id
     if not patient and options.patient_pattern:
@@ -356,7 +372,7 @@ def _open(arguments: argparse.Namespace) -> Offer:
         num_classes=len(check_class_names(arguments.class_names)), mask_values=arguments.mask_values, mpp=arguments.mpp,
         as_is=by_hand and sparse_masks is None, sparse_masks=sparse_masks, source=name,
         allow_missing_masks=arguments.allow_missing_masks, patient_pattern=arguments.patient_pattern)
-    plan = scan_folder(arguments.root, options)
+    plan = with_usual_names(scan_folder(arguments.root, options))
     if missing := sorted(set(arguments.splits or plan) - set(plan)):
         raise DatasetError(f"{arguments.root}: has no split '{missing[0]}'; it has {', '.join(sorted(plan))}")
     options = settle_masks(plan, options)

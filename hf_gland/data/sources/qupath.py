@@ -12,7 +12,7 @@ import itertools
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from hf_gland.data.outlines import SKIPPED, USUAL_CLASSES, Outlines, Reading, la
 from hf_gland.data.sample import Sample
 from hf_gland.data.source import Item, Offer, Source
 from hf_gland.data.sparsify import SparseAnnotation
+from hf_gland.data.split import with_usual_names
 from hf_gland.data.windows import Window, plan_windows
 from hf_gland.errors import DatasetError
 from hf_gland.imaging.find import natural_key, other_levels
@@ -106,6 +107,11 @@ def pair_files(paths: Sequence[Path], annotations: Path | None) -> tuple[dict[Pa
     images = images_in(paths, annotations)
     of = {image: annotation_file(image, annotations, len(images)) for image in images}
     pairs = {image: drawn for image, drawn in of.items() if drawn is not None}
+    first: dict[Path, Path] = {}
+    for image, drawn in pairs.items():
+        if (other := first.setdefault(drawn, image)) != image:
+            raise DatasetError(f"{drawn}: belongs to {other.name} and to {image.name} by its name; call it "
+                               f"{other.name}.geojson or {image.name}.geojson, or take one of the images away")
     without = [image for image, drawn in of.items() if drawn is None]
     if not pairs:
         raise DatasetError(f"{without[0]}: has no annotations ({without[0].stem}.geojson was looked for in "
@@ -226,7 +232,7 @@ def _open(arguments: argparse.Namespace) -> Offer:
     table = read_metadata(arguments.metadata) if arguments.metadata else {}
     splits: dict[str, list[Item]] = {}
     for image, drawn in files.items():
-        known = _known(image, table, arguments.patient_pattern)
+        known = known_of(image, table, arguments.patient_pattern)
         tiles = plan_tiles(image, drawn, arguments.mpp if known.mpp is None else known.mpp, cutting, reading)
         if not tiles:
             warnings.warn(f"{displayable(image)}: left out, as nothing usable is drawn on it", stacklevel=2)
@@ -242,10 +248,12 @@ def _open(arguments: argparse.Namespace) -> Offer:
     def read(items: Sequence[Item]) -> Iterator[tuple[Sample, SparseAnnotation | None]]:
         return read_tiles(items, reading, arguments.source_name)
 
-    return Offer(splits, read, arguments.source_name, arguments.licence, names, by_hand=True)
+    return Offer(with_usual_names(splits), read, arguments.source_name, arguments.licence, names, by_hand=True)
 
 
-def _known(image: Path, table: dict[str, ImageMetadata], pattern: str) -> ImageMetadata:
+def known_of(image: Path, table: Mapping[str, ImageMetadata], pattern: str = "") -> ImageMetadata:
+    """What the table says of an image, by its name with or without suffix, nothing if there is no table; a patient whom it
+    does not name is found in the image's name by `pattern`. Raises DatasetError where a line is missing."""
     known = table.get(image.stem) or table.get(image.name)
     if known is None:
         if table:
