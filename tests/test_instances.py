@@ -122,6 +122,7 @@ def test_ids_that_belong_to_the_mask_pass_whatever_their_numbers_and_their_rims(
     (lambda m, i: i * 0, r"gland at row 8, column 8 of the mask has no id"),
     (lambda m, i: np.where(i == 2, 0, i), r"gland at row 36, column 30 of the mask has no id"),
     (lambda m, i: m, r"the gland ids are the classes of the mask, 1 for 2 glands"),
+    (lambda m, i: m * 255, r"the gland ids are all 255, 1 for 2 glands"),
     (lambda m, i: i.T[:60], r"map of gland ids is \(60, 64\) but the mask is \(64, 64\)"),
 ])
 def test_ids_that_cannot_be_those_of_the_mask_are_refused_by_name(change, message):

@@ -38,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="model folder, such as RUN/model, or Hub id")
     parser.add_argument("--revision", help="branch, tag or commit of a Hub model (default: main)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace suggestions that are there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace suggestions that are there already, not "
+                        "files that hold other outlines")
     parser.add_argument("--annotated", type=Path, metavar="PATH",
                         help="GeoJSON of what is outlined already: a folder of files named after the images, or the one "
                         "file of one image")
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     from hf_gland.data.metadata import read_metadata
+    from hf_gland.data.outlines import labelling
     from hf_gland.data.sources.qupath import annotation_file, images_in, known_of
     from hf_gland.errors import HfGlandError
     from hf_gland.export.geojson_read import read_annotations
@@ -85,8 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
             outlines = annotation_file(path, arguments.annotated, len(images)) if arguments.annotated else None
             with open_slide(path, name, MOST_PICTURE_PX) as slide:
                 silent += [name] if slide.mpp_xy is None and arguments.mpp is None else []
-                scales[name], found = image_places(segmenter, slide, arguments.mpp, read_annotations(outlines)[0]
-                                                   if outlines else (), grades[name])
+                drawn = labelling(read_annotations(outlines)[0]) if outlines else ()
+                scales[name], found = image_places(segmenter, slide, arguments.mpp, drawn, grades[name])
             places += found
         except HfGlandError as error:
             tqdm.write(f"error: {error}", file=sys.stderr)
@@ -107,8 +109,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check_target(arguments: argparse.Namespace, images: Mapping[str, Path]) -> None:
-    """Raise HfGlandError where two images would have one file, FileExistsError where there is one that nobody gave up."""
+    """Raise HfGlandError where two images would have one file, FileExistsError where there is one that nobody gave up, or
+    that holds more than suggestions."""
     from hf_gland.errors import HfGlandError
+    from hf_gland.export.geojson_read import read_annotations
+    from hf_gland.inference.suggest import SUGGESTED
 
     stems = [path.stem for path in images.values()]
     if twice := [stem for stem in stems if stems.count(stem) > 1]:
@@ -116,6 +121,11 @@ def check_target(arguments: argparse.Namespace, images: Mapping[str, Path]) -> N
     there = [path for stem in stems if (path := arguments.out / f"{stem}.geojson").exists()]
     if there and not arguments.overwrite:
         raise FileExistsError(f"{there[0]}: exists already; give another --out, or --overwrite to replace it")
+    for path in there:
+        drawn, more = read_annotations(path)
+        if more or not all(annotation.label.startswith(SUGGESTED) for annotation in drawn):
+            raise FileExistsError(f"{path}: holds outlines that are not suggestions, which --overwrite leaves; give another "
+                                  "--out")
 
 
 def write(chosen: Sequence["Place"], images: Mapping[str, tuple[Path, float]], class_names: Sequence[str],

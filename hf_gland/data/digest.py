@@ -33,6 +33,11 @@ def combined_digest(row_digests: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(row_digests)).encode()).hexdigest()
 
 
+def digest_of_names(names: Iterable[str]) -> str:
+    """SHA-256 (hex) of names in their order."""
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
+
+
 def patients_trained_on(rows: Mapping[str, Any], trainings: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
     """How many patients of a split `trainings` had, by their notes ("patients", none in those of before), and how many it
     has; see `patient_digests`."""

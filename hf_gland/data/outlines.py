@@ -23,6 +23,9 @@ USUAL_CLASSES = {"background": BACKGROUND, "stroma": BACKGROUND, "ignore*": IGNO
                  "roi": SKIPPED, "region*": SKIPPED}
 
 
+LABEL_NOTHING = {"region*"}  # the area that was looked at, whatever is drawn in it; `roi` is one that is labelled wholly
+
+
 @dataclass(frozen=True)
 class Reading:
     """How drawn objects become labels.
@@ -93,6 +96,12 @@ def read_outlines(path: Path, image_hw: tuple[int, int], reading: Reading) -> Ou
     boxes = np.clip(boxes, 0, (width, height, width, height))
     return Outlines(name, [r for r, kept in zip(regions, inside, strict=True) if kept], boxes[inside], skipped,
                     _boxes(skipped), +left_out)
+
+
+def labelling(drawn: Sequence[Annotation]) -> list[Annotation]:
+    """The annotations that say what something is: not the regions that these lie in, unclassified or LABEL_NOTHING."""
+    return [annotation for annotation in without_unclassified(list(drawn), Counter())
+            if annotation.label.casefold().split(": ")[0] not in LABEL_NOTHING]
 
 
 def label_window(outlines: Outlines, own: Sequence[int], window: Window, out_hw: tuple[int, int],

@@ -19,11 +19,10 @@ CORE_SHARE = 0.05  # of its region, that a core must have: less is noise
 def gland_probability(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """P(gland) of each pixel as it was before calibration, float [H, W].
 
-    probabilities: float [C, H, W], calibrated with `temperature`, which is undone (exactly so for two classes): glands are
-    the same at any temperature.
+    probabilities: float [C, H, W], calibrated with `temperature`, which is undone: glands are the same at any temperature.
     """
-    gland = 1 - probabilities[BACKGROUND]
-    return gland if temperature == 1 else apply_temperature(np.stack([1 - gland, gland]), 1 / temperature)[1]
+    before = probabilities if temperature == 1 else apply_temperature(probabilities, 1 / temperature)
+    return 1 - before[BACKGROUND]
 
 
 def core_probabilities(gland: np.ndarray, border: np.ndarray | None) -> np.ndarray:

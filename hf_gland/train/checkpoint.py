@@ -31,6 +31,7 @@ from hf_gland.errors import HfGlandError
 from hf_gland.files import respect_umask
 
 CHECKSUMS = "SHA256SUMS"
+PLACES = {"dataset", "adapt_dataset"}  # settings
 NAME = re.compile(r"step-(\d+)(\.replaced)?")  # .replaced: one that a later checkpoint of the same step takes the place of
 
 
@@ -188,6 +189,9 @@ def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> st
     if before.get("data_sha256") != state.origin.get("data_sha256"):
         raise CheckpointError(f"{path}: learned from other data than {config.data.dataset} holds now; was it built anew? "
                               "Build it as it was to resume, or give another --out to start afresh")
+    if before.get("images") != state.origin.get("images"):
+        raise CheckpointError(f"{path}: learned from the same images in another order than {config.data.dataset} holds now. "
+                              "Build it as it was to resume, or give another --out to start afresh")
     if (was := before.get("precision")) == (now := state.origin.get("precision")):
         return ""
     return (f"the first {state.step} steps were computed in {was}, the others will be in {now} (mixed_precision "
@@ -197,7 +201,8 @@ def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> st
 def check_same_config(path: Path, config: TrainConfig) -> None:
     """Raise CheckpointError where a checkpoint was made with other settings that matter, naming them.
 
-    Those that had no effect then and have none now do not: earlier versions kept them, now they cannot be given.
+    Those that had no effect then and have none now do not: earlier versions kept them, now they cannot be given. Nor does
+    where the data lie, which `load_checkpoint` knows by their checksum.
     """
     try:
         before, now = read_saved_config(path).by_short_name(), config.by_short_name()
@@ -205,7 +210,8 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
         raise CheckpointError(f"{path}: its training_config.json cannot be read ({error}); was it made with another "
                               "version of hf_gland?") from error
     changed = [f"{name} {before[name]!r} → {now[name]!r}" for name, s in all_settings().items()
-               if s.path[0] != "run" and before[name] != now[name] and not (s.why_idle(before) and s.why_idle(now))]
+               if s.path[0] != "run" and name not in PLACES and before[name] != now[name]
+               and not (s.why_idle(before) and s.why_idle(now))]
     if changed:
         raise CheckpointError(f"{path}: was made with other settings ({'; '.join(changed)}). Give the same settings to "
                               "resume, or another --out to start afresh")

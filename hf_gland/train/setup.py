@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hf_gland.config import TrainConfig, read_saved_config
 from hf_gland.config.files import SAVED_CONFIG
-from hf_gland.data.digest import patient_digests, patients_trained_on
+from hf_gland.data.digest import digest_of_names, patient_digests, patients_trained_on
 from hf_gland.data.loading import crop_bytes, free_shared_memory, loading_processes
 from hf_gland.data.store import TrainingStore, build_store, check_labels
 from hf_gland.data.training_data import TrainingData, open_training_data
@@ -67,7 +67,8 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
         tqdm.write(f"warning: {known}", file=sys.stderr)
     used = [data.provenance.get("data_sha256"), data.provenance.get("adapted_to", {}).get("data_sha256")]
     state = TrainingState(accelerator.unwrap_model(wrapped), teacher, optimizer, step=0, scaler=accelerator.scaler,
-                          origin={"data_sha256": used, "precision": note["precision"]})
+                          origin={"data_sha256": used, "images": digest_of_names(store.image_ids),
+                                  "precision": note["precision"]})
     return TrainingRun(
         config, folder, accelerator, data, store,
         PseudoLabels(method, folder / WORKING / "bank", store.sizes, weights.numpy(), store.sparse),

@@ -111,3 +111,43 @@ def test_grades_that_random_suggestions_would_not_heed_are_refused(images, tmp_p
     (tmp_path / "metadata.csv").write_text("image_id,grade\ntile0,2\n")
     assert suggest(images, tmp_path / "none", tmp_path / "out", "--metadata", tmp_path / "metadata.csv") == 2
     assert "give --by uncertainty" in capsys.readouterr().err
+
+
+def test_a_region_that_glands_lie_in_is_not_taken_for_an_outline(images, tmp_path, capsys):
+    model, annotated = save_tiny_model(tmp_path / "model"), tmp_path / "annotated"
+    annotated.mkdir()
+    whole = {"type": "Polygon", "coordinates": [[[0, 0], [9999, 0], [9999, 9999], [0, 9999], [0, 0]]]}
+    gland = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 9], [0, 0]]]}
+    for name, label in (("tile0", {"classification": {"name": "Region*"}}), ("tile1", {})):
+        content = [{"type": "Feature", "geometry": geometry, "properties": {"objectType": "annotation", **properties}}
+                   for geometry, properties in ((whole, label), (gland, {"classification": {"name": "Gland"}}))]
+        (annotated / f"{name}.geojson").write_text(json.dumps(content))
+    assert suggest(images, model, tmp_path / "out", "--count", 200, "--annotated", annotated) == 0
+    places = [row["image"] for row in csv.DictReader((tmp_path / "out" / "suggestions.csv").open())]
+    assert {name.rpartition("/")[2] for name in places} == {"tile0.png", "tile1.png", "tile2.png"}
+
+
+def test_overwriting_replaces_suggestions_and_leaves_outlines(images, tmp_path, capsys):
+    model, out = save_tiny_model(tmp_path / "model"), tmp_path / "out"
+    assert suggest(images, model, out, "--count", 6) == 0
+    assert suggest(images, model, out, "--count", 6, "--overwrite", "--seed", 1) == 0
+    path = next(path for path in out.glob("*.geojson") if json.loads(path.read_text())["features"])
+    drawn = json.loads(path.read_text())
+    drawn["features"][0]["properties"]["classification"]["name"] = "Gland"
+    path.write_text(json.dumps(drawn))
+    assert suggest(images, model, out, "--overwrite") == 2
+    assert f"{path}: holds outlines that are not suggestions" in capsys.readouterr().err
+    assert json.loads(path.read_text()) == drawn
+
+
+def test_grades_are_found_by_the_names_of_files_too(images, tmp_path, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr("hf_gland.inference.suggest_image.image_places",
+                        lambda segmenter, slide, mpp, drawn, grade: (seen.append(grade), (1.0, []))[1])
+    model, table = save_tiny_model(tmp_path / "model"), tmp_path / "table.csv"
+    table.write_text("image_id,grade\ntile0,benign\ntile1.png,malignant\ntile2.png,benign\n")
+    assert suggest(images, model, tmp_path / "out", "--by", "uncertainty", "--metadata", table) == 0
+    assert seen == ["benign", "malignant", "benign"]
+    table.write_text("image_id,grade\ntile0,benign\n")
+    assert suggest(images, model, tmp_path / "again", "--by", "uncertainty", "--metadata", table) == 2
+    assert "has no line for tile1" in capsys.readouterr().err

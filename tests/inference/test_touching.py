@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from hf_gland.inference.glands import glands_from_probabilities
-from hf_gland.inference.touching import divide_by_cores
+from hf_gland.inference.touching import divide_by_cores, gland_probability
 from hf_gland.instances import gland_instances
 from hf_gland.metrics.temperature import apply_temperature
 from hf_gland.options import PostProcessing
@@ -126,3 +126,11 @@ def test_a_tempered_confidence_leaves_the_cores_where_they_are(temperature):
     again = divide_by_cores(gland_instances((gland > 0.5).astype(np.uint8)), tempered(gland),
                             tempered(np.array(CORE_PROBABILITY)))
     np.testing.assert_array_equal(again, split(gland))
+
+
+@settings(deadline=None, max_examples=30)
+@given(classes=st.integers(2, 5), temperature=st.floats(0.5, 3), seed=st.integers(0, 10**6))
+def test_calibration_of_any_number_of_classes_leaves_the_probability_of_a_gland_as_it_was(classes, temperature, seed):
+    before = np.random.default_rng(seed).dirichlet(np.ones(classes), (4, 5)).transpose(2, 0, 1)
+    found = gland_probability(apply_temperature(before, temperature), temperature)
+    np.testing.assert_allclose(found, 1 - before[0], atol=1e-3)  # nearly 0 is not kept exactly

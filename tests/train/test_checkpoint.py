@@ -366,6 +366,20 @@ class TestSameConfig:
         assert "dataset" not in message
         assert "--out" in message
 
+    def test_where_the_data_lie_may_change_as_their_checksum_and_order_tell(self, tmp_path):
+        state, moved = make_state(steps=1), make_config({"dataset": "elsewhere/a"})
+        state.origin = {"data_sha256": ["1", None], "images": "x"}
+        path = save(tmp_path, state, dataset="a")
+        same, other, turned = make_state(), make_state(), make_state()
+        same.origin = dict(state.origin)
+        assert load_checkpoint(path, same, moved) == ""
+        other.origin = state.origin | {"data_sha256": ["2", None]}
+        with pytest.raises(CheckpointError, match="other data than elsewhere/a holds now"):
+            load_checkpoint(path, other, moved)
+        turned.origin = state.origin | {"images": "y"}
+        with pytest.raises(CheckpointError, match="same images in another order"):
+            load_checkpoint(path, turned, moved)
+
     def test_settings_that_only_say_how_to_run_may_change(self, tmp_path):
         path = save(tmp_path, make_state(steps=1))
         check_same_config(path, make_config({"num_workers": 2, "save_every": 7, "keep_last": 5, "tracker": "none",

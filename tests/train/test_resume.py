@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,11 @@ import pytest
 import torch
 from processes import SCRIPTS, run_script, settings_as_arguments, start, start_together
 from tiny import NO_DROPOUT, tiny_settings, tree
-from training import read_records
+from training import read_records, run_training
 from transformers import AutoModelForSemanticSegmentation
 
 from hf_gland.model.student import predicted_maps
-from hf_gland.train.checkpoint import checkpoint_paths
+from hf_gland.train.checkpoint import CheckpointError, checkpoint_paths
 
 STEPS, SAVE_EVERY = 14, 2
 EVENTFUL = {"steps": STEPS, "save_every": SAVE_EVERY, "keep_last": 2, "validation_split": "validation", "validate_every": 5}
@@ -213,6 +214,21 @@ def test_a_second_training_on_the_same_folder_is_refused_and_told_of_the_first(t
         first.wait()
     train_once(run, settings)  # nothing to wait for, nothing to delete
     assert not (run / ".lock").exists()
+
+
+def test_a_run_takes_nothing_of_its_folder_but_what_it_made_and_never_the_place_of_a_model(tiny_dataset, tmp_path):
+    settings, run = tiny_settings(tiny_dataset, steps=3), tmp_path / "run"
+    for name in ("store", "bank"):
+        (run / name).mkdir(parents=True)
+        (run / name / "mine.csv").write_text("mine")
+    run_training(run, settings)
+    assert [(run / name / "mine.csv").read_text() for name in ("store", "bank")] == ["mine"] * 2
+    assert not (run / ".working").exists()
+    before = (run / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"model: is there already, and would be replaced; give another --out"):
+        run_training(run, settings | {"seed": 5})
+    assert (run / "model" / "model.safetensors").read_bytes() == before
 
 
 def launch(words):

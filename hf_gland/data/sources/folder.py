@@ -358,7 +358,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mpp", type=float, help="µm per pixel, where metadata.csv gives none [unknown]")
     parser.add_argument("--patient-pattern", default="", metavar="REGEX",
                         help="finds the patient in an image's name, e.g. '^(P[0-9]+)_' [metadata.csv's patient_id]")
-    parser.add_argument("--source-name", default="", metavar="NAME", help="of the data, kept in each row [folder name]")
+    parser.add_argument("--source-name", default="", metavar="NAME", help="of the data, kept in each row; patients "
+                        "are known by it and their id, so keep it for the same patients [folder name]")
     parser.add_argument("--licence", default="unknown", help="of the images, e.g. cc-by-4.0 [%(default)s]")
 
 

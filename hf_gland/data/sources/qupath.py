@@ -214,7 +214,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metadata", type=Path, metavar="CSV", help="image_id with patient_id, grade, mpp, split")
     parser.add_argument("--patient-pattern", default="", metavar="REGEX",
                         help="finds the patient in an image's name, e.g. '^(P[0-9]+)_' [the metadata's patient_id]")
-    parser.add_argument("--source-name", default="QuPath annotations", metavar="NAME", help="of the data [%(default)s]")
+    parser.add_argument("--source-name", default="QuPath annotations", metavar="NAME", help="of the data; patients "
+                        "are known by it and their id: keep it for the same, change it for others [%(default)s]")
     parser.add_argument("--licence", default="unknown", help="of the images, e.g. cc-by-4.0 [%(default)s]")
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hf_gland.cli.main import run_command
+from hf_gland.data.build import load_local
 from hf_gland.data.sources.folder import FolderOptions, read_items, scan_folder, settle_masks
 from hf_gland.errors import DatasetError, ImageError
 from hf_gland.labels import MaskError
@@ -72,6 +74,45 @@ def test_one_folder_per_split(tmp_path: Path) -> None:
         save(tmp_path / split / "masks" / "1_mask.png", truth(0))
     assert {split: [i.image_id for i in items] for split, items in scan_folder(tmp_path).items()} == {
         "test": ["test_1"], "train": ["train_1"]}
+
+
+def two_splits(root: Path) -> None:
+    for split in ("train", "val"):
+        for stem in ("a", "b"):
+            save(root / split / "images" / f"{stem}.png", picture(0))
+            save(root / split / "masks" / f"{stem}.png", truth(0))
+
+
+def test_each_folder_of_a_split_may_have_its_own_table(tmp_path: Path) -> None:
+    two_splits(tmp_path)
+    (tmp_path / "val" / "metadata.csv").write_text("image_id,patient_id,mpp\na,P1,0.5\nb.png,P2,0.25\n")
+    found = {item.image_id: item.metadata for items in scan_folder(tmp_path).values() for item in items}
+    assert {name: (known.patient_id, known.mpp) for name, known in found.items()} == {
+        "train_a": ("", None), "train_b": ("", None), "val_a": ("P1", 0.5), "val_b": ("P2", 0.25)}
+    table = tmp_path / "train" / "metadata.csv"
+    table.write_text("image_id\na\n")
+    with pytest.raises(DatasetError, match=rf"{table}: has no line for train_b"):
+        scan_folder(tmp_path)
+    table.write_text("image_id\na\nb\nc\n")
+    with pytest.raises(DatasetError, match=rf"{table}: image_id 'train_c'"):
+        scan_folder(tmp_path)
+    (tmp_path / "metadata.csv").write_text("image_id\ntrain_a\ntrain_b\nval_a\nval_b\n")
+    with pytest.raises(DatasetError, match=r"metadata.csv: .*metadata.csv is there too"):
+        scan_folder(tmp_path)
+
+
+def test_headings_of_a_table_in_any_case_and_those_left_out_are_named(root: Path) -> None:
+    (root / "metadata.csv").write_text("Image_ID;Patient ID;MPP;Age\na1;P1;0.5;61\na2;P2;0.5;62\na10;P3;0.5;63\n")
+    with pytest.warns(UserWarning, match="columns left out: age"):
+        found = samples(root)
+    assert [(s.patient_id, s.mpp) for s in found] == [("P1", 0.5), ("P2", 0.5), ("P3", 0.5)]
+
+
+def test_a_split_val_is_the_validation_split(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    two_splits(tmp_path / "in")
+    assert run_command("build_dataset", ["folder", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert set(load_local(tmp_path / "out")) == {"train", "validation"}
+    assert "note: the split 'val' is called 'validation' here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("suffix", "how"), [

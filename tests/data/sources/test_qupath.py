@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from hf_gland.cli.main import run_command
 from hf_gland.data import outlines
 from hf_gland.data.build import load_local
 from hf_gland.data.sources.qupath import images_in, pair_files
+from hf_gland.errors import DatasetError
 from hf_gland.export.geojson import glands_to_geojson
+from hf_gland.export.geojson_masks import Region, paint
 from hf_gland.inference.glands import glands_from_probabilities
 from hf_gland.metrics.evaluator import SplitEvaluator
 from hf_gland.options import PostProcessing
@@ -324,3 +327,27 @@ def test_files_are_paired_by_name_and_what_is_over_is_said(tmp_path, capsys):
     (notes / "P1_a.png.geojson").write_text("[]")
     assert run_command("build_dataset", [*command, "--overwrite"]) == 2
     assert "has two files of annotations" in capsys.readouterr().err
+
+
+def test_one_file_for_a_slide_and_its_thumbnail_is_refused(tmp_path):
+    for name in ("S1.png", "S1.jpg"):
+        Image.new("RGB", (60, 50), "white").save(tmp_path / name)
+    (tmp_path / "S1.geojson").write_text("[]")
+    with pytest.raises(DatasetError, match=r"S1.geojson: belongs to S1.jpg and to S1.png by its name; call it"):
+        pair_files([tmp_path], None)
+    (tmp_path / "S1.geojson").rename(tmp_path / "S1.png.geojson")
+    assert list(pair_files([tmp_path], None)[0]) == [tmp_path / "S1.png"]
+
+
+def test_the_smaller_of_two_annotations_wins_in_every_tile_wherever_it_is_cut(tmp_path):
+    """A gland in a corner of a wide band of stroma, of which the gland's tile holds less than the gland."""
+    drawn = [feature("Gland", ring(300, 0, 60, 60)), feature("Stroma", ring(-400, 30, 720, 10))]
+    status, rows = build(tmp_path, drawn, hw=(60, 360))
+    assert status == 0
+    found, ids = counts(rows)
+    assert ids == [3600]
+    assert found == {0: 300 * 10, 1: 3600}
+    regions = [Region(1, 1, [[np.array(ring(300.0, 0.0, 60.0, 60.0)[:-1])]]),
+               Region(2, 0, [[np.array(ring(-400.0, 10.0, 720.0, 40.0)[:-1])]])]
+    cut = [replace(r, polygons=[[polygon - (290, 0) for polygon in rings] for rings in r.polygons]) for r in regions]
+    assert (paint(cut, (60, 70), "here")[1][:, 10:] == 1).all()  # 3600 px against 1200 of 28800
