@@ -155,7 +155,7 @@ def test_two_processes_killed_while_they_refresh_the_bank(tiny_dataset, two_unin
     assert together[struck].wait() == -signal.SIGKILL
     together[1 - struck].process.kill()
     together[1 - struck].wait()
-    assert [p.name for p in sorted((run / "bank").iterdir())] == ["step-000004.u8", "step-000005.part"]
+    assert [p.name for p in sorted((run / ".working" / "bank").iterdir())] == ["step-000004.u8", "step-000005.part"]
     train_once(run, settings, "--resume", processes=2)
     assert_same(run, two_uninterrupted, where)
     assert not [name for name in tree(run) if ".part" in name or ".lock" in name]
