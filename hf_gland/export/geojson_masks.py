@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_gland.export.geojson_read import Annotation, GeoJsonError, GeoJsonWarning, Polygons, Source, read_annotations
-from hf_gland.export.polygons import fill_polygon
+from hf_gland.export.polygons import fill_polygon, ring_area
 from hf_gland.imaging.opening import displayable
 from hf_gland.labels import BACKGROUND, IGNORE_INDEX
 
@@ -147,13 +147,7 @@ def _area_beyond(polygons: Polygons, hw: tuple[int, int]) -> float:
     points = np.concatenate([ring for rings in polygons for ring in rings])
     if (points >= 0).all() and (points <= hw[::-1]).all():
         return 0.0
-    return sum(abs(_ring_area(rings[0])) - sum(abs(_ring_area(hole)) for hole in rings[1:]) for rings in polygons)
-
-
-def _ring_area(ring: np.ndarray) -> float:
-    """Signed area inside a ring of points [n, 2], px² (shoelace formula)."""
-    x, y = (ring - ring[0]).T
-    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+    return sum(abs(ring_area(rings[0])) - sum(abs(ring_area(hole)) for hole in rings[1:]) for rings in polygons)
 
 
 def _patch(region: Region, hw: tuple[int, int], where: str, in_all: int) -> tuple[Box, np.ndarray, int]:

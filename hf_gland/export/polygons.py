@@ -45,9 +45,9 @@ def region_polygons(region: np.ndarray) -> list[Polygon]:
 
 
 def ring_area(ring: np.ndarray) -> float:
-    """Signed area of a closed ring [n + 1, 2] of (x, y) by the shoelace formula."""
-    x, y = ring.astype(np.float64).T
-    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
+    """Signed area of a ring [n, 2] of (x, y), closed or not, by the shoelace formula."""
+    x, y = (ring.astype(np.float64) - ring[0]).T
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
 
 
 def fill_polygon(rings: Sequence[np.ndarray], hw: tuple[int, int], *, nonzero: bool = False) -> np.ndarray:
@@ -127,7 +127,7 @@ def crosses_itself(rings: Polygon) -> tuple[tuple[float, float] | None, int]:
     width, height = np.ceil((far - corner) / scale).astype(int) + 1
     # All rings are turned one way round; then the outer one goes round each pixel once or not at all, the holes together
     # likewise, and only where the outer one does. Along a row that number changes at crossings alone.
-    turned = [(ring - corner) / scale if _area(ring) >= 0 else (ring[::-1] - corner) / scale for ring in rings]
+    turned = [(ring - corner) / scale if ring_area(ring) >= 0 else (ring[::-1] - corner) / scale for ring in rings]
     keys, counts = [], []
     for ring, row, column, direction in _crossings(turned, (height, width)):
         found, times = np.unique((((row * (width + 1) + column) * 2 + (ring > 0)) * 2 + (direction > 0)).astype(np.int32),
@@ -146,12 +146,6 @@ def crosses_itself(rings: Polygon) -> tuple[tuple[float, float] | None, int]:
         return None, int(times.sum())
     y, x = divmod(int(place[over_centres[0]]), width + 1)
     return (float(corner[0] + (x + 0.5) * scale), float(corner[1] + (y + 0.5) * scale)), int(times.sum())
-
-
-def _area(ring: np.ndarray) -> float:
-    """Signed area of a ring [n, 2], closed or not."""
-    x, y = (ring - ring[0]).T
-    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
 
 
 class _Corners(NamedTuple):
