@@ -9,7 +9,7 @@ Each cell is the build_dataset, train and evaluate command that a user would typ
 result record is there already are skipped, so an interrupted grid goes on where it stopped. Records are kept in
 OUT/results, or in --results; `python scripts/report.py --results OUT/results` makes OUT/report.md from them. A record of
 another run is never replaced, unless --overwrite says so: those in hub_cards/results are what the README shows. One OUT
-is for one --config, --backbone and --val-fraction.
+is for one --archive, --config, --backbone and --val-fraction.
 """
 
 import argparse
@@ -98,6 +98,7 @@ def main() -> int:
         arguments.variants, arguments.styles, arguments.backgrounds, arguments.budgets, arguments.seeds,
         range(1, arguments.folds + 1) if arguments.folds else [0]))
     common = {name: getattr(arguments, name) for name in ("config", "backbone", "val_fraction")}
+    common["archive"] = arguments.archive.name  # it may be elsewhere by now
     if not arguments.dry_run and (problem := other_settings(arguments.out / SETTINGS, common)):
         print(f"error: {problem}", file=sys.stderr)
         return 2

@@ -8,7 +8,7 @@ The annotator knows the dense truth of the train split and spends each budget, a
 is that of one-per-image, each further one where the model of the budget before is expected to change most (as hf-gland
 suggest). A place that turns out to be no gland is labelled as stroma and costs as much. Every point is a training of its own
 by the recipe, from the encoder; --train-options shortens it. What is done is not done again, so an interrupted grid goes on
-where it stopped. One OUT is for one --config, --backbone, --train-options and --split.
+where it stopped. One OUT is for one --dataset, --config, --backbone, --train-options and --split.
 
 --record is written after every point: budgets, mIoU and object F1 by choice and seed (null: still to come), and the area
 under each curve of mIoU.
@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_gland.errors import DatasetError
 from hf_gland.evaluation.grids import other_settings
 
 SETTINGS = "curve.json"  # in OUT: what all its trainings have in common
@@ -50,10 +51,18 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--split", default="testA", help="to measure on [testA]")
     arguments = parser.parse_args()
+    from hf_gland.data.build import load_provenance
+
     if sorted(set(arguments.budgets)) != arguments.budgets or not 0 < arguments.budgets[0] <= arguments.budgets[-1] <= 1:
         parser.error("--budgets must be rising shares above 0 and up to 1")
-    common = {name: getattr(arguments, name) for name in ("config", "backbone", "split")}
-    if problem := other_settings(arguments.out / SETTINGS, common | {"train_options": shlex.join(arguments.train_options)}):
+    try:
+        data = load_provenance(arguments.dataset).get("data_sha256", "unknown")
+        common = {name: getattr(arguments, name) for name in ("config", "backbone", "split")}
+        problem = other_settings(arguments.out / SETTINGS, common | {
+            "train_options": shlex.join(arguments.train_options), "dataset": f"with checksum {data[:16]}"})
+    except DatasetError as error:
+        problem = str(error)
+    if problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     failed = []

@@ -185,13 +185,16 @@ def test_the_record_of_another_run_fails_a_measured_cell_unless_it_may_be_replac
     assert ablate.main() == 0  # its own by now
 
 
-@pytest.mark.parametrize("other", [("--config", "full"), ("--backbone", "encoder"), ("--val-fraction", "0.2")])
+@pytest.mark.parametrize("other", [("--config", "full"), ("--backbone", "encoder"), ("--val-fraction", "0.2"),
+                                   ("--archive", "other.zip")])
 def test_one_folder_is_for_one_grid(tmp_path, monkeypatch, capsys, other):
     (tmp_path / "datasets" / "glands-rim+scribble-0.2").mkdir(parents=True)
     grid = ["ablate.py", "--archive", "missing.zip", "--out", str(tmp_path), "--variants", "ours"]
     monkeypatch.setattr(subprocess, "run", lambda command, **_: None)
     monkeypatch.setattr(sys, "argv", grid)
     assert (ablate.main(), ablate.main()) == (0, 0)
+    monkeypatch.setattr(sys, "argv", [*grid, "--archive", str(tmp_path / "missing.zip")])
+    assert ablate.main() == 0
     monkeypatch.setattr(sys, "argv", [*grid, *other])
     assert ablate.main() == 2
     assert f"holds another grid ({other[0]} " in capsys.readouterr().err

@@ -67,13 +67,25 @@ def test_each_point_is_a_training_on_more_outlines_and_nothing_is_done_twice(scr
 
 
 @pytest.mark.parametrize("other", [("--config", "full"), ("--backbone", "encoder"), ("--split", "testB"),
-                                   ("--train-options", "--steps 200")])
+                                   ("--train-options", "--steps 200"), ("--dataset", "others")])
 def test_one_folder_is_for_one_curve(script, tmp_path, monkeypatch, capsys, other):
     monkeypatch.setattr(script, "run_choice", lambda *_: None)
     monkeypatch.setattr(script, "write_record", lambda _: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, checksum in (("data", "a" * 64), ("moved", "a" * 64), ("others", "b" * 64)):
+        Path(name).mkdir()
+        (Path(name) / "provenance.json").write_text(json.dumps({"splits": {}, "data_sha256": checksum}))
     words = ["scripts/annotation_curve.py", "--dataset", "data", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", words)
     assert (script.main(), script.main()) == (0, 0)
+    monkeypatch.setattr(sys, "argv", [*words, "--dataset", "moved"])
+    assert script.main() == 0
     monkeypatch.setattr(sys, "argv", [*words, *other])
     assert script.main() == 2
     assert f"holds another grid ({other[0]} " in capsys.readouterr().err
+
+
+def test_what_is_no_dataset_is_an_error_in_a_line(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["scripts/annotation_curve.py", "--dataset", str(tmp_path), "--out", str(tmp_path)])
+    assert script.main() == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: not a dataset folder")

@@ -56,9 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from hf_gland.data.metadata import read_metadata
+    from hf_gland.data.metadata import known_of, read_metadata
     from hf_gland.data.outlines import labelling
-    from hf_gland.data.sources.qupath import annotation_file, images_in, known_of
+    from hf_gland.data.sources.qupath import annotation_file, images_in
     from hf_gland.errors import HfGlandError
     from hf_gland.export.geojson_read import read_annotations
     from hf_gland.imaging.opening import displayable
@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise HfGlandError("--metadata spreads suggestions over grades, which random ones are not; give --by uncertainty")
     images = {displayable(path): path for path in images_in(arguments.images, arguments.annotated)}
     check_target(arguments, images)
-    table = read_metadata(arguments.metadata) if arguments.metadata else {}
-    grades = {name: known_of(path, table).grade for name, path in images.items()}
+    table = read_metadata(arguments.metadata) if arguments.metadata else None
+    grades = {name: known_of(path, path.stem, table).grade for name, path in images.items()}
     segmenter = GlandSegmenter.from_pretrained(arguments.model, arguments.revision, arguments.device)
     warnings.simplefilter("ignore", PixelSizeWarning)  # said below
     silent: list[str] = []  # images that do not say how large a pixel is
@@ -113,7 +113,7 @@ def check_target(arguments: argparse.Namespace, images: Mapping[str, Path]) -> N
     that holds more than suggestions."""
     from hf_gland.errors import HfGlandError
     from hf_gland.export.geojson_read import read_annotations
-    from hf_gland.inference.suggest import SUGGESTED
+    from hf_gland.inference.suggest import is_suggestion
 
     stems = [path.stem for path in images.values()]
     if twice := [stem for stem in stems if stems.count(stem) > 1]:
@@ -123,7 +123,7 @@ def check_target(arguments: argparse.Namespace, images: Mapping[str, Path]) -> N
         raise FileExistsError(f"{there[0]}: exists already; give another --out, or --overwrite to replace it")
     for path in there:
         drawn, more = read_annotations(path)
-        if more or not all(annotation.label.startswith(SUGGESTED) for annotation in drawn):
+        if more or not all(map(is_suggestion, drawn)):
             raise FileExistsError(f"{path}: holds outlines that are not suggestions, which --overwrite leaves; give another "
                                   "--out")
 

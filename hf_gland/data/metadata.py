@@ -2,8 +2,10 @@
 
 import csv
 import io
+import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hf_gland.errors import DatasetError
@@ -21,11 +23,19 @@ class ImageMetadata:
     split: str = ""
 
 
-def read_metadata(path: Path) -> dict[str, ImageMetadata]:
-    """`{image_id: ImageMetadata}` from a CSV file with a header line, separated by commas or semicolons.
+@dataclass(frozen=True)
+class ImageTable:
+    """The lines of one metadata file (its `path`), by image_id."""
+
+    path: Path
+    lines: Mapping[str, ImageMetadata]
+
+
+def read_metadata(path: Path) -> ImageTable:
+    """The lines of a CSV file with a header line, separated by commas or semicolons.
 
     `image_id` is required, the other `COLUMNS` are optional, in any case; further ones are left out, with a warning. An
-    image file's suffix in image_id is dropped by the caller. Raises DatasetError naming the file and line.
+    image_id may have the file's suffix (`known_of`). Raises DatasetError naming the file and line.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -61,4 +71,36 @@ def read_metadata(path: Path) -> dict[str, ImageMetadata]:
             raise DatasetError(f"{path}: line {number}: mpp '{row['mpp']}' is not a number (µm per pixel)") from error
         found[row["image_id"]] = ImageMetadata(row.get("patient_id", ""), row.get("grade", ""), mpp,
                                                row.get("split", ""))
-    return found
+    return ImageTable(path, found)
+
+
+def known_of(image: Path, image_id: str, table: ImageTable | None, patient_pattern: str = "") -> ImageMetadata:
+    """What the table says of an image, by its id with or without the file's suffix, and nothing if there is no table.
+
+    A patient whom it does not name is found in the file's name, without suffix, by the group of `patient_pattern` ("": not
+    looked for). Raises DatasetError where the line is missing or doubled, or the pattern finds nobody.
+    """
+    known = ImageMetadata()
+    if table is not None:
+        lines = [table.lines[key] for key in (image_id, f"{image_id}{image.suffix}") if key in table.lines]
+        if len(lines) != 1:
+            raise DatasetError(f"{table.path}: has {'no line' if not lines else 'two lines'} for {image_id} ({image}); "
+                               f"{'add' if not lines else 'keep'} one")
+        known = lines[0]
+    if known.patient_id or not patient_pattern:
+        return known
+    match = re.search(patient_pattern, image.stem)
+    if match is None or not match[1]:
+        raise DatasetError(f"{image}: patient pattern '{patient_pattern}' matches "
+                           f"{'nothing' if match is None else 'no patient'} in the name '{image.stem}'")
+    return replace(known, patient_id=match[1])
+
+
+def check_patient_pattern(pattern: str) -> None:
+    """Raise DatasetError unless it is empty or a regular expression with one group."""
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise DatasetError(f"patient pattern '{pattern}' is not a regular expression ({error})") from error
+    if pattern and groups != 1:
+        raise DatasetError(f"patient pattern '{pattern}' must hold exactly one (group)")

@@ -101,7 +101,7 @@ def read_outlines(path: Path, image_hw: tuple[int, int], reading: Reading) -> Ou
 def labelling(drawn: Sequence[Annotation]) -> list[Annotation]:
     """The annotations that say what something is: not the regions that these lie in, unclassified or LABEL_NOTHING."""
     return [annotation for annotation in without_unclassified(list(drawn), Counter())
-            if annotation.label.casefold().split(": ")[0] not in LABEL_NOTHING]
+            if annotation.base_class not in LABEL_NOTHING]
 
 
 def label_window(outlines: Outlines, own: Sequence[int], window: Window, out_hw: tuple[int, int],

@@ -12,7 +12,7 @@ from typing import Any
 from hf_gland import markdown
 from hf_gland.config import all_variants, read_config_file, recipe_names
 from hf_gland.evaluation.records import HELD_OUT, ResultRecord
-from hf_gland.evaluation.result_table import markdown_table, mean_sd, with_spread
+from hf_gland.evaluation.result_table import check_row, markdown_table, mean_sd, with_spread
 from hf_gland.metrics import keys
 
 
@@ -279,12 +279,14 @@ def _measured_on(record: ResultRecord) -> str:
 
 
 def _means_over_seeds(members: Sequence[ResultRecord]) -> list[ResultRecord]:
-    """One record per row and test split, its figures the means over the seeds that were run."""
+    """One record per row and test split, its figures the means over the seeds that were run. Raises ResultError as
+    `markdown_table` does."""
     runs: dict[tuple[Any, ...], list[ResultRecord]] = {}
     for r in members:
         runs.setdefault((r.variant, r.backbone, r.extra["annotation"], r.test_split), []).append(r)
     means = []
-    for same in runs.values():
+    for row, same in runs.items():
+        check_row(row, same, "seed")
         there = [key for key in (*keys.MEASURED, *keys.CLEANED) if any(key in r.metrics for r in same)]
         known = {key: [value for r in same if isinstance(value := r.metrics.get(key), int | float)] for key in there}
         means.append(replace(same[0], seed=0, metrics={

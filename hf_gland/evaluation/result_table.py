@@ -33,7 +33,7 @@ def markdown_table(records: Iterable[ResultRecord], columns: Sequence[str], grou
         raise ResultError(f"no record has {', '.join(unknown)}")
     rows = []
     for key, members in groups.items():
-        _check_group(key, members, over)
+        check_row(key, members, over)
         rows.append([*("–" if part is None else part for part in key), _count(members, over),
                      *(mean_sd(column, [m.metrics.get(column) for m in members]) for column in columns)])
     head = [*(key.replace("_", " ") for key in group_by), f"{over}s", *map(heading, columns)]
@@ -49,7 +49,8 @@ def _count(members: Sequence[ResultRecord], over: str) -> str:
     return str(len(members))
 
 
-def _check_group(key: tuple[Any, ...], members: list[ResultRecord], over: str) -> None:
+def check_row(key: tuple[Any, ...], members: list[ResultRecord], over: str) -> None:
+    """Raise ResultError if the records cannot be the runs of one row, `key`: see `markdown_table`."""
     fixed = [name for name in (*SETTINGS, "seed") if name != ("test_split" if over == "fold" else over)]
     mixed = [name for name in fixed if len({getattr(m, name) for m in members}) > 1]
     images = {m.extra["train_images"] for m in members if "train_images" in m.extra}

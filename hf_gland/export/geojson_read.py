@@ -54,6 +54,11 @@ class Annotation:
     lines: list[np.ndarray]
     kind: str
 
+    @property
+    def base_class(self) -> str:
+        """The class that its own is derived from, in small letters: "gland" of "Gland: Atypical"."""
+        return self.label.casefold().split(": ")[0]
+
 
 def read_annotations(source: Source, *, checked: bool = True) -> tuple[list[Annotation], Counter[str]]:
     """The annotations of a file (`.gz` too, of at most MAX_BYTES unpacked), or of a parsed FeatureCollection, Feature,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from hf_gland.export.geojson_read import Annotation
 from hf_gland.export.polygons import region_polygons
 from hf_gland.labels import BACKGROUND, class_colour
 from hf_gland.options import PostProcessing
@@ -158,6 +159,11 @@ def _touch(first: Place, second: Place) -> bool:
 def noise_of_round(number: int) -> float:
     """The noise of round 1, 2, …: halved each time. At 1 a place would be drawn in proportion to its score."""
     return 0.5**number
+
+
+def is_suggestion(annotation: Annotation) -> bool:
+    """Whether it is a `suggestion` whose class nobody has changed."""
+    return annotation.base_class == SUGGESTED.casefold()
 
 
 def suggestion(place: Place, rank: int, class_name: str, scale_xy: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:

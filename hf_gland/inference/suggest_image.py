@@ -10,7 +10,7 @@ from hf_gland.export.geojson_read import Annotation
 from hf_gland.imaging.slides import Box, Slide, slide_mpp
 from hf_gland.imaging.tissue import tissue_mask
 from hf_gland.inference.segmenter import GlandSegmenter
-from hf_gland.inference.suggest import EVERY_GLAND, SUGGESTED, Place, places_of, uncertainty
+from hf_gland.inference.suggest import EVERY_GLAND, Place, is_suggestion, places_of, uncertainty
 
 BLOCK_PX = 4096  # side of what is predicted at once, at the model's pixel size
 
@@ -27,7 +27,7 @@ def image_places(segmenter: GlandSegmenter, slide: Slide, mpp: float | None, dra
     image_mpp = slide_mpp(slide, mpp)[0][0] if known else segmenter.missing_mpp
     scale = segmenter.mpp / image_mpp if segmenter.mpp and image_mpp else 1.0
     hw = tuple(max(round(side / scale), 1) for side in slide.hw)
-    outlines = [a.polygons for a in drawn if a.polygons and not a.label.startswith(SUGGESTED)]
+    outlines = [a.polygons for a in drawn if a.polygons and not is_suggestion(a)]
     found: list[Place] = []
     blocks = list(_blocks(hw))
     tissue = tissue_mask(slide, (image_mpp, image_mpp)) if image_mpp and len(blocks) > 1 else np.ones((1, 1), bool)

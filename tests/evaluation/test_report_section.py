@@ -1,5 +1,9 @@
+from dataclasses import replace
+
+import pytest
+
 from hf_gland.config import all_variants
-from hf_gland.evaluation.records import ResultRecord
+from hf_gland.evaluation.records import ResultError, ResultRecord
 from hf_gland.evaluation.report import (
     annotation_section,
     headline,
@@ -123,6 +127,9 @@ def test_folds_have_a_table_of_their_own_with_the_gain_on_the_same_patients():
     assert "standard deviation over folds" in text
     assert "- glands, rim+scribble, 20 %, mit-b0: mIoU +2.0 ± 1.0, object F1 +0.0 ± 0.0 (3 folds)" in text
     assert tables(text)["The method beside its baselines"][0][2] == "1"
+    fewer = [replace(r, extra=r.extra | {"train_images": 60 + r.seed}) for r in records]
+    with pytest.raises(ResultError, match="train_images"):
+        results_section(fewer, REFERENCES)
     some = [r for r in records if (r.variant, r.fold) != ("full", (2, 3))]
     assert [row[3] for row in tables(results_section(some, REFERENCES))["Patients that were never seen"]] == [
         "2 of 3 (1, 3)", "3", "3"]

@@ -11,7 +11,6 @@ masks were understood, is said in warnings.
 
 import argparse
 import contextlib
-import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_gland.data.metadata import ImageMetadata, read_metadata
+from hf_gland.data.metadata import ImageMetadata, ImageTable, check_patient_pattern, known_of, read_metadata
 from hf_gland.data.sample import Sample
 from hf_gland.data.source import Item, Offer, Source
 from hf_gland.data.sparsify import SparseAnnotation, as_drawn
@@ -65,12 +64,7 @@ class FolderOptions:
     def __post_init__(self) -> None:
         if self.as_is and self.sparse_masks is not None:
             raise ValueError("either the masks are sparse as they are, or a folder of sparse masks is given, not both")
-        try:
-            groups = re.compile(self.patient_pattern).groups
-        except re.error as error:
-            raise ValueError(f"patient pattern '{self.patient_pattern}' is not a regular expression ({error})") from error
-        if self.patient_pattern and groups != 1:
-            raise ValueError(f"patient pattern '{self.patient_pattern}' must hold exactly one (group)")
+        check_patient_pattern(self.patient_pattern)
         bad = [c for c in (self.mask_values or {}).values() if c != IGNORE_INDEX and not 0 <= c < self.num_classes]
         if bad:
             raise ValueError(f"mask values are mapped to {bad[0]}, which is neither a class (0 to "
@@ -110,29 +104,27 @@ def scan_folder(root: str | Path, options: FolderOptions = FolderOptions()) -> d
     tables = _read_tables(root, sorted({split for split, _ in items}))
     splits: dict[str, list[FolderItem]] = {}
     for folder_split, item in items:
-        known = _lookup(tables.get(folder_split), item, options)
-        split = known.split or folder_split or "train"
-        splits.setdefault(split, []).append(
-            FolderItem(item.image_id, item.image, item.mask, item.instances, item.sparse, known))
+        known = known_of(item.image, item.image_id, tables.get(folder_split), options.patient_pattern)
+        known = known if known.mpp is not None else replace(known, mpp=options.mpp)
+        splits.setdefault(known.split or folder_split or "train", []).append(replace(item, metadata=known))
     named = {key for _, item in items for key in (item.image_id, f"{item.image_id}{item.image.suffix}")}
-    for path, table in tables.values():
-        if strays := [name for name in table if name not in named]:
-            raise DatasetError(f"{path}: image_id '{strays[0]}' (and {len(strays) - 1} more) is no image of the folder; "
-                               "correct or remove the line")
+    for table in tables.values():
+        if strays := [name for name in table.lines if name not in named]:
+            raise DatasetError(f"{table.path}: image_id '{strays[0]}' (and {len(strays) - 1} more) is no image of the "
+                               "folder; correct or remove the line")
     return splits
 
 
-def _read_tables(root: Path, folder_splits: Sequence[str]) -> dict[str, tuple[Path, dict[str, ImageMetadata]]]:
-    """The metadata.csv of each folder of a split, and its lines by the image's whole id: the folder's own, or that of
+def _read_tables(root: Path, folder_splits: Sequence[str]) -> dict[str, ImageTable]:
+    """The metadata.csv of each folder of a split, its lines by the image's whole id: the folder's own, or that of
     `root`, which is for all of them. Raises DatasetError where there are both."""
     whole = root / METADATA_FILE
     own = {split: path for split in folder_splits if split and (path := root / split / METADATA_FILE).is_file()}
     if whole.is_file():
         if own:
             raise DatasetError(f"{next(iter(own.values()))}: {whole} is there too; keep one of them")
-        table = read_metadata(whole)
-        return dict.fromkeys(folder_splits, (whole, table))
-    return {split: (path, {f"{split}_{name}": known for name, known in read_metadata(path).items()})
+        return dict.fromkeys(folder_splits, read_metadata(whole))
+    return {split: ImageTable(path, {f"{split}_{name}": known for name, known in read_metadata(path).lines.items()})
             for split, path in own.items()}
 
 
@@ -313,26 +305,6 @@ def _scan_one(root: Path, prefix: str, options: FolderOptions) -> list[FolderIte
     if strays := [file for file in (*masks.values(), *instances.values()) if file not in used]:
         warnings.warn(f"{strays[0]} (and {len(strays) - 1} more) belongs to no image and is not used", stacklevel=2)
     return items
-
-
-def _lookup(metadata: tuple[Path, Mapping[str, ImageMetadata]] | None, item: FolderItem,
-            options: FolderOptions) -> ImageMetadata:
-    known = ImageMetadata()
-    if metadata is not None:
-        path, table = metadata
-        lines = [table[key] for key in (item.image_id, f"{item.image_id}{item.image.suffix}") if key in table]
-        if len(lines) != 1:
-            raise DatasetError(f"{path}: has {'no line' if not lines else 'two lines'} for {item.image_id} ({item.image}); "
-                               f"{'add' if not lines else 'keep'} one")
-        known = lines[0]
-    patient = known.patient_id
-    if not patient and options.patient_pattern:
-        match = re.search(options.patient_pattern, item.image.stem)
-        if match is None or not match[1]:
-            raise DatasetError(f"{item.image}: patient pattern '{options.patient_pattern}' matches "
-                               f"{'nothing' if match is None else 'no patient'} in the name '{item.image.stem}'")
-        patient = match[1]
-    return ImageMetadata(patient, known.grade, options.mpp if known.mpp is None else known.mpp, known.split)
 
 
 def _numbers(text: str) -> dict[int, int]:

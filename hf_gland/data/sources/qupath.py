@@ -9,14 +9,13 @@ one of them with tissue around it. What is not outlined is unlabelled, which is 
 
 import argparse
 import itertools
-import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from hf_gland.data.metadata import ImageMetadata, read_metadata
+from hf_gland.data.metadata import check_patient_pattern, known_of, read_metadata
 from hf_gland.data.outlines import SKIPPED, USUAL_CLASSES, Outlines, Reading, label_window, read_outlines
 from hf_gland.data.sample import Sample
 from hf_gland.data.source import Item, Offer, Source
@@ -227,13 +226,14 @@ def _open(arguments: argparse.Namespace) -> Offer:
     cutting = Cutting(arguments.tile_px, arguments.tile_mpp, arguments.context_px)
     if cutting.tile_px < 32 or cutting.context_px < 0 or min(arguments.stroke_px, arguments.rim_px) < 0:
         raise DatasetError("--tile-px must be at least 32, and --context-px, --stroke-px and --rim-px 0 or more")
+    check_patient_pattern(arguments.patient_pattern)
     files, notes = pair_files(arguments.images, arguments.annotations)
     for note in notes:
         warnings.warn(note, stacklevel=2)
-    table = read_metadata(arguments.metadata) if arguments.metadata else {}
+    table = read_metadata(arguments.metadata) if arguments.metadata else None
     splits: dict[str, list[Item]] = {}
     for image, drawn in files.items():
-        known = known_of(image, table, arguments.patient_pattern)
+        known = known_of(image, image.stem, table, arguments.patient_pattern)
         tiles = plan_tiles(image, drawn, arguments.mpp if known.mpp is None else known.mpp, cutting, reading)
         if not tiles:
             warnings.warn(f"{displayable(image)}: left out, as nothing usable is drawn on it", stacklevel=2)
@@ -250,22 +250,6 @@ def _open(arguments: argparse.Namespace) -> Offer:
         return read_tiles(items, reading, arguments.source_name)
 
     return Offer(with_usual_names(splits), read, arguments.source_name, arguments.licence, names, by_hand=True)
-
-
-def known_of(image: Path, table: Mapping[str, ImageMetadata], pattern: str = "") -> ImageMetadata:
-    """What the table says of an image, by its name with or without suffix, nothing if there is no table; a patient whom it
-    does not name is found in the image's name by `pattern`. Raises DatasetError where a line is missing."""
-    known = table.get(image.stem) or table.get(image.name)
-    if known is None:
-        if table:
-            raise DatasetError(f"--metadata has no line for {image.stem} ({image}); add one")
-        known = ImageMetadata()
-    if known.patient_id or not pattern:
-        return known
-    match = re.search(pattern, image.stem)
-    if match is None or not match.groups():
-        raise DatasetError(f"{image}: patient pattern '{pattern}' finds no (group) in its name")
-    return ImageMetadata(match[1], known.grade, known.mpp, known.split)
 
 
 SOURCE = Source(
