@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_gland.cli.main import own_command
 from hf_gland.config import Parser, add_settings, config_from_arguments, recipe_name
+from hf_gland.errors import HfGlandError
 from hf_gland.metrics.keys import PIXEL
 
 if TYPE_CHECKING:  # --help answers without torch
@@ -77,6 +78,8 @@ def pushing(arguments: argparse.Namespace) -> list[Callback]:
     from hf_gland.train.run import Callback, TrainingRun
 
     if not arguments.push_to_hub:
+        if arguments.private:
+            raise HfGlandError("--private is of the repository that --push-to-hub names; give both")
         return []
     pusher = CheckpointPusher(arguments.push_to_hub, arguments.out, private=arguments.private)
 
@@ -122,7 +125,7 @@ def ending(config: TrainConfig, run: Path, notes: dict[str, Any], measurable: bo
 
     seconds, right = round(notes["train_seconds"]), notes.get("pseudo_accuracy")
     lines = [f"trained {config.optim.steps} steps in {seconds // 60} min {seconds % 60} s; the last one: loss "
-             f"{notes['loss']:.3f}" + (f", {100 * notes['coverage']:.0f} % of the crops with a pseudo-label" + (
+             f"{notes['loss']:.3f}" + (f", {100 * notes['coverage']:.0f} % of the crops' pixels with a pseudo-label" + (
                  "" if right is None else f", {100 * right:.0f} % of them right") if notes["coverage"] else "")]
     lines += [f"validation on {what}: {scores(prefix)}" for what, prefix in (
         ("the labelled pixels", "validation_"), ("all pixels", "validation_dense_")) if scores(prefix)]
@@ -138,6 +141,8 @@ def ending(config: TrainConfig, run: Path, notes: dict[str, Any], measurable: bo
         lines.append("validation: none, as no split was held out for it" + (
             "; nothing says whether this model is better than the one that it went on from"
             if is_trained_here(config.model.backbone) else ""))
+    elif after is None and not scores("validation_dense_"):
+        lines.append(f"validation: no pixel of '{config.data.validation_split}' is labelled, so nothing was measured")
     if (run / "panels").is_dir():
         lines.append(f"pictures of crops, labels, what was learned from them and predictions: {run / 'panels'}")
     if config.run.tracker == "tensorboard":

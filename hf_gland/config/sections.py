@@ -73,9 +73,9 @@ class Refresh:
 
     kind: str = setting("bank", "bank: pseudo-labels of whole images, refreshed ever more rarely; every_step: online "
                         "teacher on the weak view", choices=("bank", "every_step"), short="refresh")
-    count: int = setting(4, "how often the pseudo-labels are made anew in a run", low=1, short="refreshes",
+    count: int = setting(4, "how often the pseudo-labels are made anew in a run", low=1, high=500, short="refreshes",
                          only={"refresh": ("bank",)})
-    growth: float = setting(1.6, "factor by which the gap between refreshes grows", low=1, short="refresh_growth",
+    growth: float = setting(1.6, "factor by which the gap between refreshes grows", low=1, high=4, short="refresh_growth",
                             only={"refresh": ("bank",), "progressive": (True,)})
     tile_px: int = setting(1024, "side of the tiles in which whole images are predicted", low=64, short="refresh_tile_px",
                            only={"refresh": ("bank",)})
@@ -181,7 +181,7 @@ class Optim:
     max_grad_norm: float = setting(1.0, "gradient clipping (0: none)", low=0)
     mixed_precision: str = setting("auto", "autocast type; auto: bf16 where the hardware has it, else no; fp16: CUDA only",
                                    choices=("auto", "no", "bf16", "fp16"))
-    seed: int = setting(0, "everything random follows from it", low=0)
+    seed: int = setting(0, "everything random follows from it", low=0, high=2**32 - 1)
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ class TrainConfig:
         values = self.by_short_name()
         for s in all_settings().values():
             s.check(values[s.short])
-        for low, high in (("threshold_end", "threshold_start"), ("scale_min", "scale_max")):
-            if values[low] > values[high] and not all_settings()[low].why_idle(values):
+        for low, high in (("threshold_end", "threshold_start"), ("adaptive_share_start", "adaptive_share_end"),
+                          ("scale_min", "scale_max")):
+            if values[low] > values[high] and not any(all_settings()[name].why_idle(values) for name in (low, high)):
                 raise ConfigError(f"{low} must not be above {high}; got {values[low]} and {values[high]}")
         if self.method.threshold.kind == "adaptive" and self.method.refresh.kind == "every_step":
             raise ConfigError("threshold adaptive takes its quantiles from the pseudo-mask bank, which refresh every_step "
@@ -52,6 +53,8 @@ class TrainConfig:
             raise ConfigError(f"model_kwargs is not JSON: {error}") from error
         if not isinstance(overrides, dict):
             raise ConfigError("model_kwargs must be a JSON object, such as '{\"drop_path_rate\": 0.0}'")
+        if of_data := sorted({"num_labels", "id2label", "label2id"} & overrides.keys()):
+            raise ConfigError(f"model_kwargs cannot set {of_data[0]}: the classes are those of the dataset")
         return overrides
 
     def by_short_name(self) -> dict[str, Any]:
@@ -85,9 +88,9 @@ class Setting:
         """In words: "0 to 1", "at least 1", "above 0", or nothing."""
         low, high, above = (self.about[key] for key in ("low", "high", "above"))
         if above is not None:
-            return f"above {above:g}"
+            return f"above {above}"
         if low is not None:
-            return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+            return f"at least {low}" if high is None else f"{low} to {high}"
         return ""
 
     def check(self, value: Any) -> None:
@@ -149,7 +152,8 @@ def by_short_name(values: Mapping[str, Any], section: tuple[str, ...] = ()) -> d
         elif name in known:
             inner = {known[name].short: _typed(known[name], value)}
         else:
-            near = difflib.get_close_matches(name, known, n=1)
+            own = all_settings().get(name.split(".")[-1])  # its place may be another
+            near = [".".join(own.path)] if own else difflib.get_close_matches(name, known, n=1)
             raise ConfigError(f"unknown setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else
                               "; see --help for all settings"))
         if twice := found.keys() & inner.keys():
@@ -160,7 +164,10 @@ def by_short_name(values: Mapping[str, Any], section: tuple[str, ...] = ()) -> d
 
 def _typed(s: Setting, value: Any) -> Any:
     if s.kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise ConfigError(f"{s.short} must be a finite number; got one of {len(str(value))} digits") from error
     if not isinstance(value, s.kind) or (isinstance(value, bool) and s.kind is not bool):
         raise ConfigError(f"{s.short} must be of type {s.kind.__name__}; got {value!r}")
     return value

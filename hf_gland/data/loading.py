@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hf_gland.config.sections import Augment
 from hf_gland.data.store import TrainingStore
 from hf_gland.data.transforms import apply_view, is_blank, photometric, random_rectangle, random_view
+from hf_gland.errors import HfGlandError
 from hf_gland.flat_arrays import FlatArrays
 from hf_gland.labels import IGNORE_INDEX
 
@@ -36,6 +37,14 @@ def draw_keys(seed: int, size: int, first: int, count: int) -> list[Key]:
     return keys
 
 
+def crops_at_once(batch_size: int, processes: int, accumulation: int) -> int:
+    """Crops in a micro-batch of one process. Raises HfGlandError where the batch cannot be divided so."""
+    if batch_size % (processes * accumulation):
+        raise HfGlandError(f"batch_size {batch_size} must be a multiple of processes × gradient_accumulation "
+                           f"({processes} × {accumulation})")
+    return batch_size // (processes * accumulation)
+
+
 class ShardedDraws(Sampler[list[Key]]):
     """Micro-batches of keys for one process, from optimiser step `first_step` on.
 
@@ -45,9 +54,7 @@ class ShardedDraws(Sampler[list[Key]]):
 
     def __init__(self, seed: int, size: int, batch_size: int, steps: int, first_step: int = 0, rank: int = 0,
                  world: int = 1, accumulation: int = 1):
-        if batch_size % (world * accumulation):
-            raise ValueError(f"batch_size {batch_size} must be a multiple of processes × gradient_accumulation "
-                             f"({world} × {accumulation})")
+        self.share = crops_at_once(batch_size, world, accumulation)
         self.seed, self.size, self.batch_size, self.steps = seed, size, batch_size, steps
         self.first_step, self.rank, self.world, self.accumulation = first_step, rank, world, accumulation
 
@@ -55,12 +62,11 @@ class ShardedDraws(Sampler[list[Key]]):
         return (self.steps - self.first_step) * self.accumulation
 
     def __iter__(self) -> Iterator[list[Key]]:
-        share = self.batch_size // (self.world * self.accumulation)
         for step in range(self.first_step, self.steps):
             keys = draw_keys(self.seed, self.size, step * self.batch_size, self.batch_size)
             for micro in range(self.accumulation):
-                start = (micro * self.world + self.rank) * share
-                yield keys[start:start + share]
+                start = (micro * self.world + self.rank) * self.share
+                yield keys[start:start + self.share]
 
 
 class CropDataset(Dataset):

@@ -139,12 +139,27 @@ def open_training_data(config: TrainConfig) -> TrainingData:
                                "things. Build one again with the other's --class-names in their order")
         provenance = {**provenance, "adapted_to": {"split": wanted.adapt_split, **{
             key: about.get(key) for key in ("source", "sources", "licence", "data_sha256")}}}
-    mpp = training_mpp(config, [rows for rows in (train, validation, target) if rows is not None])
+    parts = [rows for rows in (train, validation, target) if rows is not None]
+    mpp = training_mpp(config, parts)
+    if not wanted.mpp and (mixed := mixed_sizes(parts)):
+        notes.append(f"{mixed}, and all are used as they are (mpp 0): --mpp resamples them to one pixel size, and records "
+                     "it with the model")
     if wanted.mpp and mpp is None:
         notes.append(f"no image of {wanted.dataset} states its pixel size, so training is at the images' own pixels instead "
                      f"of at {wanted.mpp:g} µm, and the model's pixel size is recorded as unknown. That is right for images "
                      "of one magnification; otherwise give it (build_dataset --mpp, or --missing_mpp here)")
     return TrainingData(provenance, train, validation, target, mpp, tuple(notes), bool(held_out_splits(splits)))
+
+
+def mixed_sizes(parts: Sequence[datasets.Dataset]) -> str:
+    """Which pixel sizes the images state, where they differ by more than a twentieth or only some state theirs; else ""."""
+    sizes = [mpp for rows in parts for mpp in rows["mpp"]]
+    stated = [mpp for mpp in sizes if mpp is not None]
+    if not stated or (len(stated) == len(sizes) and max(stated) < 1.05 * min(stated)):
+        return ""
+    span = " to ".join(dict.fromkeys(f"{mpp:g}" for mpp in (min(stated), max(stated))))
+    silent = len(sizes) - len(stated)
+    return f"images state {span} µm per pixel" + (f", {silent} of them state none" if silent else "")
 
 
 def training_mpp(config: TrainConfig, parts: Sequence[datasets.Dataset]) -> float | None:

@@ -8,15 +8,22 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from hf_gland.errors import HfGlandError
+
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose training statistics are taken over all processes; same parameters, buffers and results."""
+    """BatchNorm2d whose training statistics are taken over all processes; same parameters, buffers and results.
+    Raises HfGlandError in training on a single number per channel."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        if self.training and input.numel() * world == input.shape[1]:
+            raise HfGlandError("this network normalises over the crops of a micro-batch and needs two of them: give a "
+                               "larger --batch_size, or less --gradient_accumulation")
+        if not self.training or world == 1:
             return super().forward(input)
         x = input.float()
-        count = x.numel() / x.shape[1] * dist.get_world_size()
+        count = x.numel() / x.shape[1] * world
         sums = all_reduce(torch.stack([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3))]))
         mean = sums[0] / count
         variance = (sums[1] / count - mean.square()).clamp_min(0)

@@ -151,8 +151,9 @@ def save_checkpoint(run: Path, state: TrainingState, config: TrainConfig) -> Pat
         (part / CHECKSUMS).write_text(sums)
     except Exception as error:  # safetensors reports a full disk with an exception class of its own
         shutil.rmtree(part, ignore_errors=True)
-        raise CheckpointError(f"{final}: the checkpoint could not be written ({error}). Earlier checkpoints are whole; "
-                              "free some disk space and continue with --resume") from error
+        raise CheckpointError(f"{final}: the checkpoint could not be written ({error}). Free some disk space; then " + (
+                              "--resume goes on from the checkpoint before, which is whole" if checkpoint_paths(run) else
+                              "start again, as there is none before it")) from error
     replaced = final.with_name(f"{final.name}.replaced")
     if final.exists():
         _drop(replaced)
@@ -165,9 +166,10 @@ def save_checkpoint(run: Path, state: TrainingState, config: TrainConfig) -> Pat
 
 
 def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> str:
-    """Fill `state` from a checkpoint; returns a warning where it was computed in another precision, else "".
+    """Fill `state` from a checkpoint; returns a warning where it was computed in another precision or by
+    another number of processes, else "".
 
-    Raises CheckpointError. Checkpoints of earlier versions do not say what data and what precision they are of.
+    Raises CheckpointError. Checkpoints of earlier versions do not say what they are of, and are taken as such.
     """
     check_same_config(path, config)
     try:
@@ -192,10 +194,13 @@ def load_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> st
     if before.get("images") != state.origin.get("images"):
         raise CheckpointError(f"{path}: learned from the same images in another order than {config.data.dataset} holds now. "
                               "Build it as it was to resume, or give another --out to start afresh")
-    if (was := before.get("precision")) == (now := state.origin.get("precision")):
-        return ""
-    return (f"the first {state.step} steps were computed in {was}, the others will be in {now} (mixed_precision "
-            f"{config.optim.mixed_precision}), so this run does not end as it would have there")
+    changes = []
+    if (was := before.get("precision")) != (now := state.origin.get("precision")):
+        changes.append(f"in {was}, the others will be in {now} (mixed_precision {config.optim.mixed_precision})")
+    if (was := before.get("processes")) != (now := state.origin.get("processes")):
+        changes.append(f"by {was} process{'' if was == 1 else 'es'}, the others will be by {now}")
+    return "" if not changes else (f"the first {state.step} steps were computed {'; and '.join(changes)}, so this run does "
+                                   "not end as it would have there")
 
 
 def check_same_config(path: Path, config: TrainConfig) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from hf_gland.config import TrainConfig, read_saved_config
 from hf_gland.config.files import SAVED_CONFIG
 from hf_gland.data.digest import digest_of_names, patient_digests, patients_trained_on
-from hf_gland.data.loading import crop_bytes, free_shared_memory, loading_processes
+from hf_gland.data.loading import crop_bytes, crops_at_once, free_shared_memory, loading_processes
 from hf_gland.data.store import TrainingStore, build_store, check_labels
 from hf_gland.data.training_data import TrainingData, open_training_data
 from hf_gland.environment import git_commit, hardware, versions
@@ -44,6 +44,10 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
     for told in (*data.notes, *other_pixel_size(config, data.mpp), *few) if accelerator.is_main_process else ():
         print(f"note: {told}", file=sys.stderr)
 
+    torch.manual_seed(config.optim.seed)
+    student = load_student(config.model.backbone, data.class_names, data.mpp, config.model_overrides(),
+                           config.data.missing_mpp or None, method.has_border)
+
     def decode() -> None:  # once for all processes of a machine
         check_rows(data.validation or (), classes, data.mpp, config.data.missing_mpp or None)
         build_store(data.train, decoded, classes, data.mpp, config.data.missing_mpp or None,
@@ -55,20 +59,17 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
     check_labels(labelled_px, config.data.dataset, truth_as_labels=method.learns_from_truth,
                  assume_background=method.assumes_background)
     weights = class_weights(labelled_px[:classes].tolist())
-    torch.manual_seed(config.optim.seed)
-    student = load_student(config.model.backbone, data.class_names, data.mpp, config.model_overrides(),
-                           config.data.missing_mpp or None, method.has_border)
     synchronise_norms(student)
     optimizer = make_optimizer(student, config.optim)
     teacher = make_teacher(student).to(accelerator.device)
     wrapped, prepared_optimizer = accelerator.prepare(student, optimizer)
     note = {**note, **origin(config, data, accelerator)}
-    if accelerator.is_main_process and (known := seen_before(note["continued_from"], data.validation)):
+    if accelerator.is_main_process and (known := patients_not_held_out(note, data.validation)):
         tqdm.write(f"warning: {known}", file=sys.stderr)
     used = [data.provenance.get("data_sha256"), data.provenance.get("adapted_to", {}).get("data_sha256")]
     state = TrainingState(accelerator.unwrap_model(wrapped), teacher, optimizer, step=0, scaler=accelerator.scaler,
                           origin={"data_sha256": used, "images": digest_of_names(store.image_ids),
-                                  "precision": note["precision"]})
+                                  "precision": note["precision"], "processes": accelerator.num_processes})
     return TrainingRun(
         config, folder, accelerator, data, store,
         PseudoLabels(method, folder / WORKING / "bank", store.sizes, weights.numpy(), store.sparse),
@@ -77,9 +78,10 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
 
 
 def choose_loaders(config: TrainConfig, classes: int, accelerator: Accelerator) -> tuple[int, list[str]]:
-    """See `loading_processes`: their number for each process that trains, and what there is to say of it."""
+    """See `loading_processes`: their number for each process that trains, and what there is to say of it. Raises
+    HfGlandError where the batch cannot be divided among the processes."""
     processes, room = accelerator.num_processes, free_shared_memory()
-    crops = config.optim.batch_size // (processes * config.optim.gradient_accumulation)
+    crops = crops_at_once(config.optim.batch_size, processes, config.optim.gradient_accumulation)
     loaders, few = loading_processes(
         config.run.num_workers, accelerator.device.type != "cpu", torch.get_num_threads(),
         crops * crop_bytes(config.augment.crop_px, classes + config.method.has_border),
@@ -95,6 +97,8 @@ def held_folder(folder: Path, config: TrainConfig, accelerator: Accelerator, res
     """
     with ExitStack() as stack:
         def take() -> Path | None:
+            if folder.exists() and not folder.is_dir():
+                raise CheckpointError(f"{folder}: is a file, and a run needs a folder; give another --out")
             if not resume:
                 folder.mkdir(parents=True, exist_ok=True)
             elif not checkpoint_paths(folder):
@@ -144,12 +148,19 @@ def earlier_trainings(backbone: str) -> list[dict[str, Any]]:
         "commit": notes["commit"]}]
 
 
-def seen_before(trainings: Sequence[Mapping[str, Any]], validation: datasets.Dataset | None) -> str:
-    """A sentence where patients of the validation split were trained on by those that a run goes on from; else ""."""
-    seen, held_out = (0, 0) if validation is None else patients_trained_on(validation, trainings)
-    return "" if not seen else (
-        f"{seen} of the {held_out} validation patients were trained on before, so that their figures flatter; "
-        "build the dataset with --held-out-as and the one before")
+def patients_not_held_out(note: Mapping[str, Any], validation: datasets.Dataset | None) -> str:
+    """A sentence where patients of the validation split are trained on, by this run (`note`: its origin) or by those that it
+    goes on from; else ""."""
+    if validation is None:
+        return ""
+    remedies = {"here": ([note], "hold some out (build_dataset --val-fraction)"),
+                "before": (note["continued_from"], "build the dataset with --held-out-as and the one before")}
+    for when, (trainings, remedy) in remedies.items():
+        seen, held_out = patients_trained_on(validation, trainings)
+        if seen:
+            return (f"{seen} of the {held_out} validation patients were trained on {when}, so that their figures flatter; "
+                    f"{remedy}")
+    return ""
 
 
 def other_pixel_size(config: TrainConfig, mpp: float | None) -> tuple[str, ...]:
@@ -171,5 +182,7 @@ def is_trained_here(backbone: str) -> bool:
 
 
 def first_backbone(backbone: str) -> str:
-    """The encoder that `backbone` goes back to: itself, or, where it is a model trained here, what that started from."""
-    return first_backbone(read_saved_config(Path(backbone)).model.backbone) if is_trained_here(backbone) else backbone
+    """The encoder that `backbone` goes back to: itself, or, of a model trained here, the one that its notes name."""
+    if not is_trained_here(backbone):
+        return backbone
+    return str(json.loads((Path(backbone) / "training_metrics.json").read_text("utf-8"))["backbone"])

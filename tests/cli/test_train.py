@@ -70,8 +70,8 @@ class TestFinishedRun:
         run, done, _ = finished
         first, trained, *lines = done.stdout.splitlines()
         assert re.fullmatch(r"training on .+, in float32 \(as asked\)", first)
-        assert re.fullmatch(r"trained 6 steps in 0 min \d+ s; the last one: loss \d\.\d{3}, \d+ % of the crops with a "
-                            r"pseudo-label, \d+ % of them right", trained)
+        assert re.fullmatch(r"trained 6 steps in 0 min \d+ s; the last one: loss \d\.\d{3}, \d+ % of the crops' pixels "
+                            r"with a pseudo-label, \d+ % of them right", trained)
         notes = json.loads((run / "model" / "training_metrics.json").read_text())
         for line, what, of in zip(lines, ("the labelled", "all"), ("validation_", "validation_dense_"), strict=False):
             mean = f"mIoU {notes[of + 'mIoU']:.1f}, mDice {notes[of + 'mDice']:.1f}"
@@ -167,7 +167,11 @@ def test_help_explains_the_recipes_and_the_settings():
     ({"backbone": "./nowhere"}, ["nowhere", "model.safetensors"]),
     ({"backbone": "random:bert"}, ["random:bert", "random:segformer"]),
     ({"model_kwargs": '{"drop_path": 0.1}'}, ["drop_path"]),
+    ({"model_kwargs": '{"num_labels": 7}'}, ["model_kwargs cannot set num_labels", "the dataset"]),
     ({"batch_size": 3, "gradient_accumulation": 2}, ["batch_size 3 must be a multiple"]),
+    ({"refreshes": 501}, ["refreshes must be 1 to 500; got 501"]),
+    ({"refresh_growth": 1e200}, ["refresh_growth must be 1 to 4"]),
+    ({"seed": 2**32}, ["seed must be 0 to 4294967295"]),
 ], ids=lambda v: "-".join(map(str, v)) if isinstance(v, dict) else "")
 def test_mistakes_on_the_command_line_are_one_line_that_names_them(tiny_dataset, tmp_path, change, words):
     if change.get("mixed_precision") == "fp16" and torch.cuda.is_available():
@@ -176,6 +180,7 @@ def test_mistakes_on_the_command_line_are_one_line_that_names_them(tiny_dataset,
     for word in words:
         assert word in message
     assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run" / ".working" / "store").exists()  # said before any image is decoded
 
 
 def test_mistakes_in_a_file_are_one_line_that_names_them(tmp_path):
@@ -192,7 +197,9 @@ def test_there_is_nothing_to_resume_in_an_empty_folder(tiny_dataset, tmp_path):
 
 def test_a_file_in_the_place_of_the_run_is_named(tiny_dataset, tmp_path):
     (tmp_path / "run").write_text("")
-    assert "run" in refused("--out", tmp_path / "run", *settings_as_arguments(tiny_settings(tiny_dataset)))
+    for more in ((), ("--resume",)):
+        message = refused("--out", tmp_path / "run", *settings_as_arguments(tiny_settings(tiny_dataset)), *more)
+        assert "run: is a file, and a run needs a folder; give another --out" in message
 
 
 def test_masks_with_other_values_than_the_classes_are_refused_by_image(tmp_path):
@@ -309,6 +316,39 @@ def test_validation_patients_that_were_trained_on_before_are_told(finished, tiny
     assert (status, "note: 6 of the 6 patients of 'validation' were trained on" in stderr) == (0, True), stderr
     (record,) = (tmp_path / "out").glob("*.json")
     assert json.loads(record.read_text())["patients_trained_on"] == 6
+
+
+def test_validation_patients_that_this_run_trains_on_are_told(tiny_dataset, tmp_path):
+    settings = tiny_settings(tiny_dataset, steps=2, mode="sparse-only", validation_split="train")
+    status, _, stderr = call("--out", tmp_path / "run", *settings_as_arguments(settings))
+    assert (status, "warning: 6 of the 6 validation patients were trained on here" in stderr) == (0, True), stderr
+
+
+def test_a_run_can_go_on_from_the_folder_that_its_predecessors_went_on_from(finished, tmp_path):
+    """As where "the model of now" is replaced after each round: its settings name its own folder as the backbone."""
+    first, _, settings = finished
+    now = shutil.copytree(first / "model", tmp_path / "now")
+    saved = json.loads((now / "training_config.json").read_text())
+    saved["model"] |= {"backbone": str(now), "kwargs": ""}
+    (now / "training_config.json").write_text(json.dumps(saved))
+    after = settings | {"backbone": str(now), "model_kwargs": "", "steps": 2}
+    (tmp_path / "mine.json").write_text(json.dumps(after))
+    status, _, stderr = call("--config", tmp_path / "mine.json", "--out", tmp_path / "run")
+    assert status == 0, stderr
+    assert json.loads((tmp_path / "run" / "model" / "training_metrics.json").read_text())["backbone"] == "random:segformer"
+
+
+def test_a_validation_split_without_a_label_is_told(tmp_path):
+    notes = {"train_seconds": 60, "loss": 0.5, "coverage": 0.0, "data": {}, "validation_step": 9, "validation_mIoU": None}
+    said = "\n".join(ending(make_config({"dataset": "d"}), tmp_path, notes, False))
+    assert "validation: no pixel of 'validation' is labelled, so nothing was measured" in said
+    assert "validation:" not in "\n".join(ending(make_config({"dataset": "d"}), tmp_path, notes | {
+        "validation_dense_mIoU": 80.0}, False))
+
+
+def test_a_private_repository_needs_a_name(tiny_dataset, tmp_path):
+    message = refused("--out", tmp_path / "run", *settings_as_arguments(tiny_settings(tiny_dataset)), "--private")
+    assert "--push-to-hub" in message
 
 
 def test_without_a_validation_split_a_run_that_goes_on_says_that_it_was_not_compared(tmp_path):

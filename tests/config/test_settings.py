@@ -16,6 +16,7 @@ from hf_gland.config import (
     read_saved_config,
     recipe_names,
 )
+from hf_gland.method.schedules import planned_refreshes
 
 SETTINGS = all_settings()
 
@@ -180,10 +181,28 @@ def test_there_is_a_recipe_for_the_tables():
 
 @pytest.mark.parametrize(("key", "suggestion"), [("step", "steps"), ("threshold_strat", "threshold_start"),
                                                  ("method.threshold.strat", "method.threshold.start"),
-                                                 ("confidence-filtre", "confidence_filter")])
+                                                 ("confidence-filtre", "confidence_filter"),
+                                                 ("method.balance", "method.class_weighting"),
+                                                 ("method.threshold_end", "method.threshold.end")])
 def test_an_unknown_setting_is_an_error_that_suggests_the_nearest(key, suggestion):
     with pytest.raises(ConfigError, match=f"unknown setting '{key.replace('-', '_')}'; did you mean '{suggestion}'"):
         make_config({key: 1})
+
+
+def test_a_share_that_is_to_grow_does_not_shrink():
+    with pytest.raises(ConfigError, match=r"adaptive_share_start must not be above adaptive_share_end; got 0\.95 and 0\.9"):
+        make_config({"adaptive_share_start": 0.95})
+    make_config({"adaptive_share_start": 0.95, "progressive": False})  # which has no end
+
+
+def test_a_number_that_no_float_holds_is_an_error_in_a_line():
+    with pytest.raises(ConfigError, match="learning_rate must be a finite number; got one of 401 digits"):
+        make_config({"learning_rate": 10**400})
+
+
+def test_the_largest_numbers_of_the_schedule_of_refreshes_are_computed():
+    config = make_config({"refreshes": 500, "refresh_growth": 4, "steps": 600})
+    assert planned_refreshes(config)[0] == 150
 
 
 def test_an_unknown_setting_like_no_other_points_to_help():

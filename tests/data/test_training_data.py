@@ -88,6 +88,19 @@ def test_images_to_adapt_to_whose_masks_number_the_classes_otherwise_are_refused
     assert open_training_data(make_config({"dataset": str(three), "adapt_dataset": str(unmasked)})).target is not None
 
 
+def test_pixel_sizes_that_differ_are_told_where_no_training_size_is_given(tmp_path):
+    sizes = {"fine": 0.25, "alike": 0.26, "coarse": 2.0, "silent": None}
+    folders = {name: str(write_dataset(tmp_path / name, mpp=mpp, splits=("train",))) for name, mpp in sizes.items()}
+
+    def told(other, **more):
+        config = make_config({"dataset": folders["fine"], "adapt_dataset": folders[other], "validation_split": "", **more})
+        return "; ".join(open_training_data(config).notes)
+
+    assert told("coarse").startswith("images state 0.25 to 2 µm per pixel, and all are used as they are (mpp 0)")
+    assert told("silent").startswith("images state 0.25 µm per pixel, 6 of them state none, and all are used")
+    assert (told("alike"), told("coarse", mpp=0.5), told("silent", mpp=0.5, missing_mpp=0.5)) == ("", "", "")
+
+
 @pytest.mark.parametrize("settings", [{"mpp": 1e-9}, {"mpp": 1.0, "missing_mpp": 1000.0}])
 def test_an_implausible_training_pixel_size_is_refused(tiny_dataset, settings):
     with pytest.raises(PixelSizeError, match=list(settings)[-1]):

@@ -5,6 +5,7 @@ from processes import start_together
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from hf_gland.errors import HfGlandError
 from hf_gland.model.sync_norm import SyncedBatchNorm2d, synchronise_norms
 
 
@@ -73,6 +74,15 @@ def test_alone_it_is_batch_norm_exactly():
     expected = train_twice(plain, batch(), loss_weights())
     for name, value in train_twice(synced, batch(), loss_weights()).items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_a_single_number_per_channel_is_refused_in_training_alone():
+    norm = nn.Sequential(nn.BatchNorm2d(4))
+    synchronise_norms(norm)
+    with pytest.raises(HfGlandError, match="needs two of them: give a larger --batch_size"):
+        norm(torch.zeros(1, 4, 1, 1))
+    assert norm(torch.zeros(2, 4, 1, 1)).shape == (2, 4, 1, 1)
+    assert norm.eval()(torch.zeros(1, 4, 1, 1)).shape == (1, 4, 1, 1)
 
 
 def test_every_batch_norm_of_a_network_is_turned_and_the_state_dict_stays_the_same():

@@ -152,9 +152,17 @@ def test_saving_the_same_step_again_replaces_it(tmp_path):
     assert json.loads((path / "metrics.json").read_text()) == {"loss": 2.0}
 
 
+def fails(*_):
+    raise OSError("No space left on device")
+
+
 @pytest.mark.parametrize("allowed", [1000, 20_000, 60_000])
 def test_a_full_disk_is_an_error_and_leaves_the_earlier_checkpoints_whole(tmp_path, file_size_limit, allowed):
     state = make_state(steps=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_gland.train.checkpoint.save_file", fails)
+        with pytest.raises(CheckpointError, match="then start again, as there is none before it"):
+            save(tmp_path, state)
     earlier = save(tmp_path, state)
     before = tree(tmp_path)
     assert max(len(content) for content in before.values()) > 60_000

@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from hf_gland.config import make_config
 from hf_gland.data.loading import CropDataset
+from hf_gland.errors import HfGlandError
 from hf_gland.labels import IGNORE_INDEX
 from hf_gland.train import callbacks, loop, setup
 from hf_gland.train.accelerator import make_accelerator
@@ -336,6 +337,22 @@ class TestMachinery:
         del state["origin"]
         (last / "state.json").write_text(json.dumps(state))
         run_training(run, settings, resume=True)
+
+    def test_a_resumed_run_says_when_the_number_of_processes_is_another(self, tiny_dataset, tmp_path, capsys):
+        settings, run = tiny_settings(tiny_dataset, steps=2, mode="sparse-only"), tmp_path / "run"
+        run_training(run, settings)
+        (last,) = checkpoint_paths(run)
+        (last / "SHA256SUMS").unlink()
+        state = json.loads((last / "state.json").read_text())
+        state["origin"]["processes"] += 1  # as torchrun --nproc-per-node 2 leaves it
+        (last / "state.json").write_text(json.dumps(state))
+        run_training(run, settings, resume=True)
+        assert "the first 2 steps were computed by 2 processes, the others will be by 1, so this" in capsys.readouterr().err
+
+    def test_a_tracker_that_is_not_installed_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+        with pytest.raises(HfGlandError, match="tracker tensorboard: is not installed; pip install tensorboard"):
+            make_accelerator(make_config({"tracker": "tensorboard"}), tmp_path)
 
     def test_a_bank_of_other_images_is_refused(self, tiny_dataset, tmp_path):
         settings, run = tiny_settings(tiny_dataset, steps=6, save_every=4), tmp_path / "run"
