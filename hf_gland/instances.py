@@ -32,6 +32,38 @@ def gland_instances(class_map: np.ndarray, min_area_px: int = 0) -> np.ndarray:
     return instances
 
 
+def join_small_parts(class_map: np.ndarray, min_area_px: int) -> np.ndarray:
+    """Give parts of a gland that are too small to be one the class of the gland they are part of; a copy of `class_map`,
+    integers [H, W].
+
+    Within each 8-connected region of gland, of whatever classes, of at least `min_area_px` pixels: every part of one class
+    with fewer takes, pixel by pixel, the class of the nearest part that has enough. Where none has, all of the region takes
+    the class that most of its pixels have (the lowest of several). With one gland class there is nothing to do.
+    """
+    joined = class_map.copy()
+    gland = (class_map != 0) & (class_map != IGNORE_INDEX)
+    parts = gland_instances(class_map)
+    small = np.bincount(parts.ravel()) < min_area_px
+    small[0] = False
+    if not small.any():
+        return joined
+    regions, _ = ndimage.label(gland, structure=EIGHT_NEIGHBOURS)
+    boxes = ndimage.find_objects(regions)
+    for number in np.unique(regions[small[parts]]):
+        box = boxes[number - 1]
+        region = regions[box] == number
+        lost = region & small[parts[box]]
+        if not lost.any() or np.count_nonzero(region) < min_area_px:
+            continue
+        classes = joined[box]
+        if (enough := region & ~lost).any():
+            nearest = ndimage.distance_transform_edt(~enough, return_distances=False, return_indices=True)
+            classes[lost] = classes[tuple(nearest)][lost]
+        else:
+            classes[region] = np.bincount(classes[region]).argmax()
+    return joined
+
+
 def fill_holes(class_map: np.ndarray, max_area_px: int) -> np.ndarray:
     """Give small holes in glands to the gland around them; a copy of `class_map`, integers [H, W].
 

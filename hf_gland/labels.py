@@ -42,9 +42,12 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
 
 
 def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
-    """The class names as a tuple; raises ValueError unless there are 2 to 255 distinct, non-empty ones."""
+    """The class names as a tuple; raises ValueError unless there are 2 to 255 non-empty ones that differ in more than the
+    case of their letters, and none after the first is called background."""
     names = tuple(class_names)
-    if not 2 <= len(names) <= IGNORE_INDEX or len(set(names)) != len(names) or not all(names):
+    folded = [name.casefold() for name in names]
+    if (not 2 <= len(names) <= IGNORE_INDEX or len(set(folded)) != len(names) or not all(names)
+            or BINARY_CLASSES[BACKGROUND] in folded[1:]):
         raise ValueError(f"class names must be 2 to {IGNORE_INDEX} distinct words, background first; got {names}")
     return names
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from hf_gland.instances import check_instances, fill_holes, gland_instances
+from hf_gland.instances import check_instances, fill_holes, gland_instances, join_small_parts
 from hf_gland.labels import MaskError
 
 
@@ -30,6 +30,54 @@ def test_hole_is_filled_up_to_the_limit_and_not_beyond():
     np.testing.assert_array_equal(fill_holes(ring, area), disc(9))
     np.testing.assert_array_equal(fill_holes(ring, area - 1), ring)
     np.testing.assert_array_equal(fill_holes(ring, 0), ring)
+
+
+def test_a_part_too_small_to_be_a_gland_takes_the_class_of_the_gland_it_is_part_of():
+    gland = disc(9)
+    classes = gland.copy()
+    classes[10:13, 10:13] = 2  # inside
+    classes[12, 20:] = np.where(gland[12, 20:] == 1, 2, 0)  # at the edge
+    classes[0, 0] = 2  # alone
+    joined = join_small_parts(classes, 10)
+    assert np.array_equal(joined[1:], gland[1:])
+    assert joined[0, 0] == 2
+    assert np.array_equal(join_small_parts(classes, 9)[10:13, 10:13], np.full((3, 3), 2))  # enough to be a gland
+    assert np.array_equal(join_small_parts(classes, 0), classes)
+    assert classes[11, 11] == 2  # a copy
+
+
+def test_a_gland_of_small_parts_alone_is_of_the_class_that_most_of_it_has():
+    checks = np.indices((8, 8)).sum(axis=0) // 2 % 2 + 1
+    checks[0] = 2
+    classes = np.pad(checks, 2).astype(np.uint8)
+    assert np.array_equal(join_small_parts(classes, 40), np.where(classes > 0, 2, 0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(np.uint8, (9, 11), elements=st.sampled_from([0, 1, 2, 3, 255])), st.integers(0, 12))
+def test_joined_parts_agree_with_brute_force(classes, least):
+    joined = join_small_parts(classes, least)
+    gland = (classes != 0) & (classes != 255)
+    assert np.array_equal(np.where(gland, 1, classes), np.where((joined != 0) & (joined != 255), 1, joined))
+    regions, count = ndimage.label(gland, np.ones((3, 3)))
+    for number in range(1, count + 1):
+        region = regions == number
+        parts = [ndimage.label(region & (classes == c), np.ones((3, 3))) for c in (1, 2, 3)]
+        enough = np.zeros_like(region)
+        for labels, found in parts:
+            for part in range(1, found + 1):
+                enough |= (labels == part) & ((labels == part).sum() >= least)
+        if region.sum() < least or (enough == region).all():
+            assert np.array_equal(joined[region], classes[region])
+        elif not enough.any():
+            most = max((1, 2, 3), key=lambda c: ((classes == c) & region).sum())
+            assert (joined[region] == most).all()
+        else:
+            assert np.array_equal(joined[enough], classes[enough])
+            places = np.argwhere(enough)
+            for y, x in np.argwhere(region & ~enough):
+                far = ((places - (y, x)) ** 2).sum(axis=1)
+                assert joined[y, x] in {classes[tuple(place)] for place in places[far == far.min()]}
 
 
 def test_background_around_and_at_the_border_is_no_hole():

@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     from hf_gland.data.training_data import open_dataset, pick_split
     from hf_gland.environment import hardware
-    from hf_gland.evaluation.result_table import markdown_table
+    from hf_gland.evaluation.result_table import class_table, markdown_table
     from hf_gland.evaluation.split import Measurement, result_record, rows_with_truth, training_notes
     from hf_gland.inference.segmenter import GlandSegmenter
     from hf_gland.metrics.keys import CLEANED, MEASURED
@@ -106,6 +106,8 @@ def run(arguments: argparse.Namespace) -> None:
     with replaced_folder(arguments.out) as part:
         records = [measure(arguments, segmenter, rows[name], name, measured[name], part) for name in names]
         table = markdown_table(records, (*MEASURED, *CLEANED), ("variant", "style", "budget", "test_split"))
+        if by_class := class_table(records, segmenter.class_names):
+            table += f"\n{by_class}"
         table += WITHOUT_IDS if any("regions" in record.unusual for record in records) else ""
         (part / "metrics.md").write_text(table + "\n", "utf-8")
         if arguments.results is not None:

@@ -1,6 +1,6 @@
 """README.md of a dataset folder, and the parts of it that stand in its card on the Hub as well."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_gland.data.sources import source_of
@@ -27,17 +27,22 @@ def folder_card(provenance: Mapping[str, Any]) -> str:
              "- config_name: default", "  data_files:"]
     front += [line for s in provenance["splits"] for line in (f"  - split: {s}", f"    path: data/{s}-*.parquet")]
     shown = escaped(provenance)  # names, sources and licences are other people's text
-    classes = ", ".join(f"{i} {name}" for i, name in enumerate(shown["class_names"]))
     settings = ", ".join(f"{name} {value}" for name, value in shown["sparsify"].items())
     known = source_of(provenance["source"])
     citation = ["Citation:", "", "```bibtex", known.bibtex, "```", ""] if known is not None and known.bibtex else []
     return "\n".join([
         *front, "---", "", f"# Glands, sparsely annotated: {shown['source']}", "",
-        f"Classes: {classes}. 255 is unlabelled, which is not background.", "", statistics_table({"": shown}),
+        f"Classes: {class_list(shown['class_names'])}. 255 is unlabelled, which is not background.", "",
+        statistics_table({"": shown}),
         f"Splits by patient: {split_note(shown)}", "", f"Annotation: {settings}; seed {shown['seed']}.", "",
         *([restained_note(shift), ""] if (shift := shown.get("sources", {}).get("stain_shift")) else []),
         f"Licence: {shown['licence']}.", "", *citation,
         f"Data SHA-256 (pixels and ids): `{shown['data_sha256']}`. `provenance.json` holds the rest.", ""])
+
+
+def class_list(class_names: Sequence[str]) -> str:
+    """`0 background, 1 gland`."""
+    return ", ".join(f"{number} {name}" for number, name in enumerate(class_names))
 
 
 def statistics_table(configurations: Mapping[str, Mapping[str, Any]]) -> str:

@@ -63,6 +63,17 @@ def check_row(key: tuple[Any, ...], members: list[ResultRecord], over: str) -> N
         raise ResultError(f"row {key} holds the same {over} more than once: {sorted(runs)}")
 
 
+def class_table(records: Iterable[ResultRecord], class_names: Sequence[str]) -> str:
+    """A Markdown table of the figures that records have by class, IoU and Dice, with what counts all gland classes as one
+    below it; "" for two classes, of which other tables tell."""
+    if len(class_names) == 2:
+        return ""
+    rows = [[record.test_split, name, *("–" if value is None else f"{value:.1f}" for value in values)] for record in records
+            for name, *values in zip(class_names, record.metrics["class_iou"], record.metrics["class_dice"], strict=True)]
+    return (table(["split", "class", "IoU (%)", "Dice (%)"], rows, 2) + "\nFigures called gland and those of objects count "
+            "all gland classes as one; mIoU and mDice are means over the classes.\n")
+
+
 def mean_sd(key: str, values: Sequence[float | None]) -> str:
     """`81.2 ± 0.4`: mean and sample standard deviation with the decimals of the metric `key`.
 

@@ -9,7 +9,7 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from hf_gland.data.card import HUB_LICENCES, restained_note, split_note, statistics_table
+from hf_gland.data.card import HUB_LICENCES, class_list, restained_note, split_note, statistics_table
 from hf_gland.hub.cards import PAPER_BIBTEX, data_bibtex, render_card
 from hf_gland.hub.dataset_source import DEFAULT_CONFIG, Configuration
 from hf_gland.hub.metadata import TASK
@@ -61,6 +61,7 @@ def dataset_card(configurations: Sequence[Configuration], repo: str, *, features
         "configurations_table": configurations_table(configurations),
         "statistics_table": statistics_table({c.name: c.provenance for c in configurations}),
         "columns_table": _columns_table(features[configurations[0].name]),
+        "classes": class_list(first["class_names"]),
         "split_note": split_note(first), "source": first["source"], "provenance_note": _provenance_note(first, joined),
         "checksums_table": table(["configuration", "SHA-256 of the data" + (", once joined" if joined else "")],
                                  [[c.name, f"`{c.provenance['data_sha256']}`"] for c in configurations], 2),

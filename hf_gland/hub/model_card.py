@@ -7,9 +7,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_gland.data.card import class_list
 from hf_gland.data.sources import source_of
 from hf_gland.evaluation.records import UNUSUAL, ResultRecord
-from hf_gland.evaluation.result_table import SETTINGS, markdown_table
+from hf_gland.evaluation.result_table import SETTINGS, class_table, markdown_table
 from hf_gland.hub.cards import (
     CODE_LICENCE,
     INTERVALS,
@@ -61,11 +62,12 @@ def model_card(source: ModelSource, repo: str, *, picture: str, licence: Licence
         "example_mpp": f", mpp={mpp:g}" if mpp else "",
         "stride_px": str(side_multiple_px(config)),
         "training_mpp": f"{mpp:g} µm" if mpp else "that of its training images",
-        "classes": ", ".join(f"{i} {name}" for i, name in enumerate(data["class_names"])),
+        "classes": class_list(data["class_names"]),
         "metric": f"[`{links.metric_repo}`](https://huggingface.co/spaces/{links.metric_repo})" if links.metric_repo
                   else "the metrics of hf_gland",
         "test_data": _test_data(records, links.dataset_repo), "interval_level": INTERVALS,
-        "results_table": results_table(records), "calibration": calibration(records),
+        "results_table": "\n".join(filter(None, (results_table(records), class_table(records, data["class_names"])))),
+        "calibration": calibration(records),
         "comparison_table": comparison_table(escaped(list(comparison)), first),
         "annotation_budget": annotation_budget(first),
         "training": training(first, data, links.base_model, escaped(source.trainings)),

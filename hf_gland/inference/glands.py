@@ -19,7 +19,7 @@ from hf_gland.export.table import COLUMNS, gland_rows
 from hf_gland.glands import Gland, Place, PredictedGlands
 from hf_gland.imaging.appearance import USUAL_LOOK, Look
 from hf_gland.inference.touching import core_probabilities, divide_by_cores, gland_probability
-from hf_gland.instances import fill_holes, framed, gland_instances
+from hf_gland.instances import fill_holes, framed, gland_instances, join_small_parts
 from hf_gland.labels import BACKGROUND
 from hf_gland.options import LOW_CONFIDENCE, ExportOptions, PostProcessing
 
@@ -86,7 +86,8 @@ def glands_from_probabilities(probabilities: np.ndarray, id2label: Mapping[int, 
     """Label the pixels of float [C, H, W] probabilities, clean up, and measure each gland, as `post` says. One more map than
     classes is P(border | gland), which tells touching glands apart.
 
-    Small holes are filled, small regions become background, the others are divided among their cores, those that the network
+    Small holes are filled, parts of a gland in another class that are too small to be one (`join_small_parts`) take its
+    class, small regions become background, the others are divided among their cores, those that the network
     is hardly sure of become background, and the rest is numbered as one reads: strip by strip of the picture, each from left
     to right. `mpp`: µm per pixel, None if unknown; `assumed_mpp` then scales areas in µm². `temperature`: what the
     probabilities were calibrated with; glands are the same at any temperature (exactly so for two classes). `rgb`, `name`:
@@ -129,7 +130,7 @@ class GlandRules:
         border = probabilities[len(self.id2label)] if len(probabilities) > len(self.id2label) else None
         probabilities = probabilities[:len(self.id2label)]
         min_gland_px, max_hole_px, min_core_px = self.areas_px()
-        class_map = fill_holes(self.label_pixels(probabilities), max_hole_px)
+        class_map = join_small_parts(fill_holes(self.label_pixels(probabilities), max_hole_px), min_gland_px)
         instances = gland_instances(class_map, min_gland_px)
         gland = gland_probability(probabilities, self.temperature)
         if self.post.split_touching:

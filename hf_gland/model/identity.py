@@ -69,8 +69,8 @@ def check_class_names(model: Sequence[str], dataset: Sequence[str], where: str) 
     if list(model) != list(dataset):
         raise ClassNamesError(f"{where}: the model's classes are {', '.join(model)}, the dataset's {', '.join(dataset)}: "
                               "the numbers in masks would mean different things. Build the dataset again with the model's "
-                              "--class-names in their order, or rename the classes where only the names differ (id2label in "
-                              "the model's config.json)")
+                              "classes in their order (--class-names, or --class NAME=1 NAME=2 …), or rename the classes "
+                              "where only the names differ (id2label in the model's config.json)")
 
 
 def _pixel_size(config: PretrainedConfig, key: str, where: str) -> float | None:

@@ -27,7 +27,7 @@ from hf_gland.train.failures import of_the_machine
 from hf_gland.train.model_folder import write_model
 from hf_gland.train.optim import set_learning_rates
 from hf_gland.train.run import MODEL, Callback, Step, TrainingRun
-from hf_gland.train.setup import held_folder, is_trained_here, set_up
+from hf_gland.train.setup import goes_on, held_folder, set_up
 from hf_gland.train.stop import StopRequests
 
 
@@ -52,7 +52,7 @@ def train(config: TrainConfig, folder: Path, accelerator: Accelerator, *, resume
             if checkpoint is not None:
                 run.take_up(checkpoint)
             on_main_process(accelerator, lambda: run.tell("on_start"))
-            if run.state.step == 0 and is_trained_here(config.model.backbone):
+            if run.state.step == 0 and goes_on(config.model.backbone, run.data.class_names):
                 run.measure_start()
             with stop:
                 for end in [*planned_refreshes(config), config.optim.steps]:

@@ -19,11 +19,12 @@ from hf_gland.data.loading import crop_bytes, crops_at_once, free_shared_memory,
 from hf_gland.data.store import TrainingStore, build_store, check_labels
 from hf_gland.data.training_data import TrainingData, open_training_data
 from hf_gland.environment import git_commit, hardware, versions
+from hf_gland.errors import HfGlandError
 from hf_gland.locks import only_writer
 from hf_gland.method.losses import class_weights
 from hf_gland.method.pseudo_labels import PseudoLabels
 from hf_gland.model.backbones import backbone_preprocessing, backbone_sha256, load_student
-from hf_gland.model.identity import model_facts
+from hf_gland.model.identity import class_names_of, model_facts
 from hf_gland.model.loading import load_config
 from hf_gland.model.precision import precision_name, resolve_precision
 from hf_gland.model.sync_norm import synchronise_norms
@@ -41,8 +42,9 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
     data, method = open_training_data(config), config.method
     classes, decoded = len(data.class_names), folder / WORKING / "store"
     loaders, few = choose_loaders(config, classes, accelerator)
-    for told in (*data.notes, *other_pixel_size(config, data.mpp), *few) if accelerator.is_main_process else ():
-        print(f"note: {told}", file=sys.stderr)
+    told = (*data.notes, *other_pixel_size(config, data.mpp), *other_classes(config, data.class_names), *few)
+    for line in told if accelerator.is_main_process else ():
+        print(f"note: {line}", file=sys.stderr)
 
     torch.manual_seed(config.optim.seed)
     student = load_student(config.model.backbone, data.class_names, data.mpp, config.model_overrides(),
@@ -58,6 +60,10 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
     labelled_px = store.label_counts()
     check_labels(labelled_px, config.data.dataset, truth_as_labels=method.learns_from_truth,
                  assume_background=method.assumes_background)
+    never = [name for name, px in list(zip(data.class_names, labelled_px.tolist(), strict=False))[1:] if not px]
+    if never and accelerator.is_main_process:
+        print(f"note: no pixel of '{config.data.train_split}' is labelled as {', '.join(never)}: the model will have the "
+              "class and not know it", file=sys.stderr)
     weights = class_weights(labelled_px[:classes].tolist())
     synchronise_norms(student)
     optimizer = make_optimizer(student, config.optim)
@@ -174,6 +180,25 @@ def other_pixel_size(config: TrainConfig, mpp: float | None) -> tuple[str, ...]:
              else f"--mpp {before:g} keeps it")
     return () if before == after else (
         f"{backbone} was trained at {before:g} µm per pixel, and goes on at {after:g} (0: each image's own); {keeps}",)
+
+
+def goes_on(backbone: str, class_names: Sequence[str]) -> bool:
+    """Whether a run takes up a model of these classes whole, its last layer too."""
+    return is_trained_here(backbone) and len(class_names_of(load_config(backbone))) == len(class_names)
+
+
+def other_classes(config: TrainConfig, class_names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence where a model goes on with another number of classes than it has. Raises HfGlandError where the teacher
+    would label images with a last layer that has learned nothing."""
+    backbone, method = config.model.backbone, config.method
+    if not is_trained_here(backbone) or goes_on(backbone, class_names):
+        return ()
+    said = (f"{backbone} has the classes {', '.join(class_names_of(load_config(backbone)))}, the dataset "
+            f"{', '.join(class_names)}: its last layer starts anew")
+    if method.has_teacher and method.warmup_fraction == 0:
+        raise HfGlandError(f"{said}, and without a warm-up the teacher would label images with it. Give "
+                           "--warmup_fraction 0.25 (and more --steps), or a recipe that has one")
+    return (said,)
 
 
 def is_trained_here(backbone: str) -> bool:

@@ -283,6 +283,28 @@ def test_the_launchers_of_the_documentation(tiny_dataset, tmp_path, launcher):
     assert load_file(tmp_path / "run" / "model" / "model.safetensors")
 
 
+def test_a_model_that_gets_a_class_starts_its_last_layer_anew(finished, tmp_path):
+    first, _, settings = finished
+    more = write_dataset(tmp_path / "more", num_classes=3, mpp=0.5)
+    after = settings | {"dataset": str(more), "backbone": str(first / "model"), "model_kwargs": "", "steps": 4}
+    (tmp_path / "mine.json").write_text(json.dumps(after))
+    told = "has the classes background, gland, the dataset background, gland, other gland: its last layer starts anew"
+    status, stdout, stderr = call("--config", tmp_path / "mine.json", "--out", tmp_path / "run")
+    assert (status, told in stderr) == (0, True), stderr
+    assert "the model it went on from" not in stdout  # nothing is known of what it would say of three classes
+    message = refused("--config", tmp_path / "mine.json", "--out", tmp_path / "round", "--warmup_fraction", "0")
+    assert told in message
+    assert "Give --warmup_fraction 0.25" in message
+
+
+def test_a_class_without_a_label_is_told(tmp_path):
+    dataset = write_dataset(tmp_path / "data", num_classes=3, splits=("train",),
+                            sparse=lambda mask, _: np.where(mask == 2, 255, mask).astype(np.uint8))
+    settings = tiny_settings(dataset, steps=2, mode="sparse-only")
+    status, _, stderr = call("--out", tmp_path / "run", *settings_as_arguments(settings))
+    assert (status, "note: no pixel of 'train' is labelled as other gland: the model will" in stderr) == (0, True), stderr
+
+
 def test_a_run_that_goes_on_from_a_model_is_compared_with_it(finished, tmp_path):
     first, _, settings = finished
     before = json.loads((first / "model" / "training_metrics.json").read_text())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hf_gland.evaluation.records import ResultError, ResultRecord, read_results
-from hf_gland.evaluation.result_table import markdown_table
+from hf_gland.evaluation.result_table import class_table, markdown_table
 from hf_gland.metrics.keys import MEASURED
 
 
@@ -49,6 +49,16 @@ def test_rows_by_an_extra_key():
 def test_rows_that_mix_settings_are_refused():
     with pytest.raises(ResultError, match="mixes different variant"):
         markdown_table(RECORDS, ["mIoU"], ["dataset"])
+
+
+def test_figures_by_class_are_named_where_there_are_more_than_two():
+    scored = record("ours", 0)
+    scored.metrics.update(class_iou=[90.0, 71.25, None], class_dice=[95.0, 83.25, None])
+    text = class_table([scored], ("background", "benign", "malignant"))
+    assert "| testA | benign | 71.2 | 83.2 |" in text
+    assert "| testA | malignant | – | – |" in text
+    assert "count all gland classes as one" in text
+    assert class_table([scored], ("background", "gland")) == ""
 
 
 def test_rows_that_mix_training_images_are_refused_but_over_folds():

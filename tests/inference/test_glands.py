@@ -56,6 +56,26 @@ def test_regions_that_the_network_is_hardly_sure_of_are_no_glands_at_any_tempera
     assert (len(everything.glands), everything.left_out) == (4, 0)
 
 
+def test_specks_of_another_class_leave_a_gland_whole():
+    """All of it is surely gland; of which kind, the network is less sure in nine places inside and in a cap at its side."""
+    gland, size = disc(60, 150, (75, 75)), 150
+    probabilities = np.where(gland, 0.01, 0.98)[None].repeat(3, 0)
+    probabilities[1] = np.where(gland, 0.9, 0.01)
+    probabilities[2] = np.where(gland, 0.09, 0.01)
+    doubt = np.zeros((size, size), bool)
+    for y in (50, 75, 100):
+        for x in (50, 75, 100):
+            doubt[y:y + 9, x:x + 9] = True
+    doubt[:, 128:] = True
+    probabilities[1:, doubt & gland] = np.array([[0.4], [0.59]])
+    names = {0: "background", 1: "benign", 2: "malignant"}
+    (found,) = glands_from_probabilities(probabilities.astype(np.float32), names, mpp=1.0).glands
+    both = np.stack([probabilities[0], probabilities[1:].sum(axis=0)]).astype(np.float32)
+    (whole,) = glands_from_probabilities(both, NAMES, mpp=1.0).glands
+    assert (found.class_name, found.area_px, found.perimeter_px) == ("benign", whole.area_px, whole.perimeter_px)
+    assert whole.area_px == gland.sum()
+
+
 def test_doubt_between_classes_is_no_doubt_about_the_gland():
     probabilities = np.zeros((3, 4, 4), np.float32)
     probabilities[:, :, :2] = np.array([0.1, 0.5, 0.4])[:, None, None]

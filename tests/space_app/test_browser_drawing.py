@@ -269,7 +269,8 @@ def test_annotations_of_qupath_load_and_what_is_saved_loads_back(chromium, serve
     hole = [[20, 40], [30, 40], [30, 50], [20, 50], [20, 40]]
     features = [feature([[[10, 30], [40, 30], [40, 60], [10, 60], [10, 30]], hole], "Gland"),
                 feature([[[0, 20], [100, 20], [100, 80], [0, 80], [0, 20]]], "Stroma"),
-                feature([[[60, 30], [70, 30], [70, 40], [60, 40], [60, 30]]]), feature([[[0, 0], [9, 0], [9, 9]]], "Tumor")]
+                feature([[[60, 30], [70, 30], [70, 40], [60, 40], [60, 30]]], "Gland: Atypical"),
+                feature([[[0, 0], [9, 0], [9, 9]]], "Tumor"), feature([[[0, 0], [120, 0], [120, 90], [0, 90], [0, 0]]])]
     expected = np.full((200, 260), 255)
     expected[20:80, 0:100] = 0
     expected[30:60, 10:40] = 1
@@ -282,8 +283,19 @@ def test_annotations_of_qupath_load_and_what_is_saved_loads_back(chromium, serve
         page.set_input_files(LOAD, str(tmp_path / "bad.geojson"))
         text_becomes(page, READOUT, "bad.geojson is no GeoJSON")
         page.set_input_files(LOAD, str(tmp_path / "own.geojson"))
-        text_becomes(page, READOUT, "3 outlines loaded; left out, as the model has no such class: Tumor")
+        text_becomes(page, READOUT, "3 outlines loaded; left out, as they have no class: 1; left out, as the model has no "
+                     "such class: Tumor")
         assert np.array_equal(drawn_mask(page, tmp_path), expected)
+        (tmp_path / "none.geojson").write_text(json.dumps([feature([[[60, 30], [70, 30], [70, 40], [60, 40], [60, 30]]])]))
+        page.click("#annotate-stage .gl-clear")
+        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
+        page.set_input_files(LOAD, str(tmp_path / "none.geojson"))
+        text_becomes(page, READOUT, "1 outline loaded")
+        assert (drawn_mask(page, tmp_path) == 1).sum() == 100  # without classes all are glands, as there is one kind
+        page.click("#annotate-stage .gl-clear")
+        text_becomes(page, "#annotate-budget", "Nothing labelled yet")
+        page.set_input_files(LOAD, str(tmp_path / "own.geojson"))
+        text_becomes(page, READOUT, "3 outlines loaded")
         kept = saved(page, "#annotate-save-geojson", tmp_path)
         page.click("#annotate-stage .gl-clear")
         text_becomes(page, "#annotate-budget", "Nothing labelled yet")

@@ -220,9 +220,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _open(arguments: argparse.Namespace) -> Offer:
     pairs = [(name, class_id) for name, class_id in arguments.classes]
+    ids: dict[str, int] = {}
+    for name, class_id in pairs:
+        if ids.setdefault(name.casefold(), class_id) != class_id:
+            raise DatasetError(f"--class {name}={class_id}: is {ids[name.casefold()]} already; names count in any case")
     names = check_class_names(class_names(pairs))
-    reading = Reading({**USUAL_CLASSES, **{name.casefold(): class_id for name, class_id in pairs}},
-                      arguments.roi, arguments.stroke_px, arguments.rim_px)
+    reading = Reading({**USUAL_CLASSES, **ids}, arguments.roi, arguments.stroke_px, arguments.rim_px)
     cutting = Cutting(arguments.tile_px, arguments.tile_mpp, arguments.context_px)
     if cutting.tile_px < 32 or cutting.context_px < 0 or min(arguments.stroke_px, arguments.rim_px) < 0:
         raise DatasetError("--tile-px must be at least 32, and --context-px, --stroke-px and --rim-px 0 or more")

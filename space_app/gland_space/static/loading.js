@@ -133,11 +133,23 @@ function labelsOf(text) {
   const file = JSON.parse(text), features = Array.isArray(file) ? file : file.features || [file], next = labels.slice();
   const scale = [view.width / view.full[0], view.height / view.full[1]], unknown = new Set();
   const toPicture = (points) => points.map((point) => scale.map((factor, i) => (point[i] - view.origin[i]) * factor));
+  const nameOf = (properties) => properties?.classification?.name ?? properties?.classification ?? null;
+  // Of a derived class ("Gland: Atypical") that has no number of its own, that of the class it is derived from.
+  const classOf = (name) => {
+    for (let parts = name.toLowerCase().split(": "); parts.length; parts.pop()) {
+      if (byName.has(parts.join(": "))) return byName.get(parts.join(": "));
+    }
+  };
+  // Beside classified outlines, one without a class is the region that they lie in.
+  const regions = features.some(({ properties }) => nameOf(properties) !== null);
+  if (!regions && view.classes.length > 2 && features.some(({ geometry }) => geometry)) throw new Error("The outlines have no classes, and the model has several: classify them in QuPath.");
   const byName = new Map([...view.classes.map((item) => [item.name.toLowerCase(), item.id]), ["background", 0], ["stroma", 0]]);
   const drawable = [];
+  let unclassified = 0;
   for (const { geometry, properties } of features) {
-    const name = properties?.classification?.name ?? properties?.classification ?? null;
-    const value = name === null ? view.classes[1].id : /^ignore/i.test(name) ? UNLABELLED : byName.get(String(name).toLowerCase());
+    const name = nameOf(properties);
+    if (name === null && regions) { unclassified++; continue; }
+    const value = name === null ? view.classes[1].id : /^ignore/i.test(name) ? UNLABELLED : classOf(String(name));
     const parts = { Polygon: (c) => [c], MultiPolygon: (c) => c, LineString: (c) => [[c]], MultiLineString: (c) => c.map((line) => [line]) }[geometry?.type];
     if (value === undefined) unknown.add(name);
     else if (parts) drawable.push(...parts(geometry.coordinates).map((rings) => [value, rings.map(toPicture), /Line/.test(geometry.type)]));
@@ -150,7 +162,7 @@ function labelsOf(text) {
   });
   if (!drawable.length) throw new Error(unknown.size ? `No annotation has a class of this model; found ${[...unknown].join(", ")}.` : "The file holds no outline.");
   if (!here.length) throw new Error("No outline of the file covers a pixel of this picture: it belongs to another picture, or to another part of the slide.");
-  return [next, `${plural(here.length, "outline")} loaded${here.length < drawable.length ? `; left out, as they cover no pixel of this picture: ${drawable.length - here.length}` : ""}${unknown.size ? `; left out, as the model has no such class: ${[...unknown].join(", ")}` : ""}. Undo brings back what was there before.`];
+  return [next, `${plural(here.length, "outline")} loaded${here.length < drawable.length ? `; left out, as they cover no pixel of this picture: ${drawable.length - here.length}` : ""}${unclassified ? `; left out, as they have no class: ${unclassified}` : ""}${unknown.size ? `; left out, as the model has no such class: ${[...unknown].join(", ")}` : ""}. Undo brings back what was there before.`];
 }
 
 async function loadFile(file) {

@@ -136,6 +136,9 @@ def test_classes_are_mapped_by_name_and_unknown_ones_are_refused(tmp_path, capsy
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["class_names"] == ["background", "benign", "tumor"]
     assert "1 × objects of class Artefact" in capsys.readouterr().err
     assert build(tmp_path, drawn, "--class", "benign=1", "tumor=3")[0] == 2
+    capsys.readouterr()
+    assert build(tmp_path, drawn, "--class", "benign=1", "tumor=2", "Benign=2")[0] == 2
+    assert "--class Benign=2: is 1 already; names count in any case" in capsys.readouterr().err
 
 
 def test_a_rejected_prediction_is_a_label(tmp_path):
