@@ -38,9 +38,11 @@ def join_small_parts(class_map: np.ndarray, min_area_px: int) -> np.ndarray:
 
     Within each 8-connected region of gland, of whatever classes, of at least `min_area_px` pixels: every part of one class
     with fewer takes, pixel by pixel, the class of the nearest part that has enough. Where none has, all of the region takes
-    the class that most of its pixels have (the lowest of several). With one gland class there is nothing to do.
+    the class that most of its pixels have (the lowest of several). With one gland class nothing changes.
     """
     joined = class_map.copy()
+    if class_map.max(initial=0) < 2:  # one class of glands
+        return joined
     gland = (class_map != 0) & (class_map != IGNORE_INDEX)
     parts = gland_instances(class_map)
     small = np.bincount(parts.ravel()) < min_area_px
