@@ -43,20 +43,19 @@ def join_small_parts(class_map: np.ndarray, min_area_px: int) -> np.ndarray:
     joined = class_map.copy()
     if class_map.max(initial=0) < 2:  # one class of glands
         return joined
-    gland = (class_map != 0) & (class_map != IGNORE_INDEX)
     parts = gland_instances(class_map)
     small = np.bincount(parts.ravel()) < min_area_px
     small[0] = False
     if not small.any():
         return joined
-    regions, _ = ndimage.label(gland, structure=EIGHT_NEIGHBOURS)
+    regions, _ = ndimage.label(parts > 0, structure=EIGHT_NEIGHBOURS)
     boxes = ndimage.find_objects(regions)
     for number in np.unique(regions[small[parts]]):
         box = boxes[number - 1]
         region = regions[box] == number
-        lost = region & small[parts[box]]
-        if not lost.any() or np.count_nonzero(region) < min_area_px:
+        if np.count_nonzero(region) < min_area_px:
             continue
+        lost = region & small[parts[box]]
         classes = joined[box]
         if (enough := region & ~lost).any():
             nearest = ndimage.distance_transform_edt(~enough, return_distances=False, return_indices=True)

@@ -1,6 +1,7 @@
 """What a user can do about it where the machine is too small for a training."""
 
 from hf_gland.config import TrainConfig
+from hf_gland.data.loading import crops_at_once
 from hf_gland.errors import HfGlandError
 from hf_gland.markdown import count
 from hf_gland.model.memory import out_of_memory
@@ -13,7 +14,7 @@ def of_the_machine(error: Exception, config: TrainConfig, processes: int, loader
     """
     if out_of_memory(error):
         optim, crop_px = config.optim, config.augment.crop_px
-        crops = optim.batch_size // (processes * optim.gradient_accumulation)
+        crops = crops_at_once(optim.batch_size, processes, optim.gradient_accumulation)
         parts = next((optim.gradient_accumulation * n for n in range(2, crops + 1) if crops % n == 0), None)
         smaller = f"--gradient_accumulation {parts} (the same batch in smaller parts), " if parts else ""
         return HfGlandError(f"not enough memory for {count(crops, 'crop')} of {crop_px} px at a time through "

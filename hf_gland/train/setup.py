@@ -60,7 +60,7 @@ def set_up(config: TrainConfig, folder: Path, accelerator: Accelerator, note: Ma
     labelled_px = store.label_counts()
     check_labels(labelled_px, config.data.dataset, truth_as_labels=method.learns_from_truth,
                  assume_background=method.assumes_background)
-    never = [name for name, px in list(zip(data.class_names, labelled_px.tolist(), strict=False))[1:] if not px]
+    never = [name for name, px in zip(data.class_names[1:], labelled_px[1:classes].tolist(), strict=True) if not px]
     if never and accelerator.is_main_process:
         print(f"note: no pixel of '{config.data.train_split}' is labelled as {', '.join(never)}: the model will have the "
               "class and not know it", file=sys.stderr)
@@ -182,19 +182,24 @@ def other_pixel_size(config: TrainConfig, mpp: float | None) -> tuple[str, ...]:
         f"{backbone} was trained at {before:g} µm per pixel, and goes on at {after:g} (0: each image's own); {keeps}",)
 
 
+def classes_before(backbone: str) -> list[str]:
+    """The classes of a model that a run goes on from; [] where it starts from an encoder."""
+    return class_names_of(load_config(backbone)) if is_trained_here(backbone) else []
+
+
 def goes_on(backbone: str, class_names: Sequence[str]) -> bool:
     """Whether a run takes up a model of these classes whole, its last layer too."""
-    return is_trained_here(backbone) and len(class_names_of(load_config(backbone))) == len(class_names)
+    return len(classes_before(backbone)) == len(class_names)
 
 
 def other_classes(config: TrainConfig, class_names: Sequence[str]) -> tuple[str, ...]:
     """A sentence where a model goes on with another number of classes than it has. Raises HfGlandError where the teacher
     would label images with a last layer that has learned nothing."""
-    backbone, method = config.model.backbone, config.method
-    if not is_trained_here(backbone) or goes_on(backbone, class_names):
+    method, before = config.method, classes_before(config.model.backbone)
+    if len(before) in (0, len(class_names)):
         return ()
-    said = (f"{backbone} has the classes {', '.join(class_names_of(load_config(backbone)))}, the dataset "
-            f"{', '.join(class_names)}: its last layer starts anew")
+    said = (f"{config.model.backbone} has the classes {', '.join(before)}, the dataset {', '.join(class_names)}: its last "
+            "layer starts anew")
     if method.has_teacher and method.warmup_fraction == 0:
         raise HfGlandError(f"{said}, and without a warm-up the teacher would label images with it. Give "
                            "--warmup_fraction 0.25 (and more --steps), or a recipe that has one")

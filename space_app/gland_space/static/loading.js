@@ -134,6 +134,7 @@ function labelsOf(text) {
   const scale = [view.width / view.full[0], view.height / view.full[1]], unknown = new Set();
   const toPicture = (points) => points.map((point) => scale.map((factor, i) => (point[i] - view.origin[i]) * factor));
   const nameOf = (properties) => properties?.classification?.name ?? properties?.classification ?? null;
+  const byName = new Map([...view.classes.map((item) => [item.name.toLowerCase(), item.id]), ["background", 0], ["stroma", 0]]);
   // Of a derived class ("Gland: Atypical") that has no number of its own, that of the class it is derived from.
   const classOf = (name) => {
     for (let parts = name.toLowerCase().split(": "); parts.length; parts.pop()) {
@@ -143,7 +144,6 @@ function labelsOf(text) {
   // Beside classified outlines, one without a class is the region that they lie in.
   const regions = features.some(({ properties }) => nameOf(properties) !== null);
   if (!regions && view.classes.length > 2 && features.some(({ geometry }) => geometry)) throw new Error("The outlines have no classes, and the model has several: classify them in QuPath.");
-  const byName = new Map([...view.classes.map((item) => [item.name.toLowerCase(), item.id]), ["background", 0], ["stroma", 0]]);
   const drawable = [];
   let unclassified = 0;
   for (const { geometry, properties } of features) {
